@@ -1,0 +1,162 @@
+"""The exchange: one request and its response, the one object that flows. Each slot names the stage that writes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from multidict import CIMultiDictProxy
+
+from gateway.ports import BodyStream, Header, Operation, Outcome, Response, Row, Rows
+from gateway.pure.body import Document, parse
+from gateway.pure.trace import TraceContext
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Who is at the other end of a connection. One object for all requests of the connection.
+
+    `certificate` is the DER of the client certificate that the handshake verified against the listener's CA.
+    `identity` is what a listener without TLS declares for its callers (a sidecar).
+    """
+
+    address: str
+    certificate: bytes | None = None
+    identity: str | None = None
+
+
+@dataclass(slots=True)
+class Request:
+    """A request whose head was parsed, bounded and validated. `target` is forwarded byte for byte."""
+
+    method: str
+    target: str
+    path: str
+    query: str
+    headers: CIMultiDictProxy[str]
+    raw_headers: Sequence[Header]
+    body: BodyStream | None
+    peer: Peer
+    scheme: str
+    host: str
+    received_at: float
+    """Unix time of the head's arrival, in seconds."""
+
+
+Replacement = bytes | Callable[[Rows], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """Replace bytes `start` to `end` of a body. A callable is asked once the unit's rows are known."""
+
+    start: int
+    end: int
+    text: Replacement = field(repr=False)
+
+
+def splice(body: bytes, edits: Sequence[Edit], rows: Rows) -> bytes:
+    """The body with its edits applied; every byte outside of them unchanged. Edits must not overlap."""
+    if not edits:
+        return body
+    pieces: list[bytes] = []
+    position = 0
+    for edit in sorted(edits, key=lambda e: e.start):
+        if edit.start < position:
+            raise ValueError("two rules edit the same bytes of a body")
+        text = edit.text
+        pieces += (body[position : edit.start], text if isinstance(text, bytes) else text(rows))
+        position = edit.end
+    pieces.append(body[position:])
+    return b"".join(pieces)
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A refusal as it is counted and logged; `mode` report means that it had no effect."""
+
+    stage: str
+    kind: str
+    reason: str
+    mode: str
+
+
+@dataclass(slots=True)
+class Exchange:
+    """All that is known of one request while it is under way."""
+
+    # listener
+    id: str
+    route: str
+    request: Request
+    params: Mapping[str, str]
+    tenant: str
+    trace: TraceContext
+
+    # IDENTIFY
+    sans: tuple[str, ...] = ()
+    claims: Mapping[str, Any] | None = None
+    consumed: set[bytes] = field(default_factory=set)
+    """Header fields, in lower case, that the gateway used up and does not forward."""
+
+    # the first rule that reads the body
+    body: bytes | None = field(default=None, repr=False)
+    _document: Document | None = field(default=None, repr=False)
+    _response_document: Document | None = field(default=None, repr=False)
+
+    # every rule on the way in: what prepare makes durable, and how the forwarded body differs
+    unit: list[Operation[Row]] = field(default_factory=list)
+    edits: list[Edit] = field(default_factory=list, repr=False)
+
+    # REPLAY
+    claim: Any = None
+    # PROTECT
+    leased: list[str] = field(default_factory=list, repr=False)
+    """Tokens of SAD that this exchange holds a lease of."""
+    fresh_sad: list[tuple[str, bytes]] = field(default_factory=list, repr=False)
+    """Tokens and values of SAD to be put into memory once the unit is durable."""
+    revealing: Any = field(default=None, repr=False)
+    limits: Any = None
+    """ADMIT: the decisions of all of the route's rate limits, taken at the first of them."""
+
+    # forward
+    outcome: Outcome | None = None
+    response: Response | None = None
+    upstream_seconds: float = 0.0
+
+    # every rule on the way back: what settle makes durable, and how the answered body differs
+    settlement: list[Operation[Row]] = field(default_factory=list)
+    response_edits: list[Edit] = field(default_factory=list, repr=False)
+
+    # pipeline
+    entered: int = 0
+    blocks: list[Block] = field(default_factory=list)
+
+    @property
+    def principal(self) -> str:
+        """Who calls: `iss|sub`, else the certificate's SAN or the declared identity, else empty."""
+        if self.claims is not None:
+            return f"{self.claims.get('iss', '')}|{self.claims.get('sub', '')}"
+        return self.sans[0] if self.sans else ""
+
+    def document(self) -> Document:
+        """The request's body, parsed once. Raises `Refused` if it cannot be read."""
+        if self._document is None:
+            assert self.body is not None, "a rule that asks for the document declares reads_request"
+            self._document = parse(self.request.headers.get("Content-Type", ""), self.body)
+        return self._document
+
+    def response_document(self) -> Document:
+        """The response's body, parsed once. Raises `Refused` if it cannot be read."""
+        if self._response_document is None:
+            assert self.response is not None and self.response.stream is None, "declare reads_response"
+            media_type = (self.response.header(b"content-type") or b"").decode("latin-1")
+            self._response_document = parse(media_type, self.response.body)
+        return self._response_document
+
+    def replace_response(self, response: Response) -> None:
+        """Answer with something else: edits of the old body no longer apply."""
+        self.response = response
+        self.response_edits.clear()
+        self._response_document = None

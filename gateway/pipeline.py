@@ -1,0 +1,354 @@
+"""One route's way there and back, through the two gates.
+
+A policy is flattened into tuples of hooks when it is loaded; `run` walks them once per request:
+
+    on_request, outermost first  -  connection taken  -  PREPARE: one commit  -  on_prepared  -  send
+    on_response, innermost first -  SETTLE: one commit  -  answer
+
+Before the prepare commit a refusal costs nothing: nothing is durable and nothing was sent. Behind it, every way out
+leads through `_settle`: even a rule that denies in `on_prepared` walks the way back, with outcome REFUSED, so that what
+was claimed is released. Behind the send, a refusal replaces the response but skips no outer rule: the upstream may have
+acted, and REPLAY must remember it. Nothing here is cancelled by a client that hangs up: the server runs it to its end.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from gateway.exchange import Block, Exchange, splice
+from gateway.ports import (
+    Connection,
+    Header,
+    Outcome,
+    Ports,
+    Response,
+    Rows,
+    Unavailable,
+    Upstream,
+    UpstreamError,
+)
+from gateway.pure.errors import PROBLEM_TYPE, Reason, Refused, problem
+from gateway.pure.http import request_head, response_headers
+from gateway.pure.metrics import Metric
+from gateway.rule import PASS, Answer, Deny, Mode, Rule, Verdict
+
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+_RETRY_SOON: tuple[Header, ...] = ((b"Retry-After", b"1"),)
+_UNAVAILABLE = {
+    "store": Reason.STORE_UNAVAILABLE,
+    "keys": Reason.VAULT_UNAVAILABLE,
+    "sad": Reason.VAULT_UNAVAILABLE,
+    "shared": Reason.LIMITER_UNAVAILABLE,
+    "jwks": Reason.KEYS_UNAVAILABLE,
+}
+
+RequestHook = Callable[[Exchange], Awaitable[Verdict]]
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A rule in its place in a route. `stage` is the label under which its refusals are counted."""
+
+    kind: str
+    rule: Rule
+    mode: Mode = "enforce"
+
+    @property
+    def stage(self) -> str:
+        return self.rule.stage.name.lower()
+
+
+@dataclass(frozen=True, slots=True)
+class BodyLimits:
+    """Bytes of a body that a rule reads, or that is kept for a replay."""
+
+    request: int = 1024 * 1024
+    response: int = 4 * 1024 * 1024
+
+
+class Pipeline:
+    """The compiled policy of one route, and the upstream it leads to."""
+
+    __slots__ = (
+        "_finish",
+        "_limits",
+        "_ports",
+        "_reads_response",
+        "_request",
+        "_response",
+        "_route",
+        "_upstream",
+        "placed",
+    )
+
+    def __init__(
+        self, route: str, placed: Sequence[Placed], upstream: Upstream, ports: Ports, limits: BodyLimits
+    ) -> None:
+        there = [(i, p) for i, p in enumerate(placed, 1) if p.mode != "off"]
+        back = there[::-1]
+        self.placed = tuple(placed)
+        self._route = route
+        self._upstream = upstream
+        self._ports = ports
+        self._limits = limits
+        self._request = tuple(
+            (i, p, p.rule.on_request, p.rule.reads_request) for i, p in there if _has(p, "on_request")
+        )
+        self._response = tuple((p, p.rule.on_response) for _, p in back if _has(p, "on_response"))
+        self._finish = tuple((i, p, p.rule.on_finish) for i, p in back if _has(p, "on_finish"))
+        self._reads_response = any(p.rule.reads_response for _, p in there)
+
+    async def run(self, x: Exchange) -> Response:
+        """The response to answer with; its `stream`, if any, is the caller's to read and to close."""
+        try:
+            owners: list[tuple[Placed, int, int]] = []
+            stop = await self._way_in(x, owners)
+            return stop if stop is not None else await self._through(x, owners)
+        finally:
+            for position, placed, finish in self._finish:
+                if position <= x.entered:
+                    await self._finished(x, placed, finish)
+
+    async def _way_in(self, x: Exchange, owners: list[tuple[Placed, int, int]]) -> Response | None:
+        for position, placed, hook, reads in self._request:
+            x.entered = position
+            before = len(x.unit)
+            if reads and x.body is None and (stop := await self._read_body(x, placed)) is not None:
+                return stop
+            verdict = await self._ask(x, placed, hook(x))
+            if len(x.unit) > before:
+                owners.append((placed, before, len(x.unit)))
+            if verdict is not PASS:
+                stop = self._act(x, placed, verdict)
+                if stop is not None:
+                    return stop
+        return None
+
+    async def _read_body(self, x: Exchange, placed: Placed) -> Response | None:
+        """Read the body for the first rule that wants it. Its bounds are no policy: `report` does not lift them."""
+        try:
+            x.body = b"" if x.request.body is None else await self._bounded(x)
+        except Refused as refused:
+            return self._refuse(x, placed.stage, Deny(refused.reason, refused.detail), placed.kind)
+        return None
+
+    async def _bounded(self, x: Exchange) -> bytes:
+        assert x.request.body is not None
+        limit = self._limits.request
+        too_large = Refused(Reason.BODY_TOO_LARGE, f"Send at most {limit} bytes to this route.")
+        if (x.request.body.length or 0) > limit:
+            raise too_large
+        pieces, total = [], 0
+        async for piece in x.request.body:
+            total += len(piece)
+            if total > limit:
+                raise too_large
+            pieces.append(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    async def _through(self, x: Exchange, owners: list[tuple[Placed, int, int]]) -> Response:
+        try:
+            connection = await self._upstream.acquire(safe=x.request.method in SAFE_METHODS)
+        except UpstreamError as error:
+            x.outcome = error.outcome
+            return self._failed(x, error)
+        try:
+            rows = Rows(x.unit)
+            stop = await self._prepare(x, owners, rows) if x.unit else None
+            if stop is not None and (rows.refused is not None or not rows.answered):
+                return stop
+            if stop is not None:
+                x.outcome, x.response = Outcome.REFUSED, stop
+            else:
+                await self._call(x, connection, rows)
+        finally:
+            connection.release()
+        try:
+            await self._way_back(x)
+            return await self._settle(x)
+        except BaseException:
+            if x.response is not None and x.response.stream is not None:
+                await x.response.stream.aclose()
+            raise
+
+    async def _prepare(self, x: Exchange, owners: list[tuple[Placed, int, int]], rows: Rows) -> Response | None:
+        """The first gate. With `rows` left empty, or refused, nothing is durable; else what is must be settled."""
+        try:
+            committed = await self._ports.store.commit(x.unit)
+        except Unavailable:
+            return self._refuse(x, "prepare", _nothing_sent())
+        rows.answered, rows.refused = committed.answered, committed.refused
+        for placed, start, end in owners:
+            if rows.refused is not None and not start <= rows.refused < end:
+                continue
+            verdict = await self._ask(x, placed, placed.rule.on_prepared(x, rows.answered[start:end]))
+            if rows.refused is not None and verdict is PASS:
+                verdict = Deny(Reason.INTERNAL_ERROR, "The request was refused.", note="passed a refused unit")
+            if verdict is not PASS:
+                return self._act(x, placed, verdict)
+        return None
+
+    async def _call(self, x: Exchange, connection: Connection, rows: Rows) -> None:
+        clock = self._ports.clock
+        began = clock.monotonic()
+        try:
+            body = x.request.body or b"" if x.body is None else splice(x.body, x.edits, rows)
+            response = await connection.send(x.request.method, self._head(x), body)
+            x.outcome, x.response = Outcome.ANSWERED, response
+            response.headers = response_headers(response.headers)
+            if response.stream is not None and (self._reads_response or x.unit):
+                await self._buffer(x, response)
+        except UpstreamError as error:
+            await _abandon(x.response)
+            x.outcome = error.outcome
+            x.replace_response(self._failed(x, error))
+        except Refused as refused:
+            # The client's body broke off in mid-stream: part of it was sent, so nobody knows what the upstream did.
+            x.outcome = Outcome.UNKNOWN
+            x.replace_response(self._refuse(x, "forward", Deny(refused.reason, refused.detail)))
+        finally:
+            x.upstream_seconds = clock.monotonic() - began
+            outcome = (x.outcome or Outcome.UNKNOWN).value
+            self._ports.telemetry.count(Metric.UPSTREAM_OUTCOMES, self._upstream.name, outcome)
+            self._ports.telemetry.observe(Metric.UPSTREAM_SECONDS, x.upstream_seconds, self._upstream.name)
+
+    async def _buffer(self, x: Exchange, response: Response) -> None:
+        """Read the response up to its limit. Beyond it, only a route that must read it refuses."""
+        assert response.stream is not None
+        pieces, total = [response.body], len(response.body)
+        async for piece in response.stream:
+            pieces.append(piece)
+            total += len(piece)
+            if total > self._limits.response:
+                break
+        else:
+            await response.stream.aclose()
+            response.stream = None
+        response.body = b"".join(pieces)
+        if response.stream is not None and self._reads_response:
+            await _abandon(response)
+            deny = Deny(Reason.RESPONSE_TOO_LARGE, "The upstream acted; its response is too large to be checked.")
+            x.replace_response(self._refuse(x, "forward", deny))
+
+    async def _way_back(self, x: Exchange) -> None:
+        for placed, hook in self._response:
+            verdict = await self._ask(x, placed, hook(x))
+            if verdict is not PASS:
+                stop = self._act(x, placed, verdict)
+                if stop is not None:
+                    await _abandon(x.response)
+                    x.replace_response(stop)
+
+    async def _settle(self, x: Exchange) -> Response:
+        """The second gate: nothing is answered before what happened is durable."""
+        assert x.response is not None
+        rows = Rows(x.settlement)
+        if x.settlement:
+            try:
+                rows = await self._ports.store.commit(x.settlement)
+                failed = "another gateway settled it" if rows.refused is not None else ""
+            except Unavailable:
+                failed = "the store is not available"
+            if failed:
+                await _abandon(x.response)
+                return self._unsettled(x, failed)
+        if x.response_edits:
+            x.response.body = splice(x.response.body, x.response_edits, rows)
+        return x.response
+
+    def _unsettled(self, x: Exchange, why: str) -> Response:
+        if x.outcome is Outcome.REFUSED:
+            deny = _nothing_sent(why)
+        else:
+            x.outcome = Outcome.UNKNOWN
+            detail = "Ask again with the same idempotency key; do not send the payment anew."
+            deny = Deny(Reason.SETTLE_FAILED, detail, note=why, headers=_RETRY_SOON)
+        return self._refuse(x, "settle", deny)
+
+    def _head(self, x: Exchange) -> bytes:
+        request = x.request
+        add: list[Header] = [(b"Host", self._upstream.authority), (b"X-Request-Id", x.id.encode())]
+        if x.principal:
+            add.append((b"Pangate-Subject", x.principal.encode("ascii", "backslashreplace")))
+        add += (
+            (b"Pangate-Tenant", x.tenant.encode("ascii", "backslashreplace")),
+            (b"Forwarded", f'for="{request.peer.address}";host="{request.host}";proto={request.scheme}'.encode()),
+            (b"traceparent", x.trace.traceparent().encode()),
+        )
+        if x.trace.state:
+            add.append((b"tracestate", x.trace.state.encode()))
+        return request_head(request.method, request.target, request.raw_headers, drop=x.consumed, add=add)
+
+    async def _ask(self, x: Exchange, placed: Placed, asked: Awaitable[Verdict]) -> Verdict:
+        """The verdict of a hook. One that crashes, or answers what is no verdict, has refused."""
+        try:
+            verdict = await asked
+            if verdict is PASS or isinstance(verdict, Deny | Answer):
+                return verdict
+            note = "returned no verdict"
+        except Refused as refused:
+            return Deny(refused.reason, refused.detail)
+        except Unavailable as unavailable:
+            reason = _UNAVAILABLE.get(str(unavailable), Reason.STORE_UNAVAILABLE)
+            return Deny(reason, "Try again in a moment.", headers=_RETRY_SOON)
+        except Exception as error:  # noqa: BLE001 - a rule that crashes refuses, whatever it raised
+            note = _where(error)
+        self._ports.telemetry.log("rule_crashed", id=x.id, route=self._route, kind=placed.kind, where=note)
+        return Deny(Reason.INTERNAL_ERROR, "The request was refused; nothing is known to be wrong with it.", note=note)
+
+    def _act(self, x: Exchange, placed: Placed, verdict: Deny | Answer) -> Response | None:
+        """What a verdict asks for, or None if it is only to be reported."""
+        if isinstance(verdict, Answer):
+            return verdict.response
+        if placed.mode == "report":
+            self._block(x, placed.stage, placed.kind, verdict.reason, "report")
+            return None
+        return self._refuse(x, placed.stage, verdict, placed.kind)
+
+    def _failed(self, x: Exchange, error: UpstreamError) -> Response:
+        headers = _RETRY_SOON if error.outcome is Outcome.REFUSED else ()
+        return self._refuse(x, "forward", Deny(error.reason, error.detail, headers=headers))
+
+    def _refuse(self, x: Exchange, stage: str, deny: Deny, kind: str = "") -> Response:
+        self._block(x, stage, kind, deny.reason, "enforce")
+        outcome = x.outcome.value if x.outcome is not None else ""
+        body = problem(deny.reason, deny.detail, request_id=x.id, outcome=outcome, members=deny.members)
+        headers = [(b"Content-Type", PROBLEM_TYPE), *deny.headers]
+        if deny.reason.status < 500 and not any(name == b"Retry-After" for name, _ in deny.headers):
+            headers.append((b"Stripe-Should-Retry", b"false"))
+        return Response(deny.reason.status, headers, body)
+
+    def _block(self, x: Exchange, stage: str, kind: str, reason: Reason, mode: str) -> None:
+        x.blocks.append(Block(stage, kind, reason.label, mode))
+        self._ports.telemetry.count(Metric.BLOCKED, self._route, stage, reason.label, mode)
+
+    async def _finished(self, x: Exchange, placed: Placed, finish: Callable[[Exchange], Awaitable[None]]) -> None:
+        try:
+            await finish(x)
+        except Exception as error:  # noqa: BLE001 - one rule's mistake keeps no other from finishing
+            self._ports.telemetry.log("finish_crashed", id=x.id, kind=placed.kind, where=_where(error))
+
+
+def _nothing_sent(why: str = "") -> Deny:
+    return Deny(Reason.STORE_UNAVAILABLE, "Nothing was sent; try again.", note=why, headers=_RETRY_SOON)
+
+
+async def _abandon(response: Response | None) -> None:
+    if response is not None and response.stream is not None:
+        stream, response.stream = response.stream, None
+        await stream.aclose()
+
+
+def _where(error: BaseException) -> str:
+    """Type and place of an exception. Its text is left out: it may quote the request."""
+    traceback = sys.exc_info()[2] if error.__traceback__ is None else error.__traceback__
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    place = f" at {traceback.tb_frame.f_globals.get('__name__')}:{traceback.tb_lineno}" if traceback else ""
+    return type(error).__name__ + place
+
+
+def _has(placed: Placed, hook: str) -> bool:
+    return getattr(type(placed.rule), hook) is not getattr(Rule, hook)

@@ -1,0 +1,50 @@
+"""The closed list of metrics: names, labels and meaning, apart from the library that counts them.
+
+Labels take values from closed sets or from configuration (route, upstream, listener names), never from a request.
+"""
+
+from __future__ import annotations
+
+import enum
+
+
+class Metric(enum.Enum):
+    """`family` (without prefix), type, label names, help text."""
+
+    REQUESTS = "requests", "counter", ("route", "method", "code", "source"), "Requests answered"
+    REQUEST_SECONDS = "request_duration_seconds", "histogram", ("route",), "Time from the head's arrival to the answer"
+    OVERHEAD_SECONDS = "overhead_seconds", "histogram", ("route",), "Time of a request spent outside the upstream"
+    UPSTREAM_SECONDS = "upstream_duration_seconds", "histogram", ("upstream",), "Time the upstream took"
+    UPSTREAM_OUTCOMES = "upstream_outcomes", "counter", ("upstream", "outcome"), "Upstream calls by outcome"
+    BLOCKED = "blocked", "counter", ("route", "stage", "reason", "mode"), "Requests refused, or refused but for report"
+    CONNECTIONS = "connections", "gauge", ("listener",), "Open client connections"
+    HANDSHAKE_FAILURES = "tls_handshake_failures", "counter", ("listener", "reason"), "TLS handshakes that failed"
+    CERTIFICATE_NOT_AFTER = "certificate_not_after_seconds", "gauge", ("name",), "Unix time a certificate expires"
+    JWKS_REFRESHES = "jwks_refreshes", "counter", ("result",), "Fetches of a key set"
+    TOKEN_CACHE = "token_cache", "counter", ("result",), "Look-ups of verified access tokens"
+    RATELIMIT_DECISIONS = "ratelimit_decisions", "counter", ("policy", "result"), "Decisions of rate limits"
+    RATELIMIT_STORE_ERRORS = "ratelimit_store_errors", "counter", ("mode",), "Decisions taken without the shared store"
+    IDEMPOTENCY = "idempotency", "counter", ("result",), "Idempotency keys by what became of them"
+    TOKENIZED = "tokenized", "counter", ("class", "result"), "Values replaced by tokens"
+    REVEALED = "revealed", "counter", ("class", "result"), "Tokens replaced by values"
+    WEBHOOK_VERIFIED = "webhook_verify", "counter", ("provider", "result"), "Webhook deliveries by verdict"
+    WEBHOOK_FORWARDED = "webhook_forwarded", "counter", ("route", "result"), "Attempts to forward a delivery"
+    INBOX_PENDING = "inbox_pending", "gauge", (), "Deliveries not yet forwarded"
+    INBOX_OLDEST_SECONDS = "inbox_oldest_age_seconds", "gauge", (), "Age of the oldest delivery not yet forwarded"
+    STORE_COMMITS = "store_commits", "counter", (), "Commits of the durable store"
+    STORE_UNITS = "store_units", "counter", ("result",), "Units by result"
+    STORE_COMMIT_SECONDS = "store_commit_duration_seconds", "histogram", (), "Time a commit took"
+    CONFIG_RELOADS = "config_reloads", "counter", ("result",), "Reloads of the configuration"
+    CONFIG_LAST_RELOAD_SUCCESSFUL = "config_last_reload_successful", "gauge", (), "1 if the last reload was applied"
+    CONFIG_INFO = "config_info", "gauge", ("hash",), "1 for the configuration that runs"
+
+    family: str
+    kind: str
+    labels: tuple[str, ...]
+    help: str
+
+    def __init__(self, family: str, kind: str, labels: tuple[str, ...], text: str) -> None:
+        self.family = family
+        self.kind = kind
+        self.labels = labels
+        self.help = text

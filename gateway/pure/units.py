@@ -1,0 +1,56 @@
+"""Scalars as people write them in YAML: durations, sizes, references to secrets."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_SIZE = re.compile(r"(\d+)(B|KiB|MiB|GiB)")
+_BYTES = {"B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
+_SECRET = re.compile(r"(env:[A-Za-z_][A-Za-z0-9_]*|file:.+)")
+
+
+def duration(text: object) -> float:
+    """Seconds of a duration such as `250ms`, `2s`, `5m`, `24h`, `30d`; raises ValueError otherwise."""
+    if isinstance(text, float):
+        return text
+    found = _DURATION.fullmatch(text) if isinstance(text, str) else None
+    if found is None:
+        raise ValueError("expected a duration such as 250ms, 2s, 5m, 24h or 30d")
+    return float(found[1]) * _SECONDS[found[2]]
+
+
+def size(text: object) -> int:
+    """Bytes of a size such as `512B`, `64KiB`, `1MiB`; raises ValueError otherwise."""
+    if isinstance(text, int) and not isinstance(text, bool):
+        return text
+    found = _SIZE.fullmatch(text) if isinstance(text, str) else None
+    if found is None:
+        raise ValueError("expected a size such as 512B, 64KiB or 1MiB")
+    return int(found[1]) * _BYTES[found[2]]
+
+
+def secret_reference(text: object) -> str:
+    """`env:NAME` or `file:PATH` as written; raises ValueError for anything else (a secret in clear)."""
+    if not isinstance(text, str) or _SECRET.fullmatch(text) is None:
+        raise ValueError("expected env:NAME or file:PATH; a secret is never written in clear")
+    return text
+
+
+def _scalar(pattern: str, examples: list[str]) -> dict[str, object]:
+    return {"type": "string", "pattern": f"^{pattern}$", "examples": examples}
+
+
+Duration = Annotated[
+    float, BeforeValidator(duration), Field(ge=0, json_schema_extra=_scalar(_DURATION.pattern, ["2s", "24h"]))
+]
+Size = Annotated[int, BeforeValidator(size), Field(ge=0, json_schema_extra=_scalar(_SIZE.pattern, ["64KiB", "1MiB"]))]
+SecretRef = Annotated[
+    str,
+    BeforeValidator(secret_reference),
+    Field(json_schema_extra=_scalar(_SECRET.pattern, ["env:NAME", "file:PATH"])),
+]

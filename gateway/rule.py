@@ -1,0 +1,130 @@
+"""What a rule is: a kind with settings, placed in a route. It answers verdicts; the pipeline acts on them."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Final, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from gateway.exchange import Exchange
+from gateway.ports import Header, Ports, Response, Row
+from gateway.pure.errors import Reason
+
+
+class Stage(enum.IntEnum):
+    """The order of the gateway, outermost first. A policy file must follow it."""
+
+    IDENTIFY = 1
+    ADMIT = 2
+    REPLAY = 3
+    PROTECT = 4
+    PAYMENT = 5
+
+
+class Pass(enum.Enum):
+    """An enum member, so that nobody passes by forgetting to return."""
+
+    PASS = "pass"
+
+
+PASS: Final = Pass.PASS
+
+
+@dataclass(frozen=True, slots=True)
+class Deny:
+    """Refuse. The caller reads `detail` and `members`; `note` is for the log alone."""
+
+    reason: Reason
+    detail: str
+    note: str = ""
+    headers: tuple[Header, ...] = ()
+    members: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Stop here with this response: a replay, a challenge."""
+
+    response: Response
+
+
+Verdict = Literal[Pass.PASS] | Deny | Answer
+
+Mode = Literal["enforce", "report", "off"]
+
+
+class RuleSettings(BaseModel):
+    """What every rule's settings share; each kind adds its own fields. Unknown fields are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: str
+    mode: Mode = "enforce"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a rule stands: facts of its route that a kind may need when it is provisioned."""
+
+    route: str
+    policy: str
+    position: int
+    upstream: str
+    """Name of the upstream that the route leads to."""
+    host: str
+    """The host that the route matches, or empty."""
+    egress: bool
+    """The listener knows every caller (certificate required, or a declared identity) and the route names its host."""
+    earlier: tuple[RuleSettings, ...] = ()
+    """Settings of the rules that stand before this one in the policy, modes `off` left out."""
+
+
+class Rule:
+    """A kind of rule. Override only the hooks you need: the others cost nothing.
+
+    A kind owns no task, socket, file or global. It reads settings and slots of the exchange, and writes only its
+    stage's slots. `Settings` of the module is its pydantic model (a `RuleSettings` whose `kind` is a Literal).
+    """
+
+    stage: ClassVar[Stage]
+    reportable: ClassVar[bool] = False
+    """May a file say `mode: report`? Kinds that transform or hold state that others rely on may not."""
+
+    reads_request: bool = False
+    """Set by `__init__`: the body is read before `on_request` runs."""
+    reads_response: bool = False
+    """Set by `__init__`: the response is buffered before `on_response` runs."""
+
+    @classmethod
+    def provision(cls, settings: Any, ports: Ports, place: Place) -> Rule:
+        """Settings and ports become a rule: compile patterns, parse keys; no network, no task.
+
+        Raises ValueError with a sentence for the operator when the settings cannot work here.
+        """
+        raise NotImplementedError
+
+    async def on_request(self, exchange: Exchange) -> Verdict:
+        """On the way in. May append operations to `exchange.unit`."""
+        raise NotImplementedError
+
+    async def on_prepared(self, exchange: Exchange, rows: Sequence[Row]) -> Verdict:
+        """Called if this rule appended operations: with their rows, all of them, or up to the one that refused.
+
+        When a row refused, the unit was rolled back and only the rule that owns that row is called; it must not PASS.
+        A Deny here comes before anything was sent, and runs back through all rules with outcome REFUSED.
+        """
+        raise NotImplementedError
+
+    async def on_response(self, exchange: Exchange) -> Verdict:
+        """On the way back, innermost first, whatever the outcome. May append operations to `exchange.settlement`.
+
+        Decide by `exchange.outcome`: a response made by the gateway itself passes here too.
+        """
+        raise NotImplementedError
+
+    async def on_finish(self, exchange: Exchange) -> None:
+        """Always, if `on_request` of this rule was entered. Releases what was taken."""
+        raise NotImplementedError
