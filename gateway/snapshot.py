@@ -1,0 +1,48 @@
+"""A configuration that runs: routes with their compiled pipelines. Built whole, then swapped as one reference."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from gateway.pipeline import Pipeline
+from gateway.ports import Upstream
+from gateway.pure.routing import RouteTable
+from gateway.pure.webhooks import Scheme
+
+
+@dataclass(frozen=True, slots=True)
+class Inbox:
+    """What a webhook route needs to verify deliveries and to send them on."""
+
+    provider: str
+    scheme: Scheme
+    keys: Sequence[bytes] = field(repr=False)
+    tolerance: float
+    """Seconds that a signature's time may differ from ours, both ways."""
+    upstream: Upstream
+    path: str
+    """Where the backend takes deliveries."""
+    signing_key: bytes = field(repr=False)
+    """Signs what is sent on (Standard Webhooks)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A route has a pipeline or an inbox."""
+
+    name: str
+    tenant: str
+    """The tenant, where no rule determines it."""
+    pipeline: Pipeline | None = None
+    inbox: Inbox | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """`tables` by listener name; `digest` identifies the files it was read from."""
+
+    digest: str
+    tables: Mapping[str, RouteTable[Route]]
+    inboxes: Mapping[str, Route]
+    """Webhook routes by name, for deliveries that wait."""
