@@ -1,0 +1,57 @@
+# make demo   sets up, tells the whole story on the embedded default, stays up until Ctrl-C (ONCE=1: ends)
+# make test   sets up, runs every test
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+SHARD ?= 1/1
+
+.PHONY: demo test lint types contracts check fix bench faults scorecard lock clean
+
+demo: $(VENV)/.runtime
+	@$(BIN)/pangate demo $(if $(ONCE),--once)
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest -q $(ARGS)
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+contracts: $(VENV)/.dev
+	$(BIN)/lint-imports
+
+check: lint types contracts test
+
+fix: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.dev
+	$(BIN)/python -m bench.run
+
+faults: $(VENV)/.dev
+	$(BIN)/python -m bench.faults --shard $(SHARD)
+
+lock: $(VENV)/.dev
+	sh requirements/lock.sh
+
+clean:
+	rm -rf $(VENV) var .mypy_cache .ruff_cache .hypothesis
+
+$(VENV)/.runtime: requirements/runtime.txt requirements/build.txt pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) --require-hashes -r requirements/build.txt
+	$(PIP) --require-hashes -r requirements/runtime.txt
+	$(PIP) --no-build-isolation --no-deps -e .
+	@touch $@
+
+# The fake Stripe is GPL: it lives in its own environment and is only ever run as a process of its own.
+$(VENV)/.dev: $(VENV)/.runtime requirements/dev.txt requirements/peers.txt
+	$(PIP) --require-hashes -r requirements/dev.txt
+	test -x $(VENV)/peers/bin/python || $(PYTHON) -m venv $(VENV)/peers
+	$(VENV)/peers/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/peers.txt
+	@touch $@
