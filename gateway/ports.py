@@ -121,8 +121,21 @@ class RevealRow(Row):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class KnowTokens(Operation[Row]):
+    """Refused unless the tenant has each of these tokens, and in this class. Reads only."""
+
+    tenant: str
+    token_class: str
+    tokens: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class RevealTokens(Operation[RevealRow]):
-    """Read tokens to be revealed and record the intent (who, where to, when) in the same commit."""
+    """Read tokens to be revealed and record the intent (who, where to, when) in the same commit.
+
+    `codes` counts the security codes revealed along with them. Their tokens open a value in memory, so they are not
+    written down. With no `tokens` the intent is recorded all the same.
+    """
 
     tenant: str
     tokens: tuple[str, ...]
@@ -131,6 +144,7 @@ class RevealTokens(Operation[RevealRow]):
     route: str
     destination: str
     now: float
+    codes: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
