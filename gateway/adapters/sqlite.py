@@ -1,0 +1,282 @@
+"""The store on SQLite: one thread writes, and everything that waits shares its commit.
+
+    commit(unit) -> queue -> [ BEGIN   SAVEPOINT unit RELEASE   SAVEPOINT unit RELEASE   ...   COMMIT ] -> answers
+
+While one commit waits for the disk the next batch gathers behind it, so that the cost of an fsync is divided by as many
+units as are under way. Nobody is answered before the commit that holds their unit is on the disk. A unit that refuses
+or raises is rolled back to its savepoint and harms no other; a commit that fails fails all of its units, for nobody
+can be told that what they read in it was true.
+
+The file is held by one process alone (exclusive locking, no shared memory), and check-points of the write-ahead log are
+run by the same thread when nobody waits. SQLite 3.51.3 or later is bundled with apsw: older ones can corrupt a log that
+is reset while another connection writes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import queue
+import threading
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import apsw
+
+from gateway.adapters.sqlite_operations import DOUBT_ALL_KEYS, MIGRATIONS, run_unit
+from gateway.ports import Clock, Operation, Row, Rows, Telemetry, Unavailable
+from gateway.pure.metrics import Metric
+
+BATCH_UNITS_MAX = 256
+"""Units that share one commit."""
+QUEUE_UNITS_MAX = 10_000
+"""Units that may wait; one more is refused at once."""
+WAL_PAGES_IDLE = 1_000
+"""Pages (of 4 KiB) in the log from which on an idle moment is used for a check-point."""
+WAL_PAGES_MAX = 4_000
+"""Pages in the log from which on a check-point comes before the next batch, idle or not."""
+IDLE_SECONDS = 0.02
+
+_PRAGMAS = {
+    "locking_mode": "EXCLUSIVE",
+    "synchronous": "FULL",
+    "foreign_keys": True,
+    "trusted_schema": False,
+    "cell_size_check": True,
+    "temp_store": "MEMORY",
+    "cache_size": -32 * 1024,  # negative: KiB
+    "journal_size_limit": WAL_PAGES_MAX * 4096,
+}
+_BUSY_MILLISECONDS = 100
+
+
+def open_sqlite(path: str, *, clock: Clock, telemetry: Telemetry, vfs: str | None = None) -> SqliteStore:
+    """The store in the file `path` (created, mode 0600, if missing), or in memory for `:memory:`.
+
+    Idempotency keys that a previous process left in flight become UNKNOWN. `vfs` names the SQLite VFS that does the
+    input and output. Raises ValueError with a sentence for the operator when the file cannot be used.
+    """
+    try:
+        if path != ":memory:":
+            _create(Path(path))
+        db = apsw.Connection(path, vfs=vfs)
+        try:
+            _configure(db, path)
+            _migrate(db, path)
+            db.execute(DOUBT_ALL_KEYS, (round(clock.now() * 1_000_000),))
+        except BaseException:
+            db.close()
+            raise
+    except apsw.BusyError as error:
+        raise ValueError(f"store: another process has {path} open") from error
+    except (apsw.Error, OSError) as error:
+        raise ValueError(f"store: {path} cannot be opened: {error}") from error
+    return SqliteStore(db, clock, telemetry)
+
+
+def _create(path: Path) -> None:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # Neither call opens a file that exists: closing it again would drop the lock of a store open in this process.
+    path.touch(mode=0o600)
+    path.chmod(0o600)
+
+
+def _configure(db: apsw.Connection, path: str) -> None:
+    db.set_busy_timeout(_BUSY_MILLISECONDS)
+    for name, value in _PRAGMAS.items():
+        db.pragma(name, value)
+    mode = db.pragma("journal_mode", "WAL")
+    if mode != "wal" and path != ":memory:":
+        raise ValueError(f"store: {path} is on a file system where SQLite has no write-ahead log")
+
+
+def _migrate(db: apsw.Connection, path: str) -> None:
+    version = db.pragma("user_version")
+    if version > len(MIGRATIONS):
+        raise ValueError(f"store: {path} was written by a newer version (schema {version})")
+    if version == 0 and db.execute("SELECT count(*) FROM sqlite_schema").get:
+        raise ValueError(f"store: {path} is the database of another program")
+    with db:
+        for script in MIGRATIONS[version:]:
+            db.execute(script)
+        db.pragma("user_version", len(MIGRATIONS))
+
+
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    """A unit, who waits for it, and in the end its rows or its error."""
+
+    unit: tuple[Operation[Row], ...]
+    rows: Rows
+    loop: asyncio.AbstractEventLoop
+    future: asyncio.Future[Rows]
+    error: Exception | None = None
+
+    @property
+    def result(self) -> str:
+        if self.error is not None:
+            return "failed"
+        return "committed" if self.rows.refused is None else "refused"
+
+
+class SqliteStore:
+    """Implements `ports.Store`. Made by `open_sqlite`; may be used from several event loops at once."""
+
+    def __init__(self, db: apsw.Connection, clock: Clock, telemetry: Telemetry) -> None:
+        self._db = db
+        self._clock = clock
+        self._telemetry = telemetry
+        self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
+        self._gate = threading.Lock()
+        self._closing = False
+        self._drained = False
+        self._wal_pages = 0
+        db.set_wal_hook(self._count_pages)
+        self._thread = threading.Thread(target=self._run, name="store", daemon=True)
+        self._thread.start()
+
+    async def commit(self, unit: Sequence[Operation[Row]]) -> Rows:
+        """All of the unit, durable on return, or (`refused` set) nothing of it.
+
+        Raises `Unavailable`, and whatever a callable of an operation raised. A caller that is cancelled does not know
+        what became of its unit.
+        """
+        operations = tuple(unit)
+        loop = asyncio.get_running_loop()
+        waiting = _Waiting(operations, Rows(operations), loop, loop.create_future())
+        with self._gate:  # nothing may enter behind the end mark that `close` puts into the queue
+            if self._closing or self._queue.qsize() >= QUEUE_UNITS_MAX:
+                raise Unavailable("store")
+            self._queue.put(waiting)
+        return await waiting.future
+
+    async def close(self) -> None:
+        """Finish what is queued, then close the file. Later calls wait for the same end."""
+        with self._gate:
+            if not self._closing:
+                self._closing = True
+                self._queue.put(None)
+        await asyncio.to_thread(self._thread.join)
+
+    # --- the writer's thread ---
+
+    def _run(self) -> None:
+        while not self._drained:
+            batch = self._take()
+            if batch:
+                self._write(batch)
+                self._answer(batch)
+            if self._wal_pages >= (WAL_PAGES_MAX if batch else WAL_PAGES_IDLE):
+                self._checkpoint()
+        self._close_file()
+
+    def _take(self) -> list[_Waiting]:
+        """What waits, at most one batch; empty at the end, and in an idle moment that suits a check-point."""
+        batch: list[_Waiting] = []
+        with contextlib.suppress(queue.Empty):
+            waiting = self._queue.get(timeout=IDLE_SECONDS if self._wal_pages >= WAL_PAGES_IDLE else None)
+            while waiting is not None:
+                batch.append(waiting)
+                if len(batch) == BATCH_UNITS_MAX:
+                    return batch
+                waiting = self._queue.get_nowait()
+            self._drained = True
+        return batch
+
+    def _write(self, batch: list[_Waiting]) -> None:
+        """Run the units and commit; sets the error of those that failed. Raises nothing."""
+        began = self._clock.monotonic()
+        try:
+            wrote = self._transact(batch)
+        except Exception as error:  # noqa: BLE001 - whatever it was: the thread that all wait for goes on
+            self._telemetry.log("store_failed", error=type(error).__name__, units=len(batch))
+            for waiting in batch:
+                waiting.error = _unavailable(error)
+        else:
+            if wrote:
+                self._telemetry.count(Metric.STORE_COMMITS)
+                self._telemetry.observe(Metric.STORE_COMMIT_SECONDS, self._clock.monotonic() - began)
+        for result, units in Counter(waiting.result for waiting in batch).items():
+            self._telemetry.count(Metric.STORE_UNITS, result, by=units)
+
+    def _transact(self, batch: list[_Waiting]) -> bool:
+        """One transaction; True if it wrote. A plain BEGIN: with the file to ourselves nothing can take the lock."""
+        db = self._db
+        try:
+            db.execute("BEGIN")
+            for waiting in batch:
+                self._attempt(waiting)
+            wrote = db.txn_state() == apsw.SQLITE_TXN_WRITE
+            db.execute("COMMIT")
+        except BaseException:
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+            raise
+        return wrote
+
+    def _attempt(self, waiting: _Waiting) -> None:
+        db = self._db
+        db.execute("SAVEPOINT unit")
+        try:
+            run_unit(db, waiting.unit, waiting.rows)
+        except Exception as error:
+            if not db.in_transaction:
+                raise  # SQLite gave the whole transaction up (disk full, I/O error)
+            waiting.error = self._blame(error)
+        if waiting.error is not None or waiting.rows.refused is not None:
+            db.execute("ROLLBACK TO unit")
+        db.execute("RELEASE unit")
+
+    def _blame(self, error: Exception) -> Exception:
+        """The error of one unit as its caller gets it."""
+        if isinstance(error, apsw.Error):
+            self._telemetry.log("store_failed", error=type(error).__name__, units=1)
+            return _unavailable(error)
+        if isinstance(error, StopIteration):  # the one exception that a future does not take
+            raised = RuntimeError("a callable of an operation raised StopIteration")
+            raised.__cause__ = error
+            return raised
+        return error
+
+    def _answer(self, batch: list[_Waiting]) -> None:
+        by_loop: dict[asyncio.AbstractEventLoop, list[_Waiting]] = {}
+        for waiting in batch:
+            by_loop.setdefault(waiting.loop, []).append(waiting)
+        for loop, answered in by_loop.items():
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits there any more
+                loop.call_soon_threadsafe(_resolve, answered)
+
+    def _count_pages(self, _: apsw.Connection, __: str, pages: int) -> int:
+        self._wal_pages = pages
+        return apsw.SQLITE_OK
+
+    def _checkpoint(self) -> None:
+        self._wal_pages = 0  # even if it fails: the next commit counts again, and so decides about the next try
+        try:
+            self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+        except apsw.Error as error:
+            self._telemetry.log("store_checkpoint_failed", error=type(error).__name__)
+
+    def _close_file(self) -> None:
+        try:
+            self._db.close()
+        except apsw.Error as error:
+            self._telemetry.log("store_close_failed", error=type(error).__name__)
+
+
+def _resolve(answered: list[_Waiting]) -> None:
+    for waiting in answered:
+        if waiting.future.done():  # cancelled
+            continue
+        if waiting.error is not None:
+            waiting.future.set_exception(waiting.error)
+        else:
+            waiting.future.set_result(waiting.rows)
+
+
+def _unavailable(cause: Exception) -> Unavailable:
+    unavailable = Unavailable("store")
+    unavailable.__cause__ = cause
+    return unavailable
