@@ -1,0 +1,142 @@
+"""The gateway as a user starts it (`pangate run`, a process of its own), in a folder of its own on free ports."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from examples.demo.wire import Client
+from gateway.adapters.dev_certificates import mint_token
+
+START_SECONDS = 30.0
+
+
+def free_port() -> int:
+    """A port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_until(happened: Any, seconds: float = 10.0, what: str = "it") -> None:
+    """Poll a condition of another process, bounded in time."""
+    deadline = time.monotonic() + seconds
+    while not happened():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{what} did not happen within {seconds} s")
+        time.sleep(0.02)
+
+
+@dataclass
+class Gateway:
+    """`folder` holds config.yaml, policies/ and certs/; `env` is what the configuration's `${NAME}`s expand to."""
+
+    folder: Path
+    ports: Mapping[str, int]
+    env: Mapping[str, str] = field(default_factory=dict)
+    process: subprocess.Popen[bytes] | None = None
+
+    def environment(self) -> dict[str, str]:
+        ports = {f"PANGATE_{name.upper()}_PORT": str(port) for name, port in self.ports.items()}
+        return {**os.environ, **ports, **self.env}
+
+    def start(self, ready: str = "edge") -> None:
+        command = [sys.executable, "-m", "gateway.cli", "run", "--config", str(self.folder / "config.yaml")]
+        with self.log_path.open("ab") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=self.environment())
+        wait_until(lambda: self._listens(ready), START_SECONDS, f"the start of the gateway ({self.log_path})")
+
+    def _listens(self, name: str) -> bool:
+        assert self.process is not None
+        if self.process.poll() is not None:
+            raise AssertionError(f"the gateway ended with {self.process.returncode}: {self.log()[-3000:]}")
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.ports[name])) == 0
+
+    @property
+    def log_path(self) -> Path:
+        return self.folder / "gateway.log"
+
+    def log(self) -> str:
+        return self.log_path.read_text("utf-8", "replace") if self.log_path.exists() else ""
+
+    def lines(self, event: str) -> list[dict[str, Any]]:
+        """The structured log lines of one event."""
+        found = (json.loads(line) for line in self.log().splitlines() if line.startswith("{"))
+        return [line for line in found if line.get("event") == event]
+
+    def signal(self, number: signal.Signals) -> None:
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    def kill(self) -> None:
+        """kill -9."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> int:
+        """SIGTERM, and the exit code."""
+        assert self.process is not None
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(20)
+            except subprocess.TimeoutExpired:
+                self.kill()
+        return int(self.process.returncode)
+
+    def certificate(self, name: str) -> Path:
+        return self.folder / "certs" / name
+
+    def trust(self, identity: str | None) -> ssl.SSLContext:
+        """TLS of a caller that trusts our server CA and presents the named certificate of certs/, or none."""
+        context = ssl.create_default_context(cafile=self.certificate("server-ca.pem"))
+        if identity is not None:
+            context.load_cert_chain(self.certificate(f"{identity}.pem"), self.certificate(f"{identity}.key"))
+        return context
+
+    def client(self, listener: str, identity: str | None, host: str = "localhost") -> Client:
+        return Client(self.ports[listener], host, self.trust(identity))
+
+    def bearer(self, scope: str = "payments:write", **claims: Any) -> str:
+        return f"Bearer {mint_token(self.folder / 'certs', {'scope': scope, **claims})}"
+
+    def admin(self, path: str) -> tuple[int, str]:
+        """Status and body of the admin listener's answer."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.ports['admin']}{path}", timeout=5) as response:
+                return response.status, response.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+
+    def metric(self, family: str, **labels: str) -> float:
+        """The sum over all samples of a family that have these labels."""
+        total = 0.0
+        for line in self.admin("/metrics")[1].splitlines():
+            name, _, value = line.rpartition(" ")
+            if name.partition("{")[0] == family and all(f'{k}="{v}"' in name for k, v in labels.items()):
+                total += float(value)
+        return total
+
+
+@contextlib.contextmanager
+def running(gateway: Gateway) -> Iterator[Gateway]:
+    gateway.start()
+    try:
+        yield gateway
+    finally:
+        gateway.stop()
