@@ -1,0 +1,109 @@
+"""Keys from a file, and secrets by reference."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import functools
+import os
+import secrets
+from pathlib import Path
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from gateway.ports import Unavailable
+
+_KEY_PREFIX = "pangate-key-1:"
+_KEY_BYTES = 32
+_VERSION = b"\x01"
+_NONCE_BYTES = 12
+_DERIVED_KEPT = 4096
+"""Derived keys held in memory; a deployment of more tenants derives again, which costs microseconds."""
+
+
+class FileKeys:
+    """Implements `ports.Keys` from one root key of 256 bits in a file.
+
+    A key for each tenant and purpose is derived by HKDF-SHA256 (RFC 5869). A sealed value is a version byte, a random
+    nonce of 12 bytes, ciphertext and tag; random nonces bound a key to 2^32 values (NIST SP 800-38D section 8.3).
+    Raises ValueError with a sentence for the operator if the file does not hold a key, or others than its owner may
+    read it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        root = _root_key(path)
+        self._derived = functools.lru_cache(_DERIVED_KEPT)(functools.partial(_derive, root))
+
+    def mac(self, tenant: str, purpose: str) -> bytes:
+        """A 32-byte HMAC key."""
+        return self._derived(tenant, purpose)[0]
+
+    def seal(self, tenant: str, purpose: str, plaintext: bytes, associated: bytes) -> bytes:
+        """Key version, nonce and ciphertext in one value."""
+        nonce = os.urandom(_NONCE_BYTES)
+        sealed = self._derived(tenant, purpose)[1].encrypt(nonce, plaintext, _VERSION + associated)
+        return _VERSION + nonce + sealed
+
+    def open(self, tenant: str, purpose: str, sealed: bytes, associated: bytes) -> bytes:
+        """Raises `Unavailable` if the value does not open (tampered, swapped, another key)."""
+        version, nonce, ciphertext = sealed[:1], sealed[1 : 1 + _NONCE_BYTES], sealed[1 + _NONCE_BYTES :]
+        try:
+            if version != _VERSION:
+                raise Unavailable("keys")
+            return self._derived(tenant, purpose)[1].decrypt(nonce, ciphertext, _VERSION + associated)
+        except (InvalidTag, ValueError):
+            raise Unavailable("keys") from None
+
+
+def generate_key() -> str:
+    """The content of a new key file: one line. Write it with mode 0600."""
+    return f"{_KEY_PREFIX}{base64.b64encode(secrets.token_bytes(_KEY_BYTES)).decode()}\n"
+
+
+def read_secret(reference: str, base: Path) -> bytes:
+    """The secret that `env:NAME` or `file:PATH` refers to (PATH relative to `base`), without one trailing newline.
+
+    Raises ValueError, which names the reference, if there is none.
+    """
+    scheme, _, name = reference.partition(":")
+    if scheme == "env":
+        secret = os.environb.get(name.encode()) if os.supports_bytes_environ else os.environ.get(name, "").encode()
+    elif scheme == "file":
+        try:
+            secret = (base / name).read_bytes()
+        except OSError as error:
+            raise ValueError(f"{reference} cannot be read: {error.strerror}") from None
+    else:
+        raise ValueError("a secret is referred to as env:NAME or file:PATH")
+    secret = (secret or b"").removesuffix(b"\n").removesuffix(b"\r")
+    if not secret:
+        raise ValueError(f"{reference} is not set" if scheme == "env" else f"{reference} is empty")
+    return secret
+
+
+def _root_key(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            if os.name == "posix" and os.fstat(file.fileno()).st_mode & 0o077:
+                raise ValueError(f"key file {path} is open to others: chmod 600 it")
+            line = file.read(256)
+    except OSError as error:
+        raise ValueError(f"key file {path} cannot be read: {error.strerror}") from None
+    text = line.decode("ascii", "replace").removesuffix("\n")
+    try:
+        root = base64.b64decode(text.removeprefix(_KEY_PREFIX), validate=True)
+    except (binascii.Error, ValueError):
+        root = b""
+    if not text.startswith(_KEY_PREFIX) or len(root) != _KEY_BYTES:
+        raise ValueError(f"key file {path} is not one line of {_KEY_PREFIX} and 32 bytes in base64")
+    return root
+
+
+def _derive(root: bytes, tenant: str, purpose: str) -> tuple[bytes, AESGCM]:
+    """The HMAC key and the cipher of a tenant and purpose: independent of each other and of all others."""
+    info = b"".join(len(part).to_bytes(4) + part for part in (b"pangate", tenant.encode(), purpose.encode()))
+    keys = HKDF(SHA256(), 2 * _KEY_BYTES, salt=None, info=info).derive(root)
+    return keys[:_KEY_BYTES], AESGCM(keys[_KEY_BYTES:])

@@ -1,0 +1,83 @@
+"""Tokens: what stands for a card number or a security code, and how our own are known again.
+
+Formats: `opaque` is `tok_<environment>_` (a security code: `cvc_<environment>_`), 22 base58 digits of 128 random bits
+and a checksum of 4 digits under a key of the tenant, so that a foreign or mistyped token is known without a look-up.
+`6t4` keeps length, first six and last four digits and fails the Luhn check, so that it is nobody's card number.
+"""
+
+from __future__ import annotations
+
+import hmac
+import re
+from typing import Literal
+
+from gateway.pure.cards import luhn_valid
+
+TokenClass = Literal["pan", "cvc"]
+TokenFormat = Literal["opaque", "6t4"]
+
+OPAQUE_BYTES = 16
+"""Random bytes that `opaque` and `six_to_four` take."""
+
+_ALPHABET = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
+_PREFIXES: dict[TokenClass, str] = {"pan": "tok", "cvc": "cvc"}
+_CLASSES: dict[str, TokenClass] = {prefix: name for name, prefix in _PREFIXES.items()}
+_OPAQUE = re.compile(rf"((tok|cvc)_[a-z0-9]{{1,16}}_[{_ALPHABET}]{{22}})([{_ALPHABET}]{{4}})")
+_SHORTEST_6T4 = 13
+
+
+def opaque(token_class: TokenClass, environment: str, entropy: bytes, key: bytes) -> str:
+    """The opaque token of 16 random bytes. `environment` is 1 to 16 of a-z and 0-9; `key` is the tenant's."""
+    head = f"{_PREFIXES[token_class]}_{environment}_{_base58(int.from_bytes(entropy), 22)}"
+    return head + _checksum(head, key)
+
+
+def opaque_class(text: str, key: bytes) -> TokenClass | None:
+    """The class of one of the tenant's own opaque tokens; None for any other text."""
+    found = _OPAQUE.fullmatch(text)
+    if found is None or not hmac.compare_digest(_checksum(found[1], key), found[3]):
+        return None
+    return _CLASSES[found[2]]
+
+
+def fits_six_to_four(digits: str) -> bool:
+    """Is a number long enough for `6t4`? From 13 digits on there are three or more to replace."""
+    return len(digits) >= _SHORTEST_6T4
+
+
+def six_to_four(pan: str, entropy: bytes) -> str:
+    """The `6t4` token of a PAN of 13 digits or more and 16 random bytes; all Luhn-invalid middles are as likely."""
+    width = len(pan) - 10
+    rest, last = divmod(int.from_bytes(entropy), 9)
+    middle = f"{rest % 10 ** (width - 1):0{width - 1}}"
+    token = f"{pan[:6]}{middle}{last}{pan[-4:]}"
+    return f"{pan[:6]}{middle}9{pan[-4:]}" if luhn_valid(token) else token
+
+
+def looks_six_to_four(digits: str) -> bool:
+    """Could these digits be a `6t4` token? Only the vault knows whether they are."""
+    return fits_six_to_four(digits) and not luhn_valid(digits)
+
+
+def fingerprint(pan: str, key: bytes) -> bytes:
+    """The keyed hash of an entire PAN (PCI DSS 3.5.1.1), by which a tenant's vault finds the token it has."""
+    return hmac.digest(key, b"pangate pan fingerprint\0" + pan.encode("ascii"), "sha256")
+
+
+def associated_data(tenant: str, token: str, token_class: TokenClass) -> bytes:
+    """What a sealed value is bound to: a row put in another's place does not open."""
+    return b"".join(len(part).to_bytes(4) + part for part in map(str.encode, (tenant, token, token_class)))
+
+
+def _checksum(head: str, key: bytes) -> str:
+    digest = hmac.digest(key, b"pangate token checksum\0" + head.encode("ascii"), "sha256")
+    return _base58(int.from_bytes(digest[:8]), 4)
+
+
+def _base58(number: int, width: int) -> str:
+    """The last `width` base58 digits of a number, most significant first."""
+    digits = []
+    for _ in range(width):
+        number, digit = divmod(number, 58)
+        digits.append(_ALPHABET[digit])
+    return "".join(reversed(digits))
