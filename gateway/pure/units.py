@@ -3,15 +3,37 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass, field
 from typing import Annotated
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _SIZE = re.compile(r"(\d+)(B|KiB|MiB|GiB)")
 _BYTES = {"B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
 _SECRET = re.compile(r"(env:[A-Za-z_][A-Za-z0-9_]*|file:.+)")
+
+
+@dataclass(slots=True)
+class Files:
+    """The validation context of a configuration: relative paths are below `directory`, the one that holds config.yaml.
+
+    `named` collects the files that settings name: the path as written, by the path to open.
+    """
+
+    directory: str
+    named: dict[str, str] = field(default_factory=dict)
+
+    def path(self, written: str) -> str:
+        """The path to open."""
+        return written if written.startswith("/") or not self.directory else f"{self.directory}/{written}"
+
+    def name(self, written: str) -> str:
+        """The path to open, noted as one that the configuration depends on."""
+        path = self.path(written)
+        self.named[path] = written
+        return path
 
 
 def duration(text: object) -> float:
@@ -41,6 +63,14 @@ def secret_reference(text: object) -> str:
     return text
 
 
+def _located(text: str, info: ValidationInfo) -> str:
+    return info.context.name(text) if isinstance(info.context, Files) else text
+
+
+def _reference_located(text: str, info: ValidationInfo) -> str:
+    return "file:" + _located(text.removeprefix("file:"), info) if text.startswith("file:") else text
+
+
 def _scalar(pattern: str, examples: list[str]) -> dict[str, object]:
     return {"type": "string", "pattern": f"^{pattern}$", "examples": examples}
 
@@ -52,5 +82,10 @@ Size = Annotated[int, BeforeValidator(size), Field(ge=0, json_schema_extra=_scal
 SecretRef = Annotated[
     str,
     BeforeValidator(secret_reference),
+    AfterValidator(_reference_located),
     Field(json_schema_extra=_scalar(_SECRET.pattern, ["env:NAME", "file:PATH"])),
 ]
+PathRef = Annotated[str, Field(min_length=1), AfterValidator(_located)]
+"""A file that is read when the configuration is loaded."""
+FileOrUrl = Annotated[str, Field(min_length=1), AfterValidator(_reference_located)]
+"""`file:PATH`, or something else, left as it is written."""

@@ -1,0 +1,357 @@
+"""The models of config.yaml. What a field means stands beside it; the JSON Schema is made from the same models."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+from urllib.parse import SplitResult, urlsplit
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, model_validator
+
+from gateway.config.tenant import Tenant, TenantSetting
+from gateway.pure.units import Duration, Files, PathRef, SecretRef, Size
+
+_NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
+_METHOD = re.compile(r"[A-Z]{1,16}")
+_UNIX_PATH_MAX = 107
+"""Bytes of a Unix socket's path that Linux takes (unix(7))."""
+
+
+class Settings(BaseModel):
+    """Unknown keys are errors; defaults are written as in YAML."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+
+
+def _written(text: str, **bounds: float) -> Any:
+    """A default as a person would write it."""
+    return Field(default=text, **bounds)
+
+
+def _name(text: str) -> str:
+    if _NAME.fullmatch(text) is None:
+        raise ValueError("expected a name of at most 63 lower-case letters, digits, - and _ that begins with a letter")
+    return text
+
+
+Name = Annotated[str, AfterValidator(_name), Field(json_schema_extra={"pattern": f"^{_NAME.pattern}$"})]
+
+
+# --- Addresses -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Bind:
+    """Where a listener listens: `host` and `port` (0: any free one), or the path of a Unix socket."""
+
+    host: str = ""
+    port: int = 0
+    unix: str = ""
+
+    @property
+    def private(self) -> bool:
+        """Only processes of this machine reach it."""
+        if self.unix or self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+
+def _bind(text: object, info: ValidationInfo) -> object:
+    expected = "expected HOST:PORT such as 127.0.0.1:8443 or [::1]:8443, or unix:PATH"
+    if not isinstance(text, str):
+        raise ValueError(expected)  # noqa: TRY004 - pydantic turns ValueError into a complaint
+    if text.startswith("unix:") and len(text) > len("unix:"):
+        path = _below(text.removeprefix("unix:"), info)
+        if len(path.encode("utf-8", "replace")) > _UNIX_PATH_MAX:
+            raise ValueError(f"the path of a Unix socket has at most {_UNIX_PATH_MAX} bytes")
+        return Bind(unix=path)
+    found = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):([0-9]{1,5})", text)
+    if found is None or int(found[2]) > 65535:
+        raise ValueError(expected)
+    return Bind(host=found[1].strip("[]"), port=int(found[2]))
+
+
+def _below(path: str, info: ValidationInfo) -> str:
+    return info.context.path(path) if isinstance(info.context, Files) else path
+
+
+BindSetting = Annotated[
+    Bind,
+    BeforeValidator(_bind, json_schema_input_type=str),
+    Field(json_schema_extra={"type": "string", "examples": ["127.0.0.1:8443", "unix:var/egress.sock"]}),
+]
+
+
+def _url(text: str, schemes: tuple[str, ...], expected: str) -> SplitResult:
+    try:
+        parts = urlsplit(text)
+        valid = bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        valid = False
+    if not valid or parts.scheme not in schemes or not text.isascii() or not text.isprintable() or " " in text:
+        raise ValueError(expected)
+    if "@" in parts.netloc:
+        raise ValueError("a URL holds no user name or password: a secret is never written in clear")
+    return parts
+
+
+def _upstream_url(text: str) -> str:
+    expected = "expected http://HOST[:PORT] or https://HOST[:PORT], without a path"
+    parts = _url(text, ("http", "https"), expected)
+    if parts.path.strip("/") or parts.query or parts.fragment:
+        raise ValueError(expected)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+# --- Listeners -------------------------------------------------------------------------------------------------------
+
+
+class Tls(Settings):
+    """`client_certificate: optional` asks for one and lets `kind: mtls` decide per route."""
+
+    certificate: PathRef
+    key: SecretRef
+    client_ca: PathRef | None = None
+    client_certificate: Literal["none", "optional", "required"] = "none"
+
+    @model_validator(mode="after")
+    def _whole(self) -> Tls:
+        if not self.key.startswith("file:"):
+            raise ValueError("key: expected file:PATH")
+        if (self.client_certificate == "none") != (self.client_ca is None):
+            raise ValueError("client_ca and client_certificate: optional | required belong together")
+        return self
+
+
+class Limits(Settings):
+    """Bounds of a listener; none can be turned off. Bodies: what a rule may have to read, per request."""
+
+    max_connections: int = Field(default=1024, ge=1)
+    max_connections_per_address: int = Field(default=256, ge=1)
+    handshake_timeout: Duration = _written("10s", gt=0)
+    header_timeout: Duration = _written("10s", gt=0)
+    body_timeout: Duration = _written("30s", gt=0)
+    idle_timeout: Duration = _written("60s", gt=0)
+    write_timeout: Duration = _written("30s", gt=0)
+    max_header_bytes: Size = _written("16KiB", ge=1024)
+    max_request: Size = _written("1MiB", ge=1)
+    max_response: Size = _written("4MiB", ge=1)
+
+
+class Listener(Settings):
+    """`identity` declares who calls on a loopback or Unix socket without TLS: a sidecar of that service."""
+
+    bind: BindSetting
+    tls: Tls | None = None
+    identity: str | None = Field(default=None, min_length=1, max_length=255, pattern=r"^[!-~]+$")
+    limits: Limits = Field(default_factory=Limits)
+    tenant: TenantSetting | None = None
+
+    @model_validator(mode="after")
+    def _guarded(self) -> Listener:
+        if self.tls is not None and self.identity is not None:
+            raise ValueError("identity is for a listener without tls; with tls the certificate says who calls")
+        if self.tls is None and not self.bind.private:
+            raise ValueError("needs tls: without it a listener binds to loopback or unix:PATH only")
+        return self
+
+    @property
+    def knows_callers(self) -> bool:
+        """Nobody gets in without a certificate or a declared identity."""
+        return self.identity is not None or (self.tls is not None and self.tls.client_certificate == "required")
+
+
+class Admin(Settings):
+    """Metrics, health and readiness."""
+
+    bind: BindSetting
+
+
+# --- Store, shared, keys ---------------------------------------------------------------------------------------------
+
+
+def _store(text: object, info: ValidationInfo) -> object:
+    if isinstance(text, str) and re.match(r"postgres(ql)?://", text):
+        raise ValueError("PostgreSQL is not in this version; write sqlite:PATH")
+    if not isinstance(text, str) or not text.startswith("sqlite:") or text.startswith("sqlite://") or text == "sqlite:":
+        raise ValueError("expected sqlite:PATH")
+    return {"path": _below(text.removeprefix("sqlite:"), info)}
+
+
+class Store(Settings):
+    """The SQLite file that holds the durable truth."""
+
+    path: str
+
+
+class Shared(Settings):
+    """`url` is `memory`, or where Redis is."""
+
+    url: str = "memory"
+    username: str | None = None
+    password: SecretRef | None = None
+
+    @model_validator(mode="after")
+    def _known(self) -> Shared:
+        if self.url != "memory":
+            _url(self.url, ("redis", "rediss"), "expected memory, redis://HOST:PORT or rediss://HOST:PORT")
+        elif self.username is not None or self.password is not None:
+            raise ValueError("memory takes no username and no password")
+        return self
+
+
+class KeyProvider(Settings):
+    """Where the root key is: a file of 32 random bytes, made by `pangate certs dev` or `openssl rand -out PATH 32`."""
+
+    provider: Literal["file"] = "file"
+    key: SecretRef
+
+
+# --- Upstreams -------------------------------------------------------------------------------------------------------
+
+
+class Timeouts(Settings):
+    """`first_byte` counts from the request's end to the answer's head; `total` is the whole call."""
+
+    connect: Duration = _written("2s", gt=0)
+    first_byte: Duration = _written("30s", gt=0)
+    total: Duration = _written("60s", gt=0)
+
+
+class UpstreamTls(Settings):
+    """`ca` instead of the system's; `certificate` and `key` for an upstream that asks for them."""
+
+    ca: PathRef | None = None
+    certificate: PathRef | None = None
+    key: SecretRef | None = None
+
+    @model_validator(mode="after")
+    def _pair(self) -> UpstreamTls:
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("certificate and key belong together")
+        if self.key is not None and not self.key.startswith("file:"):
+            raise ValueError("key: expected file:PATH")
+        return self
+
+
+class Upstream(Settings):
+    """One origin. A kept-alive connection idle for longer than `reuse_within` carries no unsafe request."""
+
+    url: Annotated[str, AfterValidator(_upstream_url)]
+    timeouts: Timeouts = Field(default_factory=Timeouts)
+    reuse_within: Duration = _written("2s")
+    max_connections: int = Field(default=100, ge=1)
+    tls: UpstreamTls | None = None
+
+    @model_validator(mode="after")
+    def _tls_with_https(self) -> Upstream:
+        if self.tls is not None and not self.url.startswith("https:"):
+            raise ValueError("tls is for an https:// url")
+        return self
+
+
+# --- Routes ----------------------------------------------------------------------------------------------------------
+
+
+def _method(text: str) -> str:
+    if _METHOD.fullmatch(text) is None:
+        raise ValueError("expected a method in capitals, such as POST")
+    return text
+
+
+def _host(text: str) -> str:
+    if re.fullmatch(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", text) is None:
+        raise ValueError("expected a host name in lower case, without a port")
+    return text
+
+
+class Match(Settings):
+    """Which requests: `path` is a template with literal segments, `{name}` for one, `/**` at the end for any rest."""
+
+    methods: list[Annotated[str, AfterValidator(_method)]] = Field(default_factory=list)
+    path: str
+    host: Annotated[str, AfterValidator(_host)] | None = None
+
+
+class Inbox(Settings):
+    """A webhook route: verify, store, acknowledge, then forward to `path` of the upstream (by default the route's own).
+
+    What is forwarded is signed anew by Standard Webhooks with the secret `signing`; without it, with a derived key.
+    """
+
+    provider: str
+    secrets: list[SecretRef] = Field(min_length=1)
+    tolerance: Duration = _written("5m", gt=0)
+    path: str | None = Field(default=None, pattern=r"^/[!-~]*$")
+    signing: SecretRef | None = None
+
+
+class Route(Settings):
+    """Requests of one listener that go to one upstream, by way of a policy or into the inbox."""
+
+    name: Name
+    listener: str
+    match: Match
+    policy: str | None = None
+    upstream: str
+    tenant: TenantSetting | None = None
+    inbox: Inbox | None = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Route:
+        if self.policy is None and self.inbox is None:
+            raise ValueError("needs a policy, or an inbox for webhooks: a route without either protects nothing")
+        if self.policy is not None and self.inbox is not None:
+            raise ValueError("has a policy and an inbox; a route has one of them")
+        if self.inbox is not None and self.inbox.path is None and re.search(r"[{*]", self.match.path):
+            raise ValueError("inbox needs path: the route's own is a template")
+        return self
+
+
+# --- The file --------------------------------------------------------------------------------------------------------
+
+
+class Logging(Settings):
+    """Structured lines on standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+Globs = Annotated[
+    list[str],
+    BeforeValidator(_listed, json_schema_input_type=str | list[str]),
+    Field(min_length=1),
+]
+
+
+class ConfigFile(Settings):
+    """config.yaml: where requests come in, where they go, and which policy stands between."""
+
+    version: Literal[1]
+    tenant: TenantSetting = Field(default_factory=lambda: Tenant(name="default"))
+    listeners: dict[Name, Listener] = Field(min_length=1)
+    admin: Admin | None = None
+    store: Annotated[
+        Store,
+        BeforeValidator(_store, json_schema_input_type=str),
+        Field(json_schema_extra={"type": "string", "pattern": "^sqlite:.+", "examples": ["sqlite:var/pangate.db"]}),
+    ]
+    shared: Annotated[
+        Shared,
+        BeforeValidator(lambda value: {"url": value} if isinstance(value, str) else value),
+    ] = Field(default_factory=Shared)
+    keys: KeyProvider | None = None
+    upstreams: dict[Name, Upstream] = Field(min_length=1)
+    policies: Globs = _written("policies/*.yaml")
+    routes: list[Route] = Field(min_length=1)
+    drain: Duration = _written("30s", gt=0)
+    logging: Logging = Field(default_factory=Logging)
