@@ -122,6 +122,8 @@ class Exchange:
 
     # forward
     outcome: Outcome | None = None
+    upstream_status: int | None = None
+    """The status that the upstream answered with, whatever became of its response since."""
     response: Response | None = None
     upstream_seconds: float = 0.0
 

@@ -196,7 +196,7 @@ class Pipeline:
         try:
             body = x.request.body or b"" if x.body is None else splice(x.body, x.edits, rows)
             response = await connection.send(x.request.method, self._head(x), body)
-            x.outcome, x.response = Outcome.ANSWERED, response
+            x.outcome, x.upstream_status, x.response = Outcome.ANSWERED, response.status, response
             response.headers = response_headers(response.headers)
             if response.stream is not None and (self._reads_response or x.unit):
                 await self._buffer(x, response)

@@ -363,6 +363,11 @@ class Decision:
 class Shared(Protocol):
     """Counters. All hits of one call are decided in one atomic step (one round trip)."""
 
+    @property
+    def local(self) -> Shared:
+        """Counters of this process alone, for rules that say `on_store_error: local`; may be this object itself."""
+        ...
+
     async def hit(self, hits: Sequence[Hit]) -> Sequence[Decision]:
         """Raises `Unavailable`."""
         ...

@@ -106,6 +106,13 @@ class Rule:
         """
         raise NotImplementedError
 
+    def join(self, rules: Sequence[Rule]) -> None:
+        """Meet the rules of this kind in the route: all of them, this one too, in their order, `off` left out.
+
+        Called once per rule when the route is compiled, after all of its rules were provisioned; for kinds that decide
+        together. Raises ValueError with a sentence for the operator when they cannot stand together.
+        """
+
     async def on_request(self, exchange: Exchange) -> Verdict:
         """On the way in. May append operations to `exchange.unit`."""
         raise NotImplementedError
