@@ -44,6 +44,8 @@ class Request:
     """Unix time of the head's arrival, in seconds."""
 
 
+_METHODS_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
+
 Replacement = bytes | Callable[[Rows], bytes]
 
 
@@ -116,6 +118,8 @@ class Exchange:
     """Tokens of SAD that this exchange holds a lease of."""
     fresh_sad: list[tuple[str, bytes]] = field(default_factory=list, repr=False)
     """Tokens and values of SAD to be put into memory once the unit is durable."""
+    stored_sad: list[str] = field(default_factory=list, repr=False)
+    """Tokens of the SAD that this exchange put into memory."""
     revealing: Any = field(default=None, repr=False)
     limits: Any = None
     """ADMIT: the decisions of all of the route's rate limits, taken at the first of them."""
@@ -146,15 +150,18 @@ class Exchange:
         """The request's body, parsed once. Raises `Refused` if it cannot be read."""
         if self._document is None:
             assert self.body is not None, "a rule that asks for the document declares reads_request"
-            self._document = parse(self.request.headers.get("Content-Type", ""), self.body)
+            typed = self.body or self.request.method in _METHODS_WITH_BODY
+            self._document = parse(
+                ", ".join(self.request.headers.getall("Content-Type", ())) if typed else "", self.body
+            )
         return self._document
 
     def response_document(self) -> Document:
         """The response's body, parsed once. Raises `Refused` if it cannot be read."""
         if self._response_document is None:
             assert self.response is not None and self.response.stream is None, "declare reads_response"
-            media_type = (self.response.header(b"content-type") or b"").decode("latin-1")
-            self._response_document = parse(media_type, self.response.body)
+            types = [value for name, value in self.response.headers if name.lower() == b"content-type"]
+            self._response_document = parse(b", ".join(types).decode("latin-1"), self.response.body)
         return self._response_document
 
     def replace_response(self, response: Response) -> None:

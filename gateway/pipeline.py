@@ -114,11 +114,11 @@ class Pipeline:
     async def _way_in(self, x: Exchange, owners: list[tuple[Placed, int, int]]) -> Response | None:
         for position, placed, hook, reads in self._request:
             x.entered = position
-            before = len(x.unit)
+            before, fresh = len(x.unit), len(x.fresh_sad)
             if reads and x.body is None and (stop := await self._read_body(x, placed)) is not None:
                 return stop
             verdict = await self._ask(x, placed, hook(x))
-            if len(x.unit) > before:
+            if len(x.unit) > before or len(x.fresh_sad) > fresh:
                 owners.append((placed, before, len(x.unit)))
             if verdict is not PASS:
                 stop = self._act(x, placed, verdict)
@@ -156,7 +156,7 @@ class Pipeline:
             return self._failed(x, error)
         try:
             rows = Rows(x.unit)
-            stop = await self._prepare(x, owners, rows) if x.unit else None
+            stop = await self._prepare(x, owners, rows) if owners else None
             if stop is not None and (rows.refused is not None or not rows.answered):
                 return stop
             if stop is not None:
@@ -176,10 +176,11 @@ class Pipeline:
     async def _prepare(self, x: Exchange, owners: list[tuple[Placed, int, int]], rows: Rows) -> Response | None:
         """The first gate. With `rows` left empty, or refused, nothing is durable; else what is must be settled."""
         try:
-            committed = await self._ports.store.commit(x.unit)
+            if x.unit:
+                committed = await self._ports.store.commit(x.unit)
+                rows.answered, rows.refused = committed.answered, committed.refused
         except Unavailable:
             return self._refuse(x, "prepare", _nothing_sent())
-        rows.answered, rows.refused = committed.answered, committed.refused
         for placed, start, end in owners:
             if rows.refused is not None and not start <= rows.refused < end:
                 continue

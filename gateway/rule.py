@@ -118,7 +118,7 @@ class Rule:
         raise NotImplementedError
 
     async def on_prepared(self, exchange: Exchange, rows: Sequence[Row]) -> Verdict:
-        """Called if this rule appended operations: with their rows, all of them, or up to the one that refused.
+        """Called if this rule appended operations or SAD: with the rows, all of them, or up to the one that refused.
 
         When a row refused, the unit was rolled back and only the rule that owns that row is called; it must not PASS.
         A Deny here comes before anything was sent, and runs back through all rules with outcome REFUSED.
