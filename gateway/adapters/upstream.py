@@ -1,0 +1,306 @@
+"""The upstream client: a bounded pool of HTTP/1.1 connections to one origin.
+
+It sends the bytes it is given and nothing of its own but the framing: no redirects, no cookies, no proxies from the
+environment, no decompression. An unsafe request is written once, to a connection that was alive a moment ago; a safe
+one whose kept-alive connection dies before any answer is written once more, to a fresh connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import ssl
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from gateway.adapters.upstream_connection import Limits, Timeouts, Wire
+from gateway.ports import BodyStream, Clock, Connection, Outcome, Response, UpstreamError
+from gateway.pure.errors import Reason
+
+__all__ = ["HttpUpstream", "Limits", "Timeouts", "client_context"]
+
+_UNREACHABLE = "The upstream cannot be reached; nothing was sent. Try again."
+_UNTRUSTED = "No TLS connection to the upstream could be agreed on; nothing was sent. Try again."
+_BUSY = "All connections to the upstream are in use; nothing was sent. Try again."
+_SWEEP_AT_MOST_EVERY = 0.01
+
+
+def client_context(ca: Path | None = None, certificate: Path | None = None, key: Path | None = None) -> ssl.SSLContext:
+    """TLS toward an upstream: version 1.2 or later, its name checked against `ca` (None: the system's authorities).
+
+    `certificate` (PEM chain) and `key` are ours, for an upstream that wants one. Raises OSError or `ssl.SSLError` when
+    a file cannot be read; a key under a passphrase cannot.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    if ca is None:
+        context.load_default_certs()
+    else:
+        context.load_verify_locations(ca)
+    if certificate is not None:
+        context.load_cert_chain(certificate, key, password=b"")
+    return context
+
+
+@dataclass(frozen=True, slots=True)
+class _Origin:
+    host: str
+    port: int
+    secure: bool
+    authority: bytes
+
+
+def _parse_origin(url: str) -> _Origin:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("expected http://HOST[:PORT] or https://HOST[:PORT]")
+    if parts.path not in ("", "/") or parts.query or parts.fragment or "@" in parts.netloc:
+        raise ValueError("an upstream is an origin: no path, query, fragment or user")
+    secure = parts.scheme == "https"
+    default = 443 if secure else 80
+    port = parts.port or default
+    host = parts.hostname.encode("idna").decode("ascii") if ":" not in parts.hostname else parts.hostname
+    shown = f"[{host}]" if ":" in host else host
+    return _Origin(host, port, secure, (shown if port == default else f"{shown}:{port}").encode("ascii"))
+
+
+class HttpUpstream:
+    """One origin, its connections and deadlines (implements `ports.Upstream`).
+
+    A reload keeps the object if origin, TLS and settings stayed as they were; else it makes another and drains this.
+    Raises ValueError when `origin` is none.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        origin: str,
+        *,
+        clock: Clock,
+        tls: ssl.SSLContext | None = None,
+        timeouts: Timeouts | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        self.name = name
+        self._origin = _parse_origin(origin)
+        self.authority = self._origin.authority
+        if tls is not None and not self._origin.secure:
+            raise ValueError("TLS settings need an https:// upstream")
+        self._tls = (tls or client_context()) if self._origin.secure else None
+        self._clock = clock
+        self._timeouts = timeouts or Timeouts()
+        self._limits = limits or Limits()
+        self._wires: set[Wire] = set()
+        self._idle: list[Wire] = []
+        self._taken = 0
+        self._waiting: deque[asyncio.Future[Wire | None]] = deque()
+        self._draining = False
+        self._closed = False
+        self._gone: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._sweep_at = math.inf
+
+    # --- taking a connection
+
+    async def acquire(self, *, safe: bool) -> Connection:
+        """See `ports.Upstream`. Waits at most `connect` seconds for another's connection, and as long for a new one."""
+        wire = await self.take(math.inf if safe else self._timeouts.reuse_within)
+        return _Lease(self, wire, safe=safe)
+
+    async def take(self, max_idle: float) -> Wire:
+        """A connection that was idle for less than `max_idle` seconds (0: never used), else a new one.
+
+        Raises `UpstreamError` with outcome REFUSED.
+        """
+        if self._idle and self._fits(self._idle[-1], max_idle):
+            return self._lend(self._idle.pop())
+        if not self._take_slot():
+            wire = await self._wait()
+            if wire is not None and (wire.closed or self._fits(wire, max_idle)):
+                return wire
+            if wire is not None:
+                wire.leased = False
+                wire.abort()
+        return await self._connect()
+
+    def _fits(self, wire: Wire, max_idle: float) -> bool:
+        return self._clock.monotonic() - wire.idle_since < max_idle
+
+    def _lend(self, wire: Wire) -> Wire:
+        wire.leased = True
+        wire.due = math.inf
+        self._taken += 1
+        return wire
+
+    def _take_slot(self) -> bool:
+        """Room for one more connection; the one that was idle longest makes room if it must."""
+        if self._taken >= self._limits.max_connections:
+            return False
+        if self._taken + len(self._idle) >= self._limits.max_connections:
+            self._idle[0].abort()
+        self._taken += 1
+        return True
+
+    async def _wait(self) -> Wire | None:
+        """Wait for another's slot, with the connection in it if that lives on."""
+        if len(self._waiting) >= self._limits.max_waiting:
+            raise UpstreamError(Outcome.REFUSED, Reason.UPSTREAM_BUSY, _BUSY)
+        waiter: asyncio.Future[Wire | None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiter)
+        try:
+            async with asyncio.timeout(self._timeouts.connect):
+                return await waiter
+        except TimeoutError:
+            self._leave(waiter)
+            raise UpstreamError(Outcome.REFUSED, Reason.UPSTREAM_BUSY, _BUSY) from None
+        except BaseException:
+            self._leave(waiter)
+            raise
+
+    def _leave(self, waiter: asyncio.Future[Wire | None]) -> None:
+        """Wait no longer; what was handed over in the same moment goes to the next."""
+        if waiter.cancelled():
+            if waiter in self._waiting:
+                self._waiting.remove(waiter)
+        elif (wire := waiter.result()) is None:
+            self._pass_on(None)
+        else:
+            self.ended(wire)
+
+    async def _connect(self) -> Wire:
+        """Fill a slot that was taken; a failure gives it back."""
+        origin, wire = self._origin, None
+        try:
+            async with asyncio.timeout(self._timeouts.connect):
+                _, wire = await asyncio.get_running_loop().create_connection(
+                    lambda: Wire(self, self._clock, self._timeouts, self._limits),
+                    origin.host,
+                    origin.port,
+                    ssl=self._tls,
+                    server_hostname=origin.host if origin.secure else None,
+                )
+            if wire.closed:
+                raise ConnectionResetError
+        except OSError as error:
+            detail = _UNTRUSTED if isinstance(error, ssl.SSLError) else _UNREACHABLE
+            self._pass_on(None)
+            raise UpstreamError(Outcome.REFUSED, Reason.UPSTREAM_UNREACHABLE, detail) from error
+        except BaseException:
+            self._pass_on(None)
+            raise
+        wire.leased = True
+        return wire
+
+    # --- giving it back
+
+    def _pass_on(self, wire: Wire | None) -> None:
+        """A slot is free, with a live connection in it or without: to who waits longest, else to the idle."""
+        while self._waiting:
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                if wire is not None:
+                    wire.leased = True
+                waiter.set_result(wire)
+                return
+        self._taken -= 1
+        if wire is not None:
+            wire.due = wire.idle_since + self._timeouts.keep_alive
+            self._idle.append(wire)
+            self.watch(wire.due)
+
+    def drain(self) -> None:
+        """Keep no idle connection from now on; exchanges under way end as they would."""
+        self._draining = True
+        for wire in tuple(self._idle):
+            wire.abort()
+
+    async def close(self) -> None:
+        """Break off what is under way and wait until every connection is gone. Nothing can be acquired afterwards."""
+        self.drain()
+        self._closed = True
+        for wire in tuple(self._wires):
+            wire.abort()
+        while self._wires:
+            self._gone = asyncio.get_running_loop().create_future()
+            await self._gone
+        if self._timer is not None:
+            self._timer.cancel()
+
+    # --- what connections tell their pool
+
+    def made(self, wire: Wire) -> None:
+        self._wires.add(wire)
+        if self._closed:
+            wire.abort()
+
+    def ended(self, wire: Wire) -> None:
+        if wire.leased:
+            wire.leased = False
+            if self._draining and not wire.closed:
+                wire.abort()
+            self._pass_on(None if wire.closed else wire)
+        elif wire in self._idle:
+            self._idle.remove(wire)
+
+    def lost(self, wire: Wire) -> None:
+        self._wires.discard(wire)
+        if not self._wires and self._gone is not None and not self._gone.done():
+            self._gone.set_result(None)
+
+    def watch(self, due: float) -> None:
+        if due >= self._sweep_at:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._sweep_at = due
+        delay = max(due - self._clock.monotonic(), _SWEEP_AT_MOST_EVERY)
+        self._timer = asyncio.get_running_loop().call_later(delay, self.sweep)
+
+    def sweep(self) -> None:
+        """End what is past its deadline and what was idle too long. Runs by itself when the next of them is due."""
+        self._sweep_at = math.inf
+        now = self._clock.monotonic()
+        for wire in tuple(self._wires):
+            if wire.due <= now:
+                wire.expire()
+        self.watch(min((wire.due for wire in self._wires), default=math.inf))
+
+
+class _Lease:
+    """A connection taken for one request (implements `ports.Connection`)."""
+
+    __slots__ = ("_pool", "_safe", "_wire")
+
+    def __init__(self, pool: HttpUpstream, wire: Wire, *, safe: bool) -> None:
+        self._pool = pool
+        self._wire: Wire | None = wire
+        self._safe = safe
+
+    async def send(self, method: str, head: bytes, body: bytes | BodyStream) -> Response:
+        wire, self._wire = self._wire, None
+        assert wire is not None, "a connection takes one request"
+        try:
+            return await wire.exchange(method, head, body)
+        except UpstreamError as error:
+            if not self._safe or body != b"" or not _went_stale(wire, error):
+                raise
+            try:
+                wire = await self._pool.take(0)
+            except UpstreamError:
+                raise error from None
+        return await wire.exchange(method, head, body)
+
+    def release(self) -> None:
+        wire, self._wire = self._wire, None
+        if wire is not None:
+            self._pool.ended(wire)
+
+
+def _went_stale(wire: Wire, error: UpstreamError) -> bool:
+    """The upstream closed a kept-alive connection just when it was used again: it has most likely not read a byte."""
+    return error.outcome is Outcome.REFUSED or (
+        error.reason is Reason.UPSTREAM_FAILED and wire.exchanges > 1 and not wire.heard
+    )
