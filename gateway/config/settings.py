@@ -25,9 +25,10 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
 
-def _written(text: str, **bounds: float) -> Any:
+def _written(text: str, gt: float | None = None, ge: float | None = None) -> Any:
     """A default as a person would write it."""
-    return Field(default=text, **bounds)
+    default: Any = text
+    return Field(default=default, gt=gt, ge=ge)
 
 
 def _name(text: str) -> str:

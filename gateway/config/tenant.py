@@ -20,7 +20,7 @@ _CLAIM = re.compile(r"[A-Za-z0-9_:./-]{1,128}")
 class Tenant(BaseModel):
     """Either `name`, for every request alike, or where each request's tenant comes `from`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str | None = None
     source: str | None = Field(default=None, alias="from")
