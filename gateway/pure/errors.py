@@ -41,6 +41,7 @@ class Reason(enum.Enum):
     CERTIFICATE_NOT_ALLOWED = "certificate_not_allowed", 403, "The client certificate is not allowed here"
     TOKEN_REQUIRED = "token_required", 401, "An access token is required", "authentication_error"
     TOKEN_INVALID = "token_invalid", 401, "The access token is not valid", "authentication_error"
+    TOKEN_MISPLACED = "token_misplaced", 400, "The access token is in the wrong place", "authentication_error"
     TOKEN_EXPIRED = "token_expired", 401, "The access token has expired", "authentication_error"
     SCOPE_INSUFFICIENT = "scope_insufficient", 403, "The access token lacks a scope"
     KEYS_UNAVAILABLE = "keys_unavailable", 503, "The keys that verify access tokens are not available"

@@ -1,0 +1,190 @@
+"""Who calls, by access token: what a token must say, and what is asked of it anew at every use.
+
+The signature and the claims of a token are judged once; its time, its binding to a certificate and its scopes at
+every use, because a connection and a cache outlive them.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import hmac
+import re
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Final
+from urllib.parse import unquote_plus
+
+from gateway.pure.errors import Reason, Refused
+from gateway.pure.jose import SignedToken, encode_base64url
+
+IDENTIFIER_LENGTH: Final = 255
+
+_BEARER = re.compile(r"bearer ([A-Za-z0-9._~+/-]+=*)", re.IGNORECASE)
+_IDENTIFIER = re.compile(rf"[\x20-\x7e]{{1,{IDENTIFIER_LENGTH}}}")
+_SCOPES = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+(?: [\x21\x23-\x5b\x5d-\x7e]+)*")
+
+
+class Profile(enum.Enum):
+    """What kind of token an issuer makes: access tokens of RFC 9068, or any JWT (RFC 7519)."""
+
+    RFC9068 = "rfc9068"
+    JWT = "jwt"
+
+
+_TYPES: Final[Mapping[Profile, Set[str | None]]] = {
+    Profile.RFC9068: {"at+jwt", "application/at+jwt"},
+    Profile.JWT: {None, "jwt"},
+}
+_IDENTIFIERS: Final[Mapping[Profile, Set[str]]] = {
+    Profile.RFC9068: {"sub", "client_id", "jti"},
+    Profile.JWT: {"sub"},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What a route asks of a token. `leeway` and `max_lifetime` are seconds."""
+
+    profile: Profile
+    issuer: str
+    audience: frozenset[str]
+    leeway: float
+    max_lifetime: float
+
+
+@dataclass(frozen=True, slots=True)
+class AccessToken:
+    """A token whose signature and claims were found good. Times are Unix seconds, leeway included."""
+
+    claims: Mapping[str, Any] = field(repr=False)
+    scopes: frozenset[str]
+    valid_from: float
+    valid_until: float
+    thumbprint: str | None = field(repr=False)
+    """Of the certificate it is bound to (`cnf` member `x5t#S256`, RFC 8705 section 3.1), or None."""
+
+    def check_time(self, now: float) -> None:
+        """Raises Refused TOKEN_EXPIRED or TOKEN_INVALID (not valid yet)."""
+        if now >= self.valid_until:
+            raise Refused(Reason.TOKEN_EXPIRED, "Get a new access token; this one has expired.")
+        if now < self.valid_from:
+            raise _invalid("The token is not valid yet; check the clock of its issuer.")
+
+    def check_binding(self, certificate: bytes | None, *, required: bool) -> None:
+        """A bound token passes only on a connection with its certificate (DER), whether or not that is `required`.
+
+        Raises Refused TOKEN_INVALID.
+        """
+        if self.thumbprint is None:
+            if required:
+                raise _invalid("Get a token that is bound to your client certificate (RFC 8705).")
+            return
+        ours = encode_base64url(hashlib.sha256(certificate).digest()) if certificate is not None else ""
+        if not hmac.compare_digest(ours.encode(), self.thumbprint.encode()):
+            raise _invalid("Send the token on a connection with the client certificate that it is bound to.")
+
+    def check_scopes(self, needed: Set[str]) -> None:
+        """Raises Refused SCOPE_INSUFFICIENT."""
+        if not needed <= self.scopes:
+            detail = f"This route needs the scopes: {' '.join(sorted(needed))}."
+            raise Refused(Reason.SCOPE_INSUFFICIENT, detail)
+
+
+def bearer(authorization: Sequence[str], query: str) -> str:
+    """The token of a request (RFC 6750 section 2.1), given its Authorization field values and its query.
+
+    Raises Refused TOKEN_REQUIRED, TOKEN_INVALID (malformed credentials) or TOKEN_MISPLACED (in the query).
+    """
+    if query and any(unquote_plus(pair.partition("=")[0]) == "access_token" for pair in re.split("[&;]", query)):
+        detail = "Send the token in the Authorization header; a URL ends up in logs, so replace this token."
+        raise Refused(Reason.TOKEN_MISPLACED, detail)
+    if not any(value.lower().startswith("bearer") for value in authorization):
+        raise Refused(Reason.TOKEN_REQUIRED, "Send an access token: Authorization: Bearer, one space, the token.")
+    found = _BEARER.fullmatch(authorization[0]) if len(authorization) == 1 else None
+    if found is None:
+        raise _invalid("Send one Authorization header: Bearer, one space, one token.")
+    return found[1]
+
+
+def judge_claims(token: SignedToken, expected: Expected) -> AccessToken:
+    """Judge what a token with a good signature says (RFC 9068 section 4, RFC 8725), all but the present time.
+
+    Raises Refused TOKEN_INVALID.
+    """
+    claims, profile = token.claims, expected.profile
+    if (token.typ.lower() if token.typ is not None else None) not in _TYPES[profile]:
+        raise _invalid("The token is of another type than this route takes.")
+    if claims.get("iss") != expected.issuer:
+        raise _invalid("The token is from another issuer.")
+    _check_audience(claims.get("aud"), expected.audience)
+    _check_identifiers(claims, _IDENTIFIERS[profile])
+    issued, not_before = (_time(claims, name) for name in ("iat", "nbf"))
+    expires = _time(claims, "exp")
+    if issued is None or expires is None:
+        raise _invalid("The token must say when it was issued and when it expires.")
+    if expires - issued > expected.max_lifetime:
+        raise _invalid("The token lives longer than this route allows.")
+    return AccessToken(
+        claims=MappingProxyType(dict(claims)),
+        scopes=_scopes(claims, profile),
+        valid_from=max(issued, not_before or 0) - expected.leeway,
+        valid_until=expires + expected.leeway,
+        thumbprint=_thumbprint(claims),
+    )
+
+
+def _check_audience(audience: object, ours: frozenset[str]) -> None:
+    """We are the audience, and nobody else is: a token that opens two doors can be carried from one to the other."""
+    named = audience if isinstance(audience, list) else [audience]
+    if not named or not all(isinstance(name, str) and name in ours for name in named):
+        raise _invalid("The token must be for this audience alone.")
+
+
+def _check_identifiers(claims: Mapping[str, Any], required: Set[str]) -> None:
+    """Identifiers are printable ASCII: they are written into header fields, keys and logs."""
+    for name in ("sub", "client_id", "jti", "azp"):
+        value = claims.get(name)
+        if name not in claims and name not in required:
+            continue
+        if not isinstance(value, str) or _IDENTIFIER.fullmatch(value) is None:
+            raise _invalid(f"The claim {name} must be text of at most {IDENTIFIER_LENGTH} ASCII characters.")
+    if "azp" in claims and claims.get("client_id", claims["azp"]) != claims["azp"]:
+        raise _invalid("The claims azp and client_id must name the same client.")
+
+
+def _time(claims: Mapping[str, Any], name: str) -> int | None:
+    value = claims.get(name)
+    if name not in claims:
+        return None
+    if type(value) is not int or value < 0:
+        raise _invalid(f"The claim {name} must be a whole number of seconds.")
+    return value
+
+
+def _scopes(claims: Mapping[str, Any], profile: Profile) -> frozenset[str]:
+    """`scope`, words with one space between (RFC 8693 section 4.2); profile jwt also takes `scp`, and lists."""
+    name = "scp" if profile is Profile.JWT and "scope" not in claims else "scope"
+    value = claims.get(name, "")
+    if isinstance(value, list) and profile is Profile.JWT and all(isinstance(word, str) for word in value):
+        value = " ".join(value)
+    if value == "":
+        return frozenset()
+    if not isinstance(value, str) or _SCOPES.fullmatch(value) is None:
+        raise _invalid(f"The claim {name} must be words with one space between.")
+    return frozenset(value.split(" "))
+
+
+def _thumbprint(claims: Mapping[str, Any]) -> str | None:
+    if "cnf" not in claims:
+        return None
+    confirmation = claims["cnf"]
+    thumbprint = confirmation.get("x5t#S256") if isinstance(confirmation, dict) and len(confirmation) == 1 else None
+    if not isinstance(thumbprint, str):
+        raise _invalid("The token is bound in a way that this route cannot check.")
+    return thumbprint
+
+
+def _invalid(detail: str) -> Refused:
+    return Refused(Reason.TOKEN_INVALID, detail)

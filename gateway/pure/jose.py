@@ -1,0 +1,228 @@
+"""JOSE, read strictly: one value has one spelling, and a key has one use.
+
+Where RFC 7515 and RFC 7517 leave room for two readings, this refuses: padding and stray bits in base64url, duplicate
+members, other encodings than UTF-8, header parameters that point at keys or change what is signed (RFC 8725).
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from jwt.algorithms import Algorithm, ECAlgorithm, OKPAlgorithm, RSAAlgorithm, RSAPSSAlgorithm
+
+from gateway.pure.errors import Reason, Refused
+
+TOKEN_BYTES: Final = 8 * 1024
+JWK_SET_BYTES: Final = 512 * 1024
+JWK_SET_KEYS: Final = 32
+JSON_DEPTH: Final = 16
+RSA_BITS: Final = range(2048, 8193)
+
+ALGORITHMS: Final[Mapping[str, Algorithm]] = {
+    "ES256": ECAlgorithm(ECAlgorithm.SHA256, ec.SECP256R1),
+    "EdDSA": OKPAlgorithm(),
+    "PS256": RSAPSSAlgorithm(RSAPSSAlgorithm.SHA256),
+    "RS256": RSAAlgorithm(RSAAlgorithm.SHA256),
+}
+"""All that can be verified. Each takes a public key only: there is no `none` and no HMAC to be confused with."""
+
+_BASE64URL = re.compile(r"[A-Za-z0-9_-]+")
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*"?', re.DOTALL)
+_BRACKET = re.compile(r"[\[\]{}]")
+_HEADER_MEMBERS = frozenset({"alg", "typ", "kid"})
+_PRIVATE_MEMBERS = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth"})
+
+
+def decode_base64url(text: str) -> bytes:
+    """Bytes of unpadded base64url whose unused bits are zero (RFC 7515 section 2). Raises ValueError."""
+    if _BASE64URL.fullmatch(text) is None:
+        raise ValueError("not unpadded base64url")
+    raw = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    if encode_base64url(raw) != text:
+        raise ValueError("not canonical base64url")
+    return raw
+
+
+def encode_base64url(raw: bytes) -> str:
+    """Unpadded base64url."""
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode("ascii")
+
+
+def read_object(raw: bytes) -> dict[str, Any]:
+    """A JSON object in UTF-8 without duplicate members, at most `JSON_DEPTH` deep. Raises ValueError."""
+    text = raw.decode("utf-8")
+    _check_depth(text)
+    value = json.loads(
+        text, object_pairs_hook=_unique, parse_int=_integer, parse_float=_finite, parse_constant=_no_constant
+    )
+    if not isinstance(value, dict):
+        raise ValueError("not a JSON object")  # noqa: TRY004 - it is input, not a mistake of the caller
+    # An escaped lone surrogate has no UTF-8: it would fail later, where the text is used.
+    json.dumps(value, ensure_ascii=False).encode("utf-8")
+    return value
+
+
+def _check_depth(text: str) -> None:
+    depth = 0
+    for bracket in _BRACKET.findall(_STRING.sub("", text)):
+        depth += 1 if bracket in "[{" else -1
+        if depth > JSON_DEPTH:
+            raise ValueError("nested too deeply")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("duplicate members")
+    return members
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > 16:
+        raise ValueError("number too long")
+    return int(digits)
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if not math.isfinite(number):
+        raise ValueError("number too large")
+    return number
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is not JSON")
+
+
+@dataclass(frozen=True, slots=True)
+class SignedToken:
+    """A JWS of JSON claims, read but not verified: nothing in it may be believed before `signed_by` said so."""
+
+    algorithm: str
+    kid: str | None
+    typ: str | None
+    claims: Mapping[str, Any] = field(repr=False)
+    signing_input: bytes = field(repr=False)
+    signature: bytes = field(repr=False)
+
+    def signed_by(self, key: Any) -> bool:
+        """Is the signature good? `key` is a public key that is bound to this token's algorithm."""
+        verified: bool = ALGORITHMS[self.algorithm].verify(self.signing_input, key, self.signature)
+        return verified
+
+
+def read_token(text: str) -> SignedToken:
+    """Read the compact form (RFC 7515 section 7.1) of a JWT. Raises Refused TOKEN_INVALID, and nothing else."""
+    try:
+        if len(text) > TOKEN_BYTES:
+            raise ValueError("too long")
+        header_part, payload_part, signature_part = text.split(".")
+        header = read_object(decode_base64url(header_part))
+        if not header.keys() <= _HEADER_MEMBERS or not all(isinstance(value, str) for value in header.values()):
+            raise ValueError("header member not allowed")
+        if header.get("alg") not in ALGORITHMS:
+            raise ValueError("algorithm not allowed")
+        return SignedToken(
+            algorithm=header["alg"],
+            kid=header.get("kid"),
+            typ=header.get("typ"),
+            claims=read_object(decode_base64url(payload_part)),
+            signing_input=f"{header_part}.{payload_part}".encode("ascii"),
+            signature=decode_base64url(signature_part),
+        )
+    except ValueError:
+        detail = "Send a signed JWT in compact form whose header has no members but alg, typ and kid."
+        raise Refused(Reason.TOKEN_INVALID, detail) from None
+
+
+@dataclass(frozen=True, slots=True)
+class Jwk:
+    """A public key and what it may verify: one algorithm, or both of RSA where the set names none."""
+
+    kid: str | None
+    algorithms: tuple[str, ...]
+    key: Any
+
+
+def read_jwk_set(raw: bytes) -> tuple[Jwk, ...]:
+    """The keys of a JWK set (RFC 7517 section 5) that verify what we accept; others, such as `oct`, are left out.
+
+    Raises ValueError with a sentence for the operator: not a set, too large, private, two keys with one id, none left.
+    """
+    if len(raw) > JWK_SET_BYTES:
+        raise ValueError(f"a JWK set has at most {JWK_SET_BYTES} bytes")
+    try:
+        members = read_object(raw).get("keys")
+    except ValueError as error:
+        raise ValueError("a JWK set is a JSON object in UTF-8 without duplicate members") from error
+    if not isinstance(members, list) or not all(isinstance(member, dict) for member in members):
+        raise ValueError("a JWK set has a list of objects named keys")
+    if len(members) > JWK_SET_KEYS:
+        raise ValueError(f"a JWK set has at most {JWK_SET_KEYS} keys")
+    if any(_PRIVATE_MEMBERS & member.keys() for member in members):
+        raise ValueError("the JWK set holds a private key; replace that key, and publish public ones only")
+    keys = tuple(key for member in members if (key := _jwk(member)) is not None)
+    named = [key.kid for key in keys if key.kid is not None]
+    if len(set(named)) != len(named):
+        raise ValueError("two keys of the JWK set have the same kid")
+    if not keys:
+        raise ValueError("the JWK set holds no key for ES256, EdDSA, PS256 or RS256")
+    return keys
+
+
+def _jwk(member: Mapping[str, Any]) -> Jwk | None:
+    """One key, or None if it is of no use here: made for something else, too weak, or malformed."""
+    kid, use, operations = member.get("kid"), member.get("use", "sig"), member.get("key_ops", ["verify"])
+    if use != "sig" or not isinstance(operations, list) or "verify" not in operations:
+        return None
+    if "kid" in member and not isinstance(kid, str):
+        return None
+    kty, crv = member.get("kty"), member.get("crv")
+    if not isinstance(kty, str) or not isinstance(crv, str | None) or (kty, crv) not in _KEY_TYPES:
+        return None
+    possible, load = _KEY_TYPES[kty, crv]
+    algorithms = tuple(name for name in possible if name == member.get("alg", name))
+    try:
+        key = load(member) if algorithms else None
+    except (KeyError, TypeError, ValueError):
+        return None
+    return Jwk(kid, algorithms, key) if key is not None else None
+
+
+def _p256(member: Mapping[str, Any]) -> ec.EllipticCurvePublicKey:
+    point = b"\x04" + b"".join(_exactly(32, member[name]) for name in ("x", "y"))
+    return ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), point)
+
+
+def _ed25519(member: Mapping[str, Any]) -> ed25519.Ed25519PublicKey:
+    return ed25519.Ed25519PublicKey.from_public_bytes(_exactly(32, member["x"]))
+
+
+def _rsa(member: Mapping[str, Any]) -> rsa.RSAPublicKey | None:
+    modulus, exponent = (int.from_bytes(decode_base64url(member[name]), "big") for name in ("n", "e"))
+    # A long exponent makes each verification slow; those in use are 3 and 65537.
+    if modulus.bit_length() not in RSA_BITS or exponent.bit_length() > 32:
+        return None
+    return rsa.RSAPublicNumbers(exponent, modulus).public_key()
+
+
+def _exactly(length: int, text: str) -> bytes:
+    raw = decode_base64url(text)
+    if len(raw) != length:
+        raise ValueError("coordinate of the wrong length")
+    return raw
+
+
+_KEY_TYPES: Final[Mapping[tuple[str, str | None], tuple[tuple[str, ...], Callable[[Mapping[str, Any]], Any]]]] = {
+    ("EC", "P-256"): (("ES256",), _p256),
+    ("OKP", "Ed25519"): (("EdDSA",), _ed25519),
+    ("RSA", None): (("PS256", "RS256"), _rsa),
+}
+"""By `kty` and `crv`: the algorithms that a key can be for, and how to load it."""
