@@ -25,6 +25,8 @@ class Inbox:
     """Where the backend takes deliveries."""
     signing_key: bytes = field(repr=False)
     """Signs what is sent on (Standard Webhooks)."""
+    live: bool | None = None
+    """Take only events of real money (True) or only of a sandbox (False); None takes both."""
 
 
 @dataclass(frozen=True, slots=True)

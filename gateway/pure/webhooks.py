@@ -1,11 +1,32 @@
-"""Webhook deliveries: what arrives, what a provider's scheme answers, and how Pangate signs what it sends on."""
+"""Webhook deliveries: what arrives, what a provider's scheme answers, and how Pangate signs what it sends on.
+
+Every refusal about the header fields of a signature says SIGNATURE_REQUIRED (a field is missing or empty) or
+SIGNATURE_INVALID (malformed, repeated, or no candidate fits); one about its time DELIVERY_STALE; one about the signed
+body DELIVERY_INVALID. Signatures are judged before times, so that "stale" is said of genuine deliveries only.
+"""
 
 from __future__ import annotations
 
+import base64
+import binascii
 import enum
+import hmac
+import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, NoReturn, Protocol
+
+from gateway.pure.errors import Reason, Refused
+
+MAX_SECRETS = 4
+"""Secrets of one endpoint; a configuration with more is refused, and `verify` tries no more."""
+MAX_SIGNATURES = 8
+"""Signatures of one delivery; a delivery with more is refused."""
+MAX_FIELD = 2048
+"""Characters of one header field that takes part in a signature."""
+
+_CANONICAL_TIME = re.compile(r"0|[1-9][0-9]{0,11}")
 
 
 class Coverage(enum.Enum):
@@ -31,11 +52,16 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """A delivery whose signature holds. `key` deduplicates and is signed material; `secret` is the index that fit."""
+    """A delivery whose signature holds. `key` deduplicates and is signed material; `secret` is the index that fit.
+
+    `live` is what the signed body says of real money: True, False (a sandbox), or None where the scheme has no such
+    notion.
+    """
 
     key: str
     coverage: Coverage
     secret: int
+    live: bool | None = None
 
 
 class Scheme(Protocol):
@@ -48,3 +74,104 @@ class Scheme(Protocol):
     def verify(self, arrival: Arrival, keys: Sequence[bytes], tolerance: float) -> Verified:
         """Raises `Refused` with a reason of the inbox; never anything else."""
         ...
+
+
+def malformed(detail: str) -> Refused:
+    """Header fields that cannot be a signature."""
+    return Refused(Reason.SIGNATURE_INVALID, detail)
+
+
+def missing(name: str) -> Refused:
+    """A delivery without a header field that its signature needs."""
+    return Refused(Reason.SIGNATURE_REQUIRED, f"Send a signed delivery: the {name} header is missing or empty.")
+
+
+def mismatch() -> Refused:
+    """A delivery none of whose signatures fits any of the endpoint's secrets."""
+    return Refused(
+        Reason.SIGNATURE_INVALID,
+        "No signature fits. Sign the exact bytes of the body with the secret that is configured for this endpoint.",
+    )
+
+
+def lone_field(arrival: Arrival, name: str) -> str:
+    """The value of a field that may come once; empty if it did not come. Raises `Refused` if repeated or too long."""
+    value = arrival.headers.get(name, "")
+    if name in arrival.repeated or len(value) > MAX_FIELD:
+        raise malformed(f"Send the {name} header once, with at most {MAX_SIGNATURES} signatures.")
+    return value
+
+
+def signed_time(text: str) -> int:
+    """Unix seconds in their one spelling: ASCII digits, no sign, no fraction, no leading zero."""
+    if _CANONICAL_TIME.fullmatch(text) is None:
+        raise malformed("Send the time of the signature as Unix seconds: digits only.")
+    return int(text)
+
+
+def check_fresh(sent: int, arrival: Arrival, *, behind: float, ahead: float) -> None:
+    """Raise `Refused` unless `sent` lies at most `behind` seconds before the arrival and `ahead` seconds after it."""
+    if not arrival.received_at - behind <= sent <= arrival.received_at + ahead:
+        raise Refused(Reason.DELIVERY_STALE, "Sign the delivery anew when it is sent, with a clock that is right.")
+
+
+def plain_base64(text: str | bytes) -> bytes | None:
+    """The bytes of a base64 text (RFC 4648 section 4) in its one spelling, padding included; else None."""
+    try:
+        data = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        return None
+    spelling = text.encode("ascii") if isinstance(text, str) else text
+    return data if base64.b64encode(data) == spelling else None
+
+
+def hmac_fits(candidates: Sequence[bytes], key: bytes, prefix: bytes, body: bytes) -> bool:
+    """Is one of the candidates the HMAC-SHA256 of prefix and body? Each is compared in constant time."""
+    expected = _hmac_sha256(key, prefix, body)
+    return any(hmac.compare_digest(expected, candidate) for candidate in candidates)
+
+
+def _hmac_sha256(key: bytes, prefix: bytes, body: bytes) -> bytes:
+    mac = hmac.new(key, prefix, "sha256")
+    mac.update(body)
+    return mac.digest()
+
+
+def signed_object(body: bytes) -> dict[str, Any]:
+    """The JSON object of a signed body. Raises `Refused` for any other bytes, and for a name that repeats.
+
+    Not the strict reader of bodies that rules change: this one is signed and goes on untouched, and a genuine event
+    must not be lost because two names in a merchant's metadata differ in case only.
+    """
+    try:
+        document = json.loads(body.decode(), object_pairs_hook=_once_each, parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        document = None
+    if not isinstance(document, dict):
+        raise Refused(Reason.DELIVERY_INVALID, "Send one JSON object (UTF-8) in which no name repeats.")
+    return document
+
+
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("a name repeats")
+    return members
+
+
+def _no_constant(_: str) -> NoReturn:
+    raise ValueError("not a number of JSON")
+
+
+def shared_key(secret: bytes) -> bytes:
+    """The key of a `whsec_` secret of Standard Webhooks: 24 to 64 bytes in base64. Raises ValueError."""
+    key = plain_base64(secret.removeprefix(b"whsec_")) if secret.startswith(b"whsec_") else None
+    if key is None or not 24 <= len(key) <= 64:
+        raise ValueError("a shared secret of Standard Webhooks is whsec_ and 24 to 64 bytes in base64")
+    return key
+
+
+def sign(delivery_id: str, timestamp: int, body: bytes, key: bytes) -> str:
+    """The `webhook-signature` of Standard Webhooks (v1): HMAC-SHA256 over `id.timestamp.body`, in base64."""
+    mac = _hmac_sha256(key, f"{delivery_id}.{timestamp}.".encode(), body)
+    return "v1," + base64.b64encode(mac).decode()

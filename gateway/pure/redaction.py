@@ -1,0 +1,40 @@
+"""The last line of defence of the log: texts without what looks like a card number."""
+
+from __future__ import annotations
+
+import re
+
+from gateway.pure.cards import luhn_valid
+
+_RUN = re.compile(r"[0-9](?:[ -]?[0-9]){11,}")
+_GROUP = re.compile(r"[0-9]+")
+_SHORTEST, _LONGEST = 12, 19
+
+
+def redact(text: str) -> str:
+    """The text with `*` for the digits of each possible card number.
+
+    That is: 12 to 19 digits whose check digit fits, written in one group or in groups with single spaces or dashes
+    between them. Takes time proportional to the text.
+    """
+    if len(text) < _SHORTEST:
+        return text
+    return _RUN.sub(lambda run: _redact_run(run[0]), text)
+
+
+def _redact_run(run: str) -> str:
+    """A run may hold other numbers beside the card's (a date before it): try all groups that stand together."""
+    groups = [(group.start(), group.end()) for group in _GROUP.finditer(run)]
+    hidden = [False] * len(groups)
+    for first in range(len(groups)):
+        digits = ""
+        for last in range(first, len(groups)):
+            digits += run[groups[last][0] : groups[last][1]]
+            if len(digits) > _LONGEST:
+                break
+            if len(digits) >= _SHORTEST and luhn_valid(digits):
+                hidden[first : last + 1] = [True] * (last + 1 - first)
+    for (start, end), hide in zip(groups, hidden, strict=True):
+        if hide:
+            run = run[:start] + "*" * (end - start) + run[end:]
+    return run

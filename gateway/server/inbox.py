@@ -1,0 +1,106 @@
+"""The inbox: a webhook delivery is verified, made durable once, and only then acknowledged."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable
+
+import orjson
+
+from gateway.exchange import Request
+from gateway.ports import DeliveryVerdict, Header, Ports, PutDelivery, Response, Unavailable
+from gateway.pure.deliveries import Envelope, pack
+from gateway.pure.errors import PROBLEM_TYPE, Reason, Refused, problem
+from gateway.pure.metrics import Metric
+from gateway.pure.webhooks import Arrival, Verified
+from gateway.snapshot import Inbox, Route
+
+_JSON: tuple[Header, ...] = ((b"Content-Type", b"application/json"),)
+_RETRY_SOON: tuple[Header, ...] = ((b"Retry-After", b"5"),)
+
+
+class InboxReceiver:
+    """Receives deliveries for all webhook routes.
+
+    The order is the promise: verify the raw bytes, commit, answer 2xx. A delivery that is refused leaves no trace in
+    the store, so that it can never use up the key of a genuine one. `wake` tells the forwarder that there is work.
+    """
+
+    def __init__(self, ports: Ports, wake: Callable[[], None]) -> None:
+        self._ports = ports
+        self._wake = wake
+
+    async def receive(self, request: Request, body: bytes, route: Route, exchange_id: str) -> Response:
+        """The answer for the provider: 200, or a problem document."""
+        inbox = route.inbox
+        assert inbox is not None, "only routes with an inbox lead here"
+        try:
+            verified = self._verify(request, body, inbox, exchange_id)
+            verdict = await self._store(request, body, route, inbox, verified)
+        except Refused as refused:
+            return self._refuse(route.name, inbox, refused, exchange_id)
+        self._ports.telemetry.count(Metric.WEBHOOK_VERIFIED, inbox.provider, verdict.value)
+        if verdict is DeliveryVerdict.ACCEPTED:
+            self._wake()
+        return Response(200, list(_JSON), orjson.dumps({"status": verdict.value}))
+
+    def _verify(self, request: Request, body: bytes, inbox: Inbox, exchange_id: str) -> Verified:
+        try:
+            verified = inbox.scheme.verify(_arrival(request, body), inbox.keys, inbox.tolerance)
+        except Refused:
+            raise
+        except Exception as error:  # noqa: BLE001 - a scheme that crashes has refused
+            name = type(error).__name__
+            self._ports.telemetry.log(
+                "scheme_crashed", level="error", id=exchange_id, provider=inbox.provider, error=name
+            )
+            raise Refused(Reason.SIGNATURE_INVALID, "The signature cannot be checked.") from None
+        if inbox.live is not None and verified.live is not None and verified.live is not inbox.live:
+            kind = "live" if inbox.live else "test"
+            raise Refused(Reason.DELIVERY_INVALID, f"This endpoint takes {kind} events only.")
+        return verified
+
+    async def _store(
+        self, request: Request, body: bytes, route: Route, inbox: Inbox, verified: Verified
+    ) -> DeliveryVerdict:
+        delivery_id = "dlv_" + self._ports.entropy(16).hex()
+        packed = pack(Envelope(verified.coverage.value, request.raw_headers, body))
+        try:
+            put = PutDelivery(
+                tenant=route.tenant,
+                id=delivery_id,
+                route=route.name,
+                provider=inbox.provider,
+                key=verified.key,
+                digest=hashlib.sha256(body).digest(),
+                sealed=self._ports.keys.seal(route.tenant, "inbox", packed, delivery_id.encode()),
+                now=request.received_at,
+            )
+            rows = await self._ports.store.commit([put])
+        except Unavailable:
+            detail = "The delivery was not stored; deliver it again."
+            raise Refused(Reason.STORE_UNAVAILABLE, detail) from None
+        verdict = rows[put].verdict
+        if verdict is DeliveryVerdict.CONFLICT:
+            detail = "Send another body under another event id; this one was set aside and is not forwarded."
+            raise Refused(Reason.DELIVERY_CONFLICT, detail)
+        return verdict
+
+    def _refuse(self, route: str, inbox: Inbox, refused: Refused, exchange_id: str) -> Response:
+        reason = refused.reason
+        self._ports.telemetry.count(Metric.BLOCKED, route, "inbox", reason.label, "enforce")
+        self._ports.telemetry.count(Metric.WEBHOOK_VERIFIED, inbox.provider, reason.label)
+        headers = [(b"Content-Type", PROBLEM_TYPE), *(_RETRY_SOON if reason.status == 503 else ())]
+        return Response(reason.status, headers, problem(reason, refused.detail, request_id=exchange_id))
+
+
+def _arrival(request: Request, body: bytes) -> Arrival:
+    times = Counter(name.lower() for name, _ in request.raw_headers)
+    return Arrival(
+        body=body,
+        headers=request.headers,
+        repeated=frozenset(name.decode("latin-1") for name, count in times.items() if count > 1),
+        url=f"{request.scheme}://{request.host}{request.target}",
+        received_at=request.received_at,
+    )
