@@ -11,7 +11,7 @@ import hmac
 import re
 from typing import Literal
 
-from gateway.pure.cards import luhn_valid
+from gateway.pure.cards import luhn_valid, pan_digits
 
 TokenClass = Literal["pan", "cvc"]
 TokenFormat = Literal["opaque", "6t4"]
@@ -54,9 +54,9 @@ def six_to_four(pan: str, entropy: bytes) -> str:
     return f"{pan[:6]}{middle}9{pan[-4:]}" if luhn_valid(token) else token
 
 
-def looks_six_to_four(digits: str) -> bool:
-    """Could these digits be a `6t4` token? Only the vault knows whether they are."""
-    return fits_six_to_four(digits) and not luhn_valid(digits)
+def looks_six_to_four(text: str) -> bool:
+    """Could this be a `6t4` token? Only the vault knows whether it is."""
+    return pan_digits(text) == text and fits_six_to_four(text) and not luhn_valid(text)
 
 
 def fingerprint(pan: str, key: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""Scalars as people write them in YAML: durations, sizes, references to secrets."""
+"""Scalars as people write them in YAML: durations, sizes, references to secrets, selectors."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
+
+from gateway.pure.body import compile_selector
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -26,7 +28,9 @@ class Files:
     named: dict[str, str] = field(default_factory=dict)
 
     def path(self, written: str) -> str:
-        """The path to open."""
+        """The path to open. Raises ValueError if it cannot be one."""
+        if "\0" in written:
+            raise ValueError("a path holds no NUL character")
         return written if written.startswith("/") or not self.directory else f"{self.directory}/{written}"
 
     def name(self, written: str) -> str:
@@ -71,6 +75,11 @@ def _reference_located(text: str, info: ValidationInfo) -> str:
     return "file:" + _located(text.removeprefix("file:"), info) if text.startswith("file:") else text
 
 
+def selector(text: str) -> str:
+    """A JSONPath or form field name as written; raises ValueError for what is neither."""
+    return compile_selector(text).text
+
+
 def _scalar(pattern: str, examples: list[str]) -> dict[str, object]:
     return {"type": "string", "pattern": f"^{pattern}$", "examples": examples}
 
@@ -89,3 +98,6 @@ PathRef = Annotated[str, Field(min_length=1), AfterValidator(_located)]
 """A file that is read when the configuration is loaded."""
 FileOrUrl = Annotated[str, Field(min_length=1), AfterValidator(_reference_located)]
 """`file:PATH`, or something else, left as it is written."""
+SelectorText = Annotated[
+    str, AfterValidator(selector), Field(json_schema_extra={"examples": ["$.card.number", "card[number]"]})
+]

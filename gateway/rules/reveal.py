@@ -1,0 +1,204 @@
+"""`kind: reveal`: on an egress route, tokens become card data again, for one named upstream.
+
+Who reveals what to whom is recorded in the commit that reads the vault, before a byte leaves; what became of it is
+recorded on the way back. A security code is leased for one exchange: it returns only if provably nothing was sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from gateway.exchange import Edit, Exchange
+from gateway.ports import Outcome, Ports, RevealRow, RevealTokens, Row, SettleReveal, Unavailable
+from gateway.pure.body import Match, Selector, compile_selector
+from gateway.pure.cards import is_cvc, luhn_valid, pan_digits
+from gateway.pure.errors import Reason, Refused
+from gateway.pure.metrics import Metric
+from gateway.pure.tokens import TokenClass, associated_data, looks_six_to_four, opaque_class
+from gateway.pure.units import SelectorText
+from gateway.rule import PASS, Deny, Place, Rule, RuleSettings, Stage, Verdict
+
+
+class RevealField(BaseModel):
+    """Tokens to replace in requests. A match that is no token of the class refuses the request."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    select: SelectorText
+    token_class: TokenClass = Field(alias="class")
+    required: bool = False
+
+
+class Settings(RuleSettings):
+    """What to reveal to the upstream of an egress route."""
+
+    kind: Literal["reveal"]
+    fields: Annotated[tuple[RevealField, ...], Field(min_length=1)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    selector: Selector
+    token_class: TokenClass
+    required: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Revealing:
+    """What an exchange reveals: the places of its body, by class of token."""
+
+    read: RevealTokens
+    numbers: list[tuple[_Target, Match]]
+    codes: list[tuple[_Target, Match]]
+
+
+class Reveal(Rule):
+    """All tokens of a request or none of them. The first field that selects a value decides over it."""
+
+    stage = Stage.PROTECT
+    reads_request = True
+
+    def __init__(self, settings: Settings, ports: Ports, destination: str) -> None:
+        self._targets = tuple(_Target(compile_selector(f.select), f.token_class, f.required) for f in settings.fields)
+        self._kinds = {"empty", *(target.selector.kind for target in self._targets)}
+        self._ports = ports
+        self._destination = destination
+
+    @classmethod
+    def provision(cls, settings: Settings, ports: Ports, place: Place) -> Reveal:
+        """Raises ValueError anywhere but on an egress route, and for a second rule of this kind in a policy."""
+        if not place.egress:
+            raise ValueError(
+                "reveal needs an egress route: a listener that requires client certificates or declares an identity,"
+                " and a match by host"
+            )
+        if any(isinstance(earlier, Settings) for earlier in place.earlier):
+            raise ValueError("a policy has one rule reveal: list all fields in it")
+        return cls(settings, ports, place.upstream)
+
+    async def on_request(self, exchange: Exchange) -> Verdict:
+        """Select and check; what the checksum or the form of a token tells is told before the vault is asked."""
+        document = exchange.document()
+        if document.kind not in self._kinds:
+            raise Refused(Reason.MEDIA_TYPE_UNSUPPORTED, "Send the media type that this route's card fields are in.")
+        key = self._ports.keys.mac(exchange.tenant, "token")
+        taken = {edit.start for edit in exchange.edits}
+        found: dict[TokenClass, list[tuple[_Target, Match]]] = {"pan": [], "cvc": []}
+        for target in self._targets:
+            matches = document.select(target.selector)
+            if target.required and not matches:
+                raise Refused(Reason.FIELD_REQUIRED, f"Send {target.selector.text}.")
+            for match in matches:
+                if match.start not in taken:
+                    taken.add(match.start)
+                    self._check(target, match.value, key)
+                    found[target.token_class].append((target, match))
+        if any(found.values()):
+            read = self._intent(exchange, found["pan"], found["cvc"])
+            exchange.unit.append(read)
+            exchange.revealing = _Revealing(read, found["pan"], found["cvc"])
+        return PASS
+
+    async def on_prepared(self, exchange: Exchange, rows: Sequence[Row]) -> Verdict:
+        """The intent is durable: open the numbers, then lease the codes."""
+        revealing: _Revealing = exchange.revealing
+        row = rows[0]
+        assert isinstance(row, RevealRow)
+        verdict = self._open_numbers(exchange, revealing, row)
+        return verdict if verdict is not PASS else await self._lease_codes(exchange, revealing)
+
+    async def on_response(self, exchange: Exchange) -> Verdict:
+        """Record what became of the reveal; give the codes back if nothing was sent."""
+        if exchange.revealing is not None:
+            assert exchange.outcome is not None
+            now = self._ports.clock.now()
+            exchange.settlement.append(SettleReveal(exchange.tenant, exchange.id, exchange.outcome.value, now))
+        await self._release(exchange)
+        return PASS
+
+    async def on_finish(self, exchange: Exchange) -> None:
+        """Codes that are still held were perhaps sent: gone."""
+        await self._release(exchange)
+
+    def _check(self, target: _Target, value: str, key: bytes) -> None:
+        where = target.selector.text
+        own = opaque_class(value, key)
+        if own == target.token_class or (target.token_class == "pan" and looks_six_to_four(value)):
+            return
+        if own is not None:
+            self._count(target, "not_allowed")
+            raise Refused(Reason.CARD_TOKEN_NOT_ALLOWED, f"{where} takes tokens of the class {target.token_class}.")
+        digits = pan_digits(value)
+        if is_cvc(value) or (digits is not None and luhn_valid(digits)):
+            self._count(target, "clear")
+            raise Refused(Reason.FIELD_INVALID, f"Send the token in {where}, never the card data itself.")
+        self._count(target, "unknown")
+        raise Refused(Reason.CARD_TOKEN_UNKNOWN, f"Send a token of this tenant in {where}.")
+
+    def _intent(
+        self, exchange: Exchange, numbers: list[tuple[_Target, Match]], codes: list[tuple[_Target, Match]]
+    ) -> RevealTokens:
+        return RevealTokens(
+            tenant=exchange.tenant,
+            tokens=tuple(dict.fromkeys(match.value for _, match in numbers)),
+            exchange=exchange.id,
+            principal=exchange.principal,
+            route=exchange.route,
+            destination=self._destination,
+            now=self._ports.clock.now(),
+            codes=len({match.value for _, match in codes}),
+        )
+
+    def _open_numbers(self, exchange: Exchange, revealing: _Revealing, row: RevealRow) -> Verdict:
+        stored = dict(zip(revealing.read.tokens, row.found, strict=True))
+        for target, match in revealing.numbers:
+            sealed = stored[match.value]
+            if sealed is None:
+                self._count(target, "unknown")
+                detail = f"Send a token of this tenant in {target.selector.text}."
+                return Deny(Reason.CARD_TOKEN_UNKNOWN, detail)
+            if sealed.token_class != target.token_class:
+                self._count(target, "not_allowed")
+                detail = f"{target.selector.text} takes tokens of the class {target.token_class}."
+                return Deny(Reason.CARD_TOKEN_NOT_ALLOWED, detail)
+        for target, match in revealing.numbers:
+            sealed = stored[match.value]
+            assert sealed is not None
+            associated = associated_data(exchange.tenant, sealed.token, target.token_class)
+            number = self._ports.keys.open(exchange.tenant, "vault", sealed.sealed, associated)
+            exchange.edits.append(Edit(match.start, match.end, match.encode(number.decode())))
+            self._count(target, "revealed")
+        return PASS
+
+    async def _lease_codes(self, exchange: Exchange, revealing: _Revealing) -> Verdict:
+        leased: dict[str, bytes] = {}
+        for target, match in revealing.codes:
+            token = match.value
+            if token not in leased:
+                code = await self._ports.sad.lease(exchange.tenant, token, exchange.id)
+                if code is None:
+                    self._count(target, "expired")
+                    detail = f"Ask the cardholder again: the security code in {target.selector.text} is gone."
+                    return Deny(Reason.SAD_EXPIRED, detail)
+                exchange.leased.append(token)
+                leased[token] = code
+            exchange.edits.append(Edit(match.start, match.end, match.encode(leased[token].decode())))
+            self._count(target, "revealed")
+        return PASS
+
+    async def _release(self, exchange: Exchange) -> None:
+        """A code that cannot be released now is not lost sight of: its lease and its time limit end it."""
+        sad = self._ports.sad
+        release = sad.give_back if exchange.outcome is Outcome.REFUSED else sad.erase
+        while exchange.leased:
+            try:
+                await release(exchange.tenant, exchange.leased.pop(), exchange.id)
+            except Unavailable:
+                self._ports.telemetry.log("sad_not_released", id=exchange.id, route=exchange.route)
+
+    def _count(self, target: _Target, result: str) -> None:
+        self._ports.telemetry.count(Metric.REVEALED, target.token_class, result)

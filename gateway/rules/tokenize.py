@@ -1,0 +1,262 @@
+"""`kind: tokenize`: card data goes no further than here; what is behind the gateway sees tokens.
+
+Numbers get their token from the vault, in the same commit as all else that the request makes durable. Security codes
+never reach the store: they wait in memory, under an opaque token, for the one request that reveals them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from gateway.exchange import Edit, Exchange
+from gateway.ports import Candidate, KnowTokens, Outcome, Ports, PutToken, Row, Rows, TokenRow, Unavailable
+from gateway.pure.body import Match, Selector, compile_selector
+from gateway.pure.cards import is_cvc, luhn_valid, pan_digits
+from gateway.pure.errors import Reason, Refused
+from gateway.pure.metrics import Metric
+from gateway.pure.tokens import (
+    OPAQUE_BYTES,
+    TokenClass,
+    TokenFormat,
+    associated_data,
+    fingerprint,
+    fits_six_to_four,
+    looks_six_to_four,
+    opaque,
+    opaque_class,
+    six_to_four,
+)
+from gateway.pure.units import Duration, SelectorText
+from gateway.rule import PASS, Deny, Place, Rule, RuleSettings, Stage, Verdict
+
+_LONGEST_CODE = 64
+
+
+class ResponseField(BaseModel):
+    """Card numbers to replace in responses of every status code. What is no card number there is left alone."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    select: SelectorText
+    token_class: Literal["pan"] = Field(default="pan", alias="class")
+    format: TokenFormat = "opaque"
+
+
+class RequestField(BaseModel):
+    """Card data to replace in requests. A match that is neither card data nor a token refuses the request."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    select: SelectorText
+    token_class: TokenClass = Field(alias="class")
+    format: TokenFormat = "opaque"
+    required: bool = False
+
+    @model_validator(mode="after")
+    def _codes_are_opaque(self) -> Self:
+        if self.token_class == "cvc" and self.format != "opaque":
+            raise ValueError("a security code has too few digits to keep any: its format is opaque")
+        return self
+
+
+class Settings(RuleSettings):
+    """`dedupe: tenant` gives a number the token it has already. `cvc: any` lifts the rule of three or four digits."""
+
+    kind: Literal["tokenize"]
+    fields: tuple[RequestField, ...] = ()
+    response: tuple[ResponseField, ...] = ()
+    dedupe: Literal["tenant", "none"] = "tenant"
+    environment: Annotated[str, Field(pattern="^[a-z0-9]{1,16}$")] = "live"
+    cvc: Literal["digits", "any"] = "digits"
+    cvc_keep: Annotated[Duration, Field(gt=0, le=3600)] = 3600.0
+
+    @model_validator(mode="after")
+    def _selects_something(self) -> Self:
+        if not self.fields and not self.response:
+            raise ValueError("list what to replace under fields or response")
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    selector: Selector
+    token_class: TokenClass
+    format: TokenFormat
+    required: bool = False
+
+
+class Tokenize(Rule):
+    """Replaces card data by tokens, both ways. The first field that selects a value decides over it."""
+
+    stage = Stage.PROTECT
+
+    def __init__(self, settings: Settings, ports: Ports) -> None:
+        self.reads_request = bool(settings.fields)
+        self.reads_response = bool(settings.response)
+        self._request = tuple(
+            _Target(compile_selector(f.select), f.token_class, f.format, f.required) for f in settings.fields
+        )
+        self._response = tuple(_Target(compile_selector(f.select), "pan", f.format) for f in settings.response)
+        self._request_kinds = {"empty", *(target.selector.kind for target in self._request)}
+        self._response_kinds = {target.selector.kind for target in self._response}
+        self._settings = settings
+        self._ports = ports
+
+    @classmethod
+    def provision(cls, settings: Settings, ports: Ports, place: Place) -> Tokenize:  # noqa: ARG003
+        """Nothing depends on the place."""
+        return cls(settings, ports)
+
+    async def on_request(self, exchange: Exchange) -> Verdict:
+        """Select, check, and ask for tokens; the body is edited when they are known."""
+        if self._response:
+            exchange.consumed.add(b"accept-encoding")  # a compressed answer could not be read
+        if not self._request:
+            return PASS
+        document = exchange.document()
+        if document.kind not in self._request_kinds:
+            raise Refused(Reason.MEDIA_TYPE_UNSUPPORTED, "Send the media type that this route's card fields are in.")
+        taken = {edit.start for edit in exchange.edits}
+        puts: dict[tuple[str, TokenFormat], PutToken] = {}
+        for target in self._request:
+            matches = document.select(target.selector)
+            if target.required and not matches:
+                raise Refused(Reason.FIELD_REQUIRED, f"Send {target.selector.text}.")
+            for match in _untaken(matches, taken):
+                if target.token_class == "cvc":
+                    self._replace_code(exchange, target, match)
+                else:
+                    self._replace_number(exchange, target, match, puts)
+        exchange.unit.extend(puts.values())
+        return PASS
+
+    async def on_prepared(self, exchange: Exchange, rows: Sequence[Row]) -> Verdict:
+        """The numbers are durable: put the codes into memory."""
+        if rows and rows[-1].refused:
+            return self._refused(rows[-1])
+        for row in rows:
+            result = "token" if not isinstance(row, TokenRow) else "new" if row.new else "existing"
+            self._ports.telemetry.count(Metric.TOKENIZED, "pan", result)
+        fresh, exchange.fresh_sad = exchange.fresh_sad, []
+        for token, code in fresh:
+            exchange.stored_sad.append(token)
+            await self._ports.sad.put(exchange.tenant, token, code, self._settings.cvc_keep)
+            self._ports.telemetry.count(Metric.TOKENIZED, "cvc", "new")
+        return PASS
+
+    async def on_response(self, exchange: Exchange) -> Verdict:
+        """Replace card numbers that the upstream answers with; what cannot be checked is not passed on."""
+        if exchange.outcome is Outcome.REFUSED:
+            await self._forget_codes(exchange)
+        if not self._response or exchange.outcome is not Outcome.ANSWERED:
+            return PASS
+        assert exchange.response is not None
+        if not exchange.response.body:
+            return PASS
+        try:
+            document = exchange.response_document()
+            selected = [(target, document.select(target.selector)) for target in self._response]
+        except Refused as refused:
+            return Deny(Reason.RESPONSE_UNREADABLE, _UNREADABLE, note=refused.detail)
+        if document.kind not in self._response_kinds:
+            return Deny(Reason.RESPONSE_UNREADABLE, _UNREADABLE, note=f"no field is selected in a {document.kind}")
+        taken = {edit.start for edit in exchange.response_edits}
+        puts: dict[tuple[str, TokenFormat], PutToken] = {}
+        for target, matches in selected:
+            for match in _untaken(matches, taken):
+                digits = pan_digits(match.value)
+                if digits is not None and luhn_valid(digits):
+                    put = self._put(exchange.tenant, digits, target, puts)
+                    exchange.response_edits.append(_edit(match, put))
+                    self._ports.telemetry.count(Metric.TOKENIZED, "pan", "response")
+        exchange.settlement.extend(puts.values())
+        return PASS
+
+    async def _forget_codes(self, exchange: Exchange) -> None:
+        """Nobody was told these tokens. If memory cannot be asked, the time limit ends the codes."""
+        sad = self._ports.sad
+        with contextlib.suppress(Unavailable):
+            while exchange.stored_sad:
+                token = exchange.stored_sad.pop()
+                if await sad.lease(exchange.tenant, token, exchange.id) is not None:
+                    await sad.erase(exchange.tenant, token, exchange.id)
+
+    def _replace_number(
+        self, exchange: Exchange, target: _Target, match: Match, puts: dict[tuple[str, TokenFormat], PutToken]
+    ) -> None:
+        digits = pan_digits(match.value)
+        if digits is not None and luhn_valid(digits):
+            exchange.edits.append(_edit(match, self._put(exchange.tenant, digits, target, puts)))
+        elif target.format == "6t4" and looks_six_to_four(match.value):
+            exchange.unit.append(KnowTokens(exchange.tenant, "pan", (match.value,)))
+        elif self._own_class(exchange, match) == "pan":
+            self._ports.telemetry.count(Metric.TOKENIZED, "pan", "token")
+        else:
+            raise Refused(Reason.FIELD_INVALID, f"Send a card number, or its token, in {target.selector.text}.")
+
+    def _replace_code(self, exchange: Exchange, target: _Target, match: Match) -> None:
+        code = match.value
+        if self._own_class(exchange, match) == "cvc":
+            self._ports.telemetry.count(Metric.TOKENIZED, "cvc", "token")
+            return
+        if not (is_cvc(code) or (self._settings.cvc == "any" and 0 < len(code) <= _LONGEST_CODE)):
+            raise Refused(Reason.FIELD_INVALID, f"Send the security code, 3 or 4 digits, in {target.selector.text}.")
+        key = self._ports.keys.mac(exchange.tenant, "token")
+        token = opaque("cvc", self._settings.environment, self._ports.entropy(OPAQUE_BYTES), key)
+        exchange.fresh_sad.append((token, code.encode()))
+        exchange.edits.append(Edit(match.start, match.end, match.encode(token)))
+
+    def _own_class(self, exchange: Exchange, match: Match) -> TokenClass | None:
+        return opaque_class(match.value, self._ports.keys.mac(exchange.tenant, "token"))
+
+    def _put(
+        self, tenant: str, digits: str, target: _Target, puts: dict[tuple[str, TokenFormat], PutToken]
+    ) -> PutToken:
+        """The operation for a number; a number that comes twice in a body asks once."""
+        put = puts.get((digits, target.format))
+        if put is not None:
+            return put
+        if target.format == "6t4" and not fits_six_to_four(digits):
+            raise Refused(Reason.FIELD_INVALID, f"Send a card number of 13 digits or more in {target.selector.text}.")
+        keys, entropy, environment = self._ports.keys, self._ports.entropy, self._settings.environment
+
+        def mint(_: int) -> Candidate:
+            if target.format == "6t4":
+                token = six_to_four(digits, entropy(OPAQUE_BYTES))
+            else:
+                token = opaque("pan", environment, entropy(OPAQUE_BYTES), keys.mac(tenant, "token"))
+            associated = associated_data(tenant, token, "pan")
+            return Candidate(token, keys.seal(tenant, "vault", digits.encode(), associated))
+
+        known_by = fingerprint(digits, keys.mac(tenant, "fingerprint")) if self._settings.dedupe == "tenant" else None
+        put = PutToken(tenant, "pan", target.format, known_by, mint, self._ports.clock.now())
+        puts[digits, target.format] = put
+        return put
+
+    def _refused(self, row: Row) -> Deny:
+        if isinstance(row, TokenRow):
+            return Deny(Reason.TOKEN_SPACE_EXHAUSTED, "Tell the operator: this card's range has no free 6t4 token.")
+        names = ", ".join(target.selector.text for target in self._request if target.format == "6t4")
+        return Deny(Reason.FIELD_INVALID, f"Send a card number, or its token, in {names}.")
+
+
+_UNREADABLE = "The upstream acted; its answer could not be checked for card numbers and was held back."
+
+
+def _untaken(matches: Iterable[Match], taken: set[int]) -> Iterable[Match]:
+    for match in matches:
+        if match.start not in taken:
+            taken.add(match.start)
+            yield match
+
+
+def _edit(match: Match, put: PutToken) -> Edit:
+    def token(rows: Rows) -> bytes:
+        return match.encode(rows[put].token)
+
+    return Edit(match.start, match.end, token)
