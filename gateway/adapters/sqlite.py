@@ -25,7 +25,7 @@ from pathlib import Path
 
 import apsw
 
-from gateway.adapters.sqlite_operations import DOUBT_ALL_KEYS, MIGRATIONS, run_unit
+from gateway.adapters.sqlite_operations import DOUBT_ALL_KEYS, MIGRATIONS, micros, run_unit
 from gateway.ports import Clock, Operation, Row, Rows, Telemetry, Unavailable
 from gateway.pure.metrics import Metric
 
@@ -56,7 +56,8 @@ def open_sqlite(path: str, *, clock: Clock, telemetry: Telemetry, vfs: str | Non
     """The store in the file `path` (created, mode 0600, if missing), or in memory for `:memory:`.
 
     Idempotency keys that a previous process left in flight become UNKNOWN. `vfs` names the SQLite VFS that does the
-    input and output. Raises ValueError with a sentence for the operator when the file cannot be used.
+    input and output; `clock` and `telemetry` are used from the store's thread. Raises ValueError with a sentence for
+    the operator when the file cannot be used.
     """
     try:
         if path != ":memory:":
@@ -65,7 +66,7 @@ def open_sqlite(path: str, *, clock: Clock, telemetry: Telemetry, vfs: str | Non
         try:
             _configure(db, path)
             _migrate(db, path)
-            db.execute(DOUBT_ALL_KEYS, (round(clock.now() * 1_000_000),))
+            db.execute(DOUBT_ALL_KEYS, (micros(clock.now()),))
         except BaseException:
             db.close()
             raise
@@ -77,6 +78,8 @@ def open_sqlite(path: str, *, clock: Clock, telemetry: Telemetry, vfs: str | Non
 
 
 def _create(path: Path) -> None:
+    if path.exists() and not path.is_file():
+        raise ValueError(f"store: {path} is not a file")
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     # Neither call opens a file that exists: closing it again would drop the lock of a store open in this process.
     path.touch(mode=0o600)
@@ -190,8 +193,8 @@ class SqliteStore:
         began = self._clock.monotonic()
         try:
             wrote = self._transact(batch)
-        except Exception as error:  # noqa: BLE001 - whatever it was: the thread that all wait for goes on
-            self._telemetry.log("store_failed", error=type(error).__name__, units=len(batch))
+        except BaseException as error:  # noqa: BLE001 - whatever it was: the thread that all wait for goes on
+            self._log("store_failed", error=type(error).__name__, units=len(batch))
             for waiting in batch:
                 waiting.error = _unavailable(error)
         else:
@@ -232,7 +235,7 @@ class SqliteStore:
     def _blame(self, error: Exception) -> Exception:
         """The error of one unit as its caller gets it."""
         if isinstance(error, apsw.Error):
-            self._telemetry.log("store_failed", error=type(error).__name__, units=1)
+            self._log("store_failed", error=type(error).__name__, units=1)
             return _unavailable(error)
         if isinstance(error, StopIteration):  # the one exception that a future does not take
             raised = RuntimeError("a callable of an operation raised StopIteration")
@@ -257,13 +260,17 @@ class SqliteStore:
         try:
             self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
         except apsw.Error as error:
-            self._telemetry.log("store_checkpoint_failed", error=type(error).__name__)
+            self._log("store_checkpoint_failed", error=type(error).__name__)
 
     def _close_file(self) -> None:
         try:
             self._db.close()
         except apsw.Error as error:
-            self._telemetry.log("store_close_failed", error=type(error).__name__)
+            self._log("store_close_failed", error=type(error).__name__)
+
+    def _log(self, event: str, **fields: object) -> None:
+        with contextlib.suppress(Exception):  # a line that cannot be written stops no payment
+            self._telemetry.log(event, **fields)
 
 
 def _resolve(answered: list[_Waiting]) -> None:
@@ -276,7 +283,7 @@ def _resolve(answered: list[_Waiting]) -> None:
             waiting.future.set_result(waiting.rows)
 
 
-def _unavailable(cause: Exception) -> Unavailable:
+def _unavailable(cause: BaseException) -> Unavailable:
     unavailable = Unavailable("store")
     unavailable.__cause__ = cause
     return unavailable

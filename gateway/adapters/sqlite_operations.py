@@ -58,7 +58,8 @@ def run_unit(db: apsw.Connection, unit: tuple[Operation[Row], ...], rows: Rows) 
             return
 
 
-def _micros(seconds: float) -> int:
+def micros(seconds: float) -> int:
+    """A time as it is stored."""
     return round(seconds * 1_000_000)
 
 
@@ -88,7 +89,7 @@ _ADD_TOKEN = """INSERT INTO tokens (tenant, token, class, format, fingerprint, s
     VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (tenant, token) DO NOTHING"""
 _TOKEN = "SELECT class, format, sealed FROM tokens WHERE tenant = ? AND token = ?"
 _KNOWN = "SELECT 1 FROM tokens WHERE tenant = ? AND token = ? AND class = ?"
-_REVEALS_SO_FAR = "SELECT count(*) FROM reveals WHERE tenant = ? AND exchange = ?"
+_NEXT_REVEAL = "SELECT coalesce(max(position) + 1, 0) FROM reveals WHERE tenant = ? AND exchange = ?"
 _ADD_REVEAL = """INSERT INTO reveals
     (tenant, exchange, position, token, codes, principal, route, destination, intended_at)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"""
@@ -103,7 +104,7 @@ def _put_token(db: apsw.Connection, op: PutToken, _: Rows) -> TokenRow:
             return TokenRow(token=token, new=False)
     for n in range(op.tries):
         candidate = op.mint(n)
-        value = (op.token_class, op.token_format, op.fingerprint, candidate.sealed, _micros(op.now))
+        value = (op.token_class, op.token_format, op.fingerprint, candidate.sealed, micros(op.now))
         db.execute(_ADD_TOKEN, (op.tenant, candidate.token, *value))
         if db.changes():
             return TokenRow(token=candidate.token, new=True)
@@ -118,8 +119,8 @@ def _reveal_tokens(db: apsw.Connection, op: RevealTokens, _: Rows) -> RevealRow:
     if op.codes or not intents:
         intents.append((None, op.codes))
     # Numbered on, not keyed by token: an exchange that reveals one token twice leaves two records.
-    first = db.execute(_REVEALS_SO_FAR, (op.tenant, op.exchange)).get
-    meant = (op.principal, op.route, op.destination, _micros(op.now))
+    first = db.execute(_NEXT_REVEAL, (op.tenant, op.exchange)).get
+    meant = (op.principal, op.route, op.destination, micros(op.now))
     for position, intent in enumerate(intents, first):
         db.execute(_ADD_REVEAL, (op.tenant, op.exchange, position, *intent, *meant))
     return RevealRow(found=found)
@@ -136,7 +137,7 @@ def _know_tokens(db: apsw.Connection, op: KnowTokens, _: Rows) -> Row:
 
 
 def _settle_reveal(db: apsw.Connection, op: SettleReveal, _: Rows) -> Row:
-    db.execute(_SETTLE_REVEAL, (op.outcome, _micros(op.now), op.tenant, op.exchange))
+    db.execute(_SETTLE_REVEAL, (op.outcome, micros(op.now), op.tenant, op.exchange))
     return _DONE
 
 
@@ -170,7 +171,7 @@ DOUBT_ALL_KEYS: Final = "UPDATE keys SET state = 'unknown', settled_at = ? WHERE
 
 
 def _claim_key(db: apsw.Connection, op: ClaimKey, _: Rows) -> KeyRow:
-    db.execute(_CLAIM_KEY, (op.tenant, op.scope, op.fingerprint, op.owner, _micros(op.now)))
+    db.execute(_CLAIM_KEY, (op.tenant, op.scope, op.fingerprint, op.owner, micros(op.now)))
     if db.changes():
         return KeyRow(state=KeyState.NEW)
     state, fingerprint, response = db.execute(_KEY, (op.tenant, op.scope)).get
@@ -178,7 +179,7 @@ def _claim_key(db: apsw.Connection, op: ClaimKey, _: Rows) -> KeyRow:
 
 
 def _finish_key(db: apsw.Connection, op: FinishKey, rows: Rows) -> Row:
-    times = _micros(op.now), _micros(op.expires_at)
+    times = micros(op.now), micros(op.expires_at)
     db.execute(_FINISH_KEY, (op.response(rows), *times, op.tenant, op.scope, op.owner))
     return _changed(db)
 
@@ -189,12 +190,12 @@ def _release_key(db: apsw.Connection, op: ReleaseKey, _: Rows) -> Row:
 
 
 def _doubt_key(db: apsw.Connection, op: DoubtKey, _: Rows) -> Row:
-    db.execute(_DOUBT_KEY, (_micros(op.now), op.tenant, op.scope, op.owner))
+    db.execute(_DOUBT_KEY, (micros(op.now), op.tenant, op.scope, op.owner))
     return _changed(db)
 
 
 def _purge_keys(db: apsw.Connection, op: PurgeKeys, _: Rows) -> PurgedRow:
-    db.execute(_PURGE_KEYS, (_micros(op.now), op.limit))
+    db.execute(_PURGE_KEYS, (micros(op.now), op.limit))
     return PurgedRow(count=db.changes())
 
 
@@ -242,18 +243,18 @@ def _put_delivery(db: apsw.Connection, op: PutDelivery, _: Rows) -> DeliveryRow:
 
 
 def _add_delivery(db: apsw.Connection, op: PutDelivery, state: str) -> None:
-    now = _micros(op.now)
+    now = micros(op.now)
     db.execute(_ADD_DELIVERY, (op.tenant, op.id, op.route, op.provider, op.key, op.digest, op.sealed, state, now, now))
 
 
 def _due_deliveries(db: apsw.Connection, op: DueDeliveries, _: Rows) -> DueRow:
-    due: list[Any] = db.execute(_DUE, (_micros(op.now), op.limit)).fetchall()
+    due: list[Any] = db.execute(_DUE, (micros(op.now), op.limit)).fetchall()
     pending, oldest = db.execute(_PENDING).get
     return DueRow(due=tuple(Delivery(*columns) for columns in due), pending=pending, oldest=oldest)
 
 
 def _forwarded_delivery(db: apsw.Connection, op: ForwardedDelivery, _: Rows) -> Row:
-    db.execute(_FORWARDED, (_micros(op.now), op.tenant, op.id))
+    db.execute(_FORWARDED, (micros(op.now), op.tenant, op.id))
     return _DONE
 
 
@@ -261,7 +262,7 @@ def _retry_delivery(db: apsw.Connection, op: RetryDelivery, _: Rows) -> Row:
     if op.next_at is None:
         db.execute(_PARK, (op.note, op.tenant, op.id))
     else:
-        db.execute(_RETRY, (_micros(op.next_at), op.note, op.tenant, op.id))
+        db.execute(_RETRY, (micros(op.next_at), op.note, op.tenant, op.id))
     return _DONE
 
 
