@@ -93,6 +93,11 @@ class Rule:
     reportable: ClassVar[bool] = False
     """May a file say `mode: report`? Kinds that transform or hold state that others rely on may not."""
 
+    needs_keys: ClassVar[bool] = False
+    """Works only where the configuration has `keys`."""
+
+    needs_principal: bool = False
+    """Set by `__init__`: this rule relies on who calls, so no identifying rule before it may be in report mode."""
     reads_request: bool = False
     """Set by `__init__`: the body is read before `on_request` runs."""
     reads_response: bool = False

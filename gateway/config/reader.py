@@ -58,6 +58,13 @@ class Source:
                 found = (*found, part)
         return found
 
+    def value(self, path: Path) -> Any:
+        """What stands at a path, as read; None if nothing does."""
+        value = self.data
+        for part in path:
+            value = value[part] if _holds(value, part) else None
+        return value
+
     def at(self, path: Path, text: str, *, key: bool = False, warning: bool = False) -> Complaint:
         """A complaint about the value at a path, or about its key."""
         found = self.locate(path)
@@ -75,6 +82,12 @@ def read(file: str, content: bytes, environ: Mapping[str, str], complaints: list
     except _Stop:
         return None
     return reader.source()
+
+
+def _holds(container: Any, part: str | int) -> bool:
+    if isinstance(container, list):
+        return isinstance(part, int) and part < len(container)
+    return isinstance(container, dict) and part in container
 
 
 class _Stop(Exception):  # noqa: N818 - ends the reading, the complaint is made

@@ -356,3 +356,13 @@ class ConfigFile(Settings):
     routes: list[Route] = Field(min_length=1)
     drain: Duration = _written("30s", gt=0)
     logging: Logging = Field(default_factory=Logging)
+
+    def tenant_of(self, route: Route) -> Tenant:
+        """The route's own tenant, else its listener's, else everyone's."""
+        return route.tenant or self.listeners[route.listener].tenant or self.tenant
+
+
+class PolicyFile(Settings):
+    """A policy is a list of rules; read top to bottom, this is the order in which they run."""
+
+    rules: list[dict[str, Any]] = Field(min_length=1)

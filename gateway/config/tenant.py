@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from gateway.exchange import Exchange
 from gateway.pure.errors import Reason
-from gateway.rule import PASS, Deny, Rule, Stage, Verdict
+from gateway.rule import PASS, Deny, Rule, RuleSettings, Stage, Verdict
 
 MTLS_SAN = "mtls.san"
 JWT = "jwt."
@@ -42,6 +43,11 @@ class Tenant(BaseModel):
             return None
         claim = self.source.removeprefix(JWT)
         return claim if _CLAIM.fullmatch(claim) else None
+
+    def undetermined_by(self, rules: Sequence[RuleSettings]) -> str:
+        """The kind of rule that finds the tenant, if none of these does; empty if it is known."""
+        kind = "" if self.source is None else self.source.partition(".")[0]
+        return "" if any(rule.kind == kind and rule.mode == "enforce" for rule in rules) else kind
 
 
 def _spelled(value: Any) -> Any:

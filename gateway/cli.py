@@ -1,0 +1,137 @@
+"""The command `pangate`."""
+
+from __future__ import annotations
+
+import json
+import runpy
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from gateway.config.complaints import Complaint, ConfigError
+from gateway.config.schema import json_schema
+
+_CONFIG = click.option(
+    "--config",
+    "path",
+    type=click.Path(path_type=Path),
+    default="config.yaml",
+    show_default=True,
+    help="The configuration; relative paths in it are below its directory.",
+)
+_STORY = Path("examples/demo/story.py")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="pangate")
+def main() -> None:
+    """Pangate: a payment security gateway, the gate where card numbers stop."""
+
+
+@main.command()
+@_CONFIG
+def run(path: Path) -> None:
+    """Run the gateway until SIGTERM or Ctrl-C; SIGHUP reloads the configuration."""
+    from gateway import app  # noqa: PLC0415 - the other commands need no server
+
+    try:
+        code = app.run(path)
+    except ConfigError as error:
+        code = _complain(error.complaints)
+    sys.exit(code)
+
+
+@main.command()
+@_CONFIG
+def check(path: Path) -> None:
+    """Do everything that `run` does but open a socket. Exit code 1 if the configuration cannot run."""
+    from gateway import app  # noqa: PLC0415
+
+    try:
+        config = app.check(path)
+    except ConfigError as error:
+        sys.exit(_complain(error.complaints))
+    _complain(config.warnings)
+    settings = config.settings
+    counted = [
+        _count(len(settings.routes), "route"),
+        _count(len(config.policies), "policy", "policies"),
+        _count(len(settings.listeners), "listener"),
+        _count(len(settings.upstreams), "upstream"),
+    ]
+    click.echo(f"{path}: good ({', '.join(counted)}; digest {config.digest})")
+
+
+@main.command()
+@click.argument("part", type=click.Choice(["config", "policy"]), required=False)
+def schema(part: Any) -> None:
+    """Print the JSON Schema of config.yaml, of policy files, or of both, for editors."""
+    click.echo(json.dumps(json_schema(part), indent=2))
+
+
+@main.group()
+def certs() -> None:
+    """Certificates and keys."""
+
+
+@certs.command()
+@click.option("--directory", type=click.Path(path_type=Path), default="certs", show_default=True)
+@click.option("--force", is_flag=True, help="Make everything anew, except the vault's key.")
+def dev(directory: Path, *, force: bool) -> None:
+    """Make what development and the demo need, where it is missing. Never for production."""
+    from gateway.adapters.dev_certificates import make_dev_certificates  # noqa: PLC0415
+
+    try:
+        written = make_dev_certificates(directory, force=force)
+    except OSError as error:
+        raise click.ClickException(f"{directory} cannot be written: {error.strerror}") from None
+    for path in written:
+        click.echo(path)
+    click.echo(f"{directory}: {_count(len(written), 'file')} written", err=True)
+
+
+@main.command()
+@click.option("--directory", type=click.Path(path_type=Path), default="certs", show_default=True)
+@click.option("--scope", default="payments:write", show_default=True)
+@click.option("--sub", default="developer", show_default=True, help="The subject of the token.")
+@click.option(
+    "--certificate", type=click.Path(path_type=Path), help="Bind the token to this client certificate (RFC 8705)."
+)
+def token(directory: Path, scope: str, sub: str, certificate: Path | None) -> None:
+    """Print an access token of the development issuer, for a curl line."""
+    from gateway.adapters.dev_certificates import mint_token  # noqa: PLC0415
+
+    try:
+        click.echo(mint_token(directory, {"scope": scope, "sub": sub}, certificate=certificate))
+    except (OSError, ValueError) as error:
+        raise click.ClickException(f"{error}; `pangate certs dev` makes an issuer") from None
+
+
+@main.command()
+@_CONFIG
+@click.option("--once", is_flag=True, help="End after the story; exit code 0 only if every step happened.")
+def demo(path: Path, *, once: bool) -> None:
+    """Tell the story of one payment, with a shop behind the gateway and a fake provider behind it."""
+    folder = path.resolve().parent
+    if not (folder / _STORY).is_file():
+        raise click.ClickException(f"{folder / _STORY} is not there: the demo runs in a checkout of Pangate")
+    sys.path.insert(0, str(folder))
+    story = runpy.run_path(str(folder / _STORY))
+    sys.exit(story["main"](folder, once=once))
+
+
+def _complain(complaints: tuple[Complaint, ...]) -> int:
+    """Print complaints; the exit code that they ask for."""
+    for complaint in complaints:
+        click.echo(str(complaint), err=True)
+    return int(any(not complaint.warning for complaint in complaints))
+
+
+def _count(number: int, one: str, many: str = "") -> str:
+    return f"{number} {one if number == 1 else many or one + 's'}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,189 @@
+"""A checked configuration to a Snapshot that runs: for `check`, `run` and reload alike. All of it, or a ConfigError."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import groupby
+
+from gateway.config.complaints import Complaint, ConfigError
+from gateway.config.consistency import Policy, pattern_of
+from gateway.config.kinds import rule_kinds, webhook_schemes
+from gateway.config.load import Config, load
+from gateway.config.reader import Path
+from gateway.config.settings import Inbox as InboxSettings
+from gateway.config.settings import Route as RouteSettings
+from gateway.config.tenant import Tenant, TenantOf
+from gateway.pipeline import BodyLimits, Pipeline, Placed
+from gateway.ports import Ports, Upstream
+from gateway.pure.routing import RouteTable
+from gateway.rule import Place, Rule, RuleSettings, Stage
+from gateway.snapshot import Inbox, Route, Snapshot
+
+__all__ = ["Config", "build", "load"]
+
+_SIGNING = "standard"
+"""The provider whose scheme signs what the inbox sends on."""
+
+
+def build(
+    config: Config, ports: Ports, upstreams: Mapping[str, Upstream], read_secret: Callable[[str], bytes]
+) -> Snapshot:
+    """Provision every rule of every route and compile the routes; no network.
+
+    `upstreams` holds one for each that the configuration names; `read_secret` resolves `env:NAME` and `file:PATH` and
+    raises ValueError with a sentence. Raises ConfigError with all complaints.
+    """
+    return _Builder(config, ports, upstreams, read_secret).build()
+
+
+@dataclass(slots=True)
+class _Standing:
+    """A provisioned rule, and which one of its policy it is."""
+
+    position: int
+    settings: RuleSettings
+    rule: Rule
+
+
+class _Builder:
+    def __init__(
+        self,
+        config: Config,
+        ports: Ports,
+        upstreams: Mapping[str, Upstream],
+        read_secret: Callable[[str], bytes],
+    ) -> None:
+        self._config = config
+        self._settings = config.settings
+        self._ports = ports
+        self._upstreams = upstreams
+        self._read_secret = read_secret
+        self._complaints: list[Complaint] = []
+
+    def build(self) -> Snapshot:
+        routes = [self._route(i, route) for i, route in enumerate(self._settings.routes)]
+        if self._complaints:
+            raise ConfigError(self._complaints)
+        pairs = list(zip(self._settings.routes, routes, strict=True))
+        tables = {
+            name: RouteTable([(pattern_of(settings), route) for settings, route in pairs if settings.listener == name])
+            for name in self._settings.listeners
+        }
+        inboxes = {route.name: route for route in routes if route.inbox is not None}
+        return Snapshot(self._config.digest, tables, inboxes)
+
+    def _route(self, position: int, route: RouteSettings) -> Route:
+        tenant = self._settings.tenant_of(route)
+        name = tenant.name or ""
+        if route.inbox is not None:
+            return Route(route.name, name, inbox=self._inbox(("routes", position, "inbox"), route, route.inbox, name))
+        assert route.policy is not None
+        return Route(route.name, name, pipeline=self._pipeline(route, self._config.policies[route.policy], tenant))
+
+    # --- policies
+
+    def _pipeline(self, route: RouteSettings, policy: Policy, tenant: Tenant) -> Pipeline:
+        standing = list(self._provisioned(route, policy))
+        self._join(policy, standing)
+        self._refuse_unidentified(policy, standing, tenant)
+        placed = [Placed(s.settings.kind, s.rule, s.settings.mode) for s in standing]
+        if tenant.source is not None:
+            identified = sum(p.rule.stage is Stage.IDENTIFY for p in placed)
+            placed.insert(identified, Placed("tenant", TenantOf(tenant)))
+        limits = self._settings.listeners[route.listener].limits
+        bounds = BodyLimits(limits.max_request, limits.max_response)
+        return Pipeline(route.name, placed, self._upstreams[route.upstream], self._ports, bounds)
+
+    def _provisioned(self, route: RouteSettings, policy: Policy) -> Iterator[_Standing]:
+        """The rules of a policy that are not off, each made for its place in this route."""
+        active = [(i, rule) for i, rule in enumerate(policy.rules) if rule.mode != "off"]
+        earlier: tuple[RuleSettings, ...] = ()
+        for position, settings in active:
+            kind = rule_kinds()[settings.kind].rule
+            if kind.needs_keys and self._settings.keys is None:
+                self._complain(policy, position, "needs keys: {provider: file, key: file:PATH} in the configuration")
+                continue
+            try:
+                rule = kind.provision(settings, self._ports, self._place(route, policy, position, earlier))
+            except ValueError as error:
+                self._complain(policy, position, str(error))
+            else:
+                yield _Standing(position, settings, rule)
+            earlier = (*earlier, settings)
+
+    def _place(self, route: RouteSettings, policy: Policy, position: int, earlier: tuple[RuleSettings, ...]) -> Place:
+        host = route.match.host or ""
+        return Place(
+            route=route.name,
+            policy=policy.name,
+            position=position,
+            upstream=route.upstream,
+            host=host,
+            egress=bool(host) and self._settings.listeners[route.listener].knows_callers,
+            earlier=earlier,
+        )
+
+    def _join(self, policy: Policy, standing: list[_Standing]) -> None:
+        """Let the rules of each kind meet."""
+        by_kind = sorted(standing, key=lambda s: s.settings.kind)
+        for _, group in groupby(by_kind, key=lambda s: s.settings.kind):
+            siblings = list(group)
+            for sibling in siblings:
+                try:
+                    sibling.rule.join([s.rule for s in siblings])
+                except ValueError as error:
+                    self._complain(policy, sibling.position, str(error))
+
+    def _refuse_unidentified(self, policy: Policy, standing: list[_Standing], tenant: Tenant) -> None:
+        """In report mode an identifying rule lets strangers in: nothing behind it may rely on who calls."""
+        needy = next((s.settings.kind for s in standing if s.rule.needs_principal), "")
+        if not needy and tenant.source is None:
+            return
+        for s in standing:
+            if s.rule.stage is Stage.IDENTIFY and s.settings.mode == "report":
+                behind = f"{needy} behind it" if needy else "the tenant"
+                self._complain(policy, s.position, f"mode report is not possible here: {behind} relies on who calls")
+
+    def _complain(self, policy: Policy, position: int, text: str) -> None:
+        kind = policy.rules[position].kind
+        self._complaints.append(policy.source.at(("rules", position), f"{kind}: {text}"))
+
+    # --- webhooks
+
+    def _inbox(self, place: Path, route: RouteSettings, settings: InboxSettings, tenant: str) -> Inbox:
+        scheme = webhook_schemes()[settings.provider]
+        keys = [
+            self._secret((*place, "secrets", i), reference, scheme.parse_secret)
+            for i, reference in enumerate(settings.secrets)
+        ]
+        return Inbox(
+            provider=settings.provider,
+            scheme=scheme,
+            keys=keys,
+            tolerance=settings.tolerance,
+            upstream=self._upstreams[route.upstream],
+            path=settings.path or route.match.path,
+            signing_key=self._signing_key(place, settings, tenant),
+        )
+
+    def _signing_key(self, place: Path, settings: InboxSettings, tenant: str) -> bytes:
+        """As configured, else a key that nobody else can derive."""
+        if settings.signing is None:
+            return hmac.digest(self._ports.keys.mac(tenant, "inbox"), b"deliveries", hashlib.sha256)
+        return self._secret((*place, "signing"), settings.signing, _shared_secret)
+
+    def _secret(self, place: Path, reference: str, parse: Callable[[bytes], bytes]) -> bytes:
+        try:
+            return parse(self._read_secret(reference))
+        except ValueError as error:
+            self._complaints.append(self._config.source.at(place, str(error)))
+            return b""
+
+
+def _shared_secret(secret: bytes) -> bytes:
+    if not secret.startswith(b"whsec_"):
+        raise ValueError("a signing secret starts with whsec_, followed by 24 to 64 bytes in base64")
+    return webhook_schemes()[_SIGNING].parse_secret(secret).removeprefix(b"whsec_")

@@ -1,0 +1,144 @@
+"""What is valid by itself and cannot stand together: names, order of stages, routes, tenants."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+from gateway.config.complaints import Complaint, did_you_mean, quoted
+from gateway.config.kinds import rule_kinds, webhook_schemes
+from gateway.config.reader import Source
+from gateway.config.settings import ConfigFile, Route
+from gateway.pure.routing import Pattern, RouteTable
+from gateway.rule import RuleSettings, Stage
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """A policy file. `rules[i]` stands at `("rules", i)` of `source`; there are none if one of them has a complaint."""
+
+    name: str
+    source: Source
+    rules: tuple[RuleSettings, ...]
+
+
+def misplaced(source: Source, rules: Sequence[Any]) -> Iterator[Complaint]:
+    """Rules that stand behind one of a later stage. The order is the reader's: it is never changed."""
+    latest, name = Stage.IDENTIFY, ""
+    for position, rule in enumerate(rules):
+        kind = rule_kinds().get(str(rule.get("kind"))) if isinstance(rule, dict) else None
+        if kind is None:
+            continue
+        stage = kind.rule.stage
+        if stage < latest:
+            text = f"{kind.name} ({stage.name}) must stand before {name} ({latest.name})"
+            yield source.at(("rules", position, "kind"), text)
+        else:
+            latest, name = stage, kind.name
+
+
+def unknown_names(source: Source, data: Mapping[str, Any], policies: Mapping[str, Policy]) -> Iterator[Complaint]:
+    """Names that a route uses and nothing bears; a name that two routes bear. Looks at data that may not be valid."""
+    routes = data.get("routes")
+    names = {
+        "listener": _keys(data.get("listeners")),
+        "policy": list(policies),
+        "upstream": _keys(data.get("upstreams")),
+    }
+    seen: dict[str, int] = {}
+    for i, route in enumerate(routes if isinstance(routes, list) else []):
+        if not isinstance(route, dict):
+            continue
+        for what, known in names.items():
+            name = route.get(what)
+            if isinstance(name, str) and name not in known:
+                text = f"routes[{i}].{what}: no {what} {quoted(name)}{did_you_mean(name, known)}"
+                yield source.at(("routes", i, what), text)
+        name = route.get("name")
+        if isinstance(name, str):
+            if name in seen:
+                line = source.values["routes", seen[name], "name"][0]
+                yield source.at(("routes", i, "name"), f"routes[{i}].name: given twice (first on line {line})")
+            seen.setdefault(name, i)
+
+
+def _keys(data: Any) -> list[str]:
+    return list(data) if isinstance(data, dict) else []
+
+
+def contradictions(settings: ConfigFile, source: Source, policies: Mapping[str, Policy]) -> Iterator[Complaint]:
+    """Routes that match the same requests, inboxes that lack what they need, tenants that nothing determines."""
+    yield from _ambiguous(settings, source)
+    for i, route in enumerate(settings.routes):
+        if route.inbox is not None:
+            yield from _inbox(settings, route, source, i)
+        elif route.policy is not None and route.policy in policies and route.listener in settings.listeners:
+            rules = policies[route.policy].rules
+            missing = settings.tenant_of(route).undetermined_by(rules) if rules else ""
+            if missing:
+                text = f"routes[{i}]: the tenant comes from {missing}, and policy {route.policy} has no rule {missing}"
+                yield source.at(("routes", i, "policy"), text)
+
+
+def _inbox(settings: ConfigFile, route: Route, source: Source, position: int) -> Iterator[Complaint]:
+    assert route.inbox is not None
+    place = ("routes", position, "inbox")
+    provider = route.inbox.provider
+    if provider not in webhook_schemes():
+        text = f"no webhook provider {quoted(provider)}{did_you_mean(provider, webhook_schemes())}"
+        yield source.at((*place, "provider"), text)
+    if settings.keys is None:
+        yield source.at(place, f"routes[{position}].inbox: stored deliveries are encrypted: keys are needed")
+    if route.listener in settings.listeners and settings.tenant_of(route).source is not None:
+        text = f"routes[{position}].inbox: nobody is identified here; give the route a tenant by name"
+        yield source.at(place, text)
+
+
+def _ambiguous(settings: ConfigFile, source: Source) -> Iterator[Complaint]:
+    """Malformed path templates, and pairs of routes that match the same requests."""
+    patterns: dict[str, list[tuple[Pattern, int]]] = {}
+    for i, route in enumerate(settings.routes):
+        pattern = pattern_of(route)
+        wrong = _table([(pattern, i)])
+        if wrong:
+            yield source.at(("routes", i, "match", "path"), f"routes[{i}].match.path: {wrong}")
+        else:
+            patterns.setdefault(route.listener, []).append((pattern, i))
+    for listed in patterns.values():
+        if _table(listed):
+            for first, second in combinations(listed, 2):
+                if _table([first, second]):
+                    line, column = source.values["routes", first[1]]
+                    text = (
+                        f"routes[{second[1]}]: matches the same requests as the route at {source.file}:{line}:{column}"
+                    )
+                    yield source.at(("routes", second[1]), text)
+
+
+def _table(listed: Sequence[tuple[Pattern, int]]) -> str:
+    try:
+        RouteTable(listed)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def pattern_of(route: Route) -> Pattern:
+    """What the route table matches."""
+    return Pattern(route.match.path, frozenset(route.match.methods), route.match.host)
+
+
+def warnings(settings: ConfigFile, source: Source, policies: Mapping[str, Policy]) -> Iterator[Complaint]:
+    """What is legal, and seldom meant."""
+    used = {what: {getattr(route, what) for route in settings.routes} for what in ("policy", "upstream", "listener")}
+    for name, policy in policies.items():
+        if name not in used["policy"]:
+            yield policy.source.at((), f"no route uses policy {name}", warning=True)
+    for what, names in (("upstream", settings.upstreams), ("listener", settings.listeners)):
+        for name in names:
+            if name not in used[what]:
+                yield source.at((f"{what}s", name), f"no route uses {what} {name}", key=True, warning=True)
+    if settings.admin is not None and not settings.admin.bind.private:
+        yield source.at(("admin", "bind"), "admin.bind: everyone who reaches it reads the metrics", warning=True)

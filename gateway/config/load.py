@@ -1,0 +1,152 @@
+"""Files to a checked configuration: everything that can be told without provisioning a rule, all complaints at once."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gateway.config.complaints import Complaint, ConfigError, did_you_mean, quoted
+from gateway.config.consistency import Policy, contradictions, misplaced, unknown_names, warnings
+from gateway.config.kinds import rule_kinds
+from gateway.config.reader import FILE_BYTES_MAX, Source, read
+from gateway.config.settings import ConfigFile, PolicyFile
+from gateway.config.validation import validate
+from gateway.pure.units import Files
+from gateway.rule import RuleSettings
+
+_REFERENCED_BYTES_MAX = 4 * FILE_BYTES_MAX
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """A configuration without contradictions. `digest` names the contents of its files and of those they refer to."""
+
+    settings: ConfigFile
+    source: Source
+    policies: Mapping[str, Policy]
+    warnings: tuple[Complaint, ...]
+    digest: str
+
+
+def load(path: str | Path, environ: Mapping[str, str] = os.environ) -> Config:
+    """Read config.yaml and what it refers to. Relative paths in it are below its directory. Raises ConfigError."""
+    return _Loader(os.fspath(path), environ).load()
+
+
+class _Loader:
+    def __init__(self, path: str, environ: Mapping[str, str]) -> None:
+        self._path = path
+        self._environ = environ
+        self._complaints: list[Complaint] = []
+        self._files = Files(os.path.dirname(path))  # noqa: PTH120 - stays as the user wrote it
+        self._digest = hashlib.sha256()
+
+    def load(self) -> Config:
+        source = self._read(self._path)
+        if source is None:
+            raise ConfigError(self._complaints)
+        settings = validate(ConfigFile, source.data, source, (), self._files, self._complaints)
+        policies = self._policies(source)
+        data = source.data if isinstance(source.data, dict) else {}
+        self._complaints += unknown_names(source, data, policies)
+        if settings is not None:
+            self._complaints += contradictions(settings, source, policies)
+        self._read_named([source, *(policy.source for policy in policies.values())])
+        if self._complaints or settings is None:
+            raise ConfigError(self._complaints)
+        doubts = tuple(sorted(warnings(settings, source, policies)))
+        return Config(settings, source, policies, doubts, self._digest.hexdigest()[:16])
+
+    def _read(self, path: str) -> Source | None:
+        try:
+            content = _content(path, FILE_BYTES_MAX + 1)
+        except OSError as error:
+            self._complaints.append(Complaint(path, 1, 1, f"cannot be read: {error.strerror}"))
+            return None
+        self._hash(content)
+        return read(path, content, self._environ, self._complaints)
+
+    def _hash(self, content: bytes) -> None:
+        self._digest.update(len(content).to_bytes(8, "big") + content)
+
+    def _policies(self, source: Source) -> dict[str, Policy]:
+        policies: dict[str, Policy] = {}
+        for path, place in self._policy_files(source):
+            name = Path(path).stem
+            if name in policies:
+                text = f"policies: {path} and {policies[name].source.file} are both named {name}"
+                self._complaints.append(source.at(place, text))
+            else:
+                policies[name] = self._policy(name, path)
+        return policies
+
+    def _policy_files(self, source: Source) -> Iterator[tuple[str, tuple[str | int, ...]]]:
+        """The files, each once, and the place of the pattern that found it."""
+        default = ConfigFile.model_fields["policies"].default
+        patterns = source.data.get("policies", default) if isinstance(source.data, dict) else []
+        several = isinstance(patterns, list)
+        seen: set[str] = set()
+        for i, pattern in enumerate(patterns if several else [patterns]):
+            place: tuple[str | int, ...] = ("policies", i) if several else ("policies",)
+            if not isinstance(pattern, str) or "\0" in pattern:
+                continue
+            below = self._files.path(pattern)
+            found = [name for name in sorted(glob.glob(below, recursive=True)) if Path(name).is_file()]  # noqa: PTH207
+            if not found:
+                self._complaints.append(source.at(place, f"policies: no file matches {quoted(pattern)}"))
+            yield from ((path, place) for path in found if path not in seen)
+            seen.update(found)
+
+    def _policy(self, name: str, path: str) -> Policy:
+        source = self._read(path)
+        if source is None:
+            return Policy(name, Source(path), ())
+        validate(PolicyFile, source.data, source, (), self._files, self._complaints)
+        listed = source.data.get("rules") if isinstance(source.data, dict) else None
+        rules = listed if isinstance(listed, list) else []
+        settings = [self._rule(source, i, rule) for i, rule in enumerate(rules) if isinstance(rule, dict)]
+        self._complaints += misplaced(source, rules)
+        whole = [rule for rule in settings if rule is not None]
+        return Policy(name, source, tuple(whole) if len(whole) == len(rules) else ())
+
+    def _rule(self, source: Source, position: int, data: dict[str, Any]) -> RuleSettings | None:
+        path = ("rules", position)
+        if "kind" not in data:
+            self._complaints.append(source.at(path, f"rules[{position}]: needs kind"))
+            return None
+        kind = rule_kinds().get(data["kind"]) if isinstance(data["kind"], str) else None
+        if kind is None:
+            text = f"no rule kind {quoted(data['kind'])}{did_you_mean(data['kind'], rule_kinds())}"
+            self._complaints.append(source.at((*path, "kind"), text))
+            return None
+        if data.get("mode") == "report" and not kind.rule.reportable:
+            text = f"{kind.name}: mode report is not possible for this kind; write enforce or off"
+            self._complaints.append(source.at((*path, "mode"), text))
+        return validate(kind.settings, data, source, path, self._files, self._complaints, kind.name)
+
+    def _read_named(self, sources: Sequence[Source]) -> None:
+        """The files that settings name must be there; their contents are part of the digest."""
+        for path, written in sorted(self._files.named.items()):
+            try:
+                self._hash(_content(path, _REFERENCED_BYTES_MAX))
+            except OSError as error:
+                text = f"{path} cannot be read: {error.strerror}"
+                self._complaints += [complaint for source in sources for complaint in _where(source, written, text)]
+
+
+def _content(path: str, size: int) -> bytes:
+    with Path(path).open("rb") as file:
+        return file.read(size)
+
+
+def _where(source: Source, written: str, text: str) -> Iterator[Complaint]:
+    """A complaint at every place where a file is named."""
+    for path in source.values:
+        value = source.value(path)
+        if value in (written, f"file:{written}"):
+            yield source.at(path, text)

@@ -1,0 +1,64 @@
+"""The JSON Schema of config.yaml and of policy files, from the models that check them. For editors."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field, TypeAdapter, create_model
+
+from gateway.config.kinds import rule_kinds, webhook_schemes
+from gateway.config.settings import ConfigFile, Inbox, PolicyFile
+
+Part = Literal["config", "policy"]
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+_VARIABLE = {"type": "string", "pattern": r"\$\{"}
+_OF_NUMBERS = ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum", "ge", "gt", "le", "lt")
+
+
+def json_schema(part: Part | None = None) -> dict[str, Any]:
+    """The schema of one kind of file, or of either: `version` tells a configuration, `rules` a policy."""
+    models: dict[str | None, Any] = {"config": ConfigFile, "policy": _policy_model()}
+    titles = {"config": "Pangate configuration", "policy": "Pangate policy"}
+    chosen = models[part] if part is not None else models["config"] | models["policy"]
+    schema = _as_written(TypeAdapter(chosen).json_schema())
+    title = titles[part] if part is not None else "Pangate configuration or policy"
+    return {"$schema": DIALECT, **schema, "title": title}
+
+
+def _policy_model() -> type[BaseModel]:
+    """A policy file whose rules are of the known kinds, told apart by `kind`."""
+    first, *others = (_named(f"rule_{kind.name}", kind.settings) for kind in rule_kinds().values())
+    rule: Any = first
+    for other in others:
+        rule = rule | other
+    told_apart: Any = Annotated[rule, Field(discriminator="kind")] if others else rule
+    rules: Any = (list[told_apart], Field(min_length=1))
+    return create_model("Policy", __base__=PolicyFile, __doc__=PolicyFile.__doc__, rules=rules)
+
+
+def _named(name: str, model: type[BaseModel]) -> type[BaseModel]:
+    return create_model(name, __base__=model, __doc__=model.__doc__)
+
+
+def _as_written(node: Any, name: str = "") -> Any:
+    """The schema of what stands in the file, before units are read and `${VAR}` is replaced."""
+    if isinstance(node, list):
+        return [_as_written(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    schema = {key: _as_written(value, key) for key, value in node.items()}
+    if name == Inbox.__name__ and "properties" in schema:
+        schema["properties"]["provider"] = {"enum": sorted(webhook_schemes())}
+    kind = schema.get("type")
+    if kind == "string":
+        for key in _OF_NUMBERS:
+            schema.pop(key, None)
+    bounded = kind == "string" and ("pattern" in schema or "enum" in schema)
+    if "const" not in schema and (bounded or kind in ("integer", "number", "boolean")):
+        return _or_variable(schema)
+    return schema
+
+
+def _or_variable(schema: dict[str, Any]) -> dict[str, Any]:
+    kept = {key: schema.pop(key) for key in ("title", "description", "default") if key in schema}
+    return {"anyOf": [schema, _VARIABLE], **kept}
