@@ -59,7 +59,7 @@ _REFUSED_FIELDS = {
 
 _NAMES = re.compile(rb"(?:[a-z0-9]++(?:-[a-z0-9]++)*+\n)*+")
 _VALUE_BYTES = bytes([0x09, *range(0x20, 0x7F)])
-_HOST = re.compile(rb"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*)(?::([0-9]{1,5}))?")
+_HOST = re.compile(rb"(\[[0-9a-f:.]{2,45}\]|[a-z0-9-]+(?:\.[a-z0-9-]+)*)(?::([0-9]{1,5}))?")
 _LABEL_EDGE = re.compile(r"(?:^|\.)-|-(?:\.|$)")
 
 _PCHAR = r"A-Za-z0-9\-._~!$&'()*+,=:@"
@@ -87,11 +87,14 @@ class HeadLimits:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """A head that was let in. `host` is in lower case and without port; `length` is None for a chunked body."""
+    """A head that was let in. `length` is None for a chunked body."""
 
     path: str
     query: str
     host: str
+    """The Host field in lower case, with its port if it has one."""
+    name: str
+    """The host without port, which routes match."""
     length: int | None
     close: bool
     """No further request comes on this connection."""
@@ -122,10 +125,12 @@ def admit(
     expectation = fields.get(b"expect")
     if expectation is not None and expectation.lower() != b"100-continue":
         _refuse(Reason.EXPECTATION_FAILED, "The only expectation served is 100-continue.")
+    host, name = _host(fields.get(b"host"))
     return Head(
         path=path,
         query=query,
-        host=_host(fields.get(b"host")),
+        host=host,
+        name=name,
         length=length,
         close=_closes(headers, fields) or version == (1, 0),
         expects_continue=expectation is not None and version == (1, 1),
@@ -140,6 +145,8 @@ def _fields(headers: Sequence[Header], limits: HeadLimits) -> dict[bytes, bytes]
     """The fields by lower-case name, the last value of those that may repeat."""
     if len(headers) > limits.fields:
         _refuse(Reason.HEADERS_TOO_LARGE, f"Send at most {limits.fields} header fields.")
+    if any(len(name) + len(value) > limits.field for name, value in headers):
+        _refuse(Reason.HEADERS_TOO_LARGE, f"Send at most {limits.field} bytes in one header field.")
     names = [name.lower() for name, _ in headers]
     values = [value for _, value in headers]
     if _NAMES.fullmatch(b"\n".join((*names, b""))) is None:
@@ -186,11 +193,11 @@ def _closes(headers: Sequence[Header], fields: dict[bytes, bytes]) -> bool:
     return b"close" in options
 
 
-def _host(value: bytes | None) -> str:
-    found = None if value is None or len(value) > 260 else _HOST.fullmatch(value)
+def _host(value: bytes | None) -> tuple[str, str]:
+    found = None if value is None or len(value) > 260 else _HOST.fullmatch(value.lower())
     if found is None or (found[2] is not None and not 0 < int(found[2]) < 65536):
         _refuse(Reason.HOST_INVALID, "Send one Host field with a host name and, if need be, a port.")
-    host = found[1].decode("ascii").lower()
+    host = found[1].decode("ascii")
     try:
         if host[0] == "[":
             ipaddress.IPv6Address(host[1:-1])
@@ -200,7 +207,7 @@ def _host(value: bytes | None) -> str:
             raise ValueError
     except ValueError:
         _refuse(Reason.HOST_INVALID, "Send a valid host name or IP address in the Host field.")
-    return host
+    return found[0].decode("ascii"), host
 
 
 def _target(target: str, limits: HeadLimits) -> tuple[str, str]:
@@ -292,7 +299,9 @@ def has_no_body(method: str, status: int) -> bool:
     return method == "HEAD" or status in _BODILESS_STATUS or status < 200
 
 
-def response_head(status: int, headers: Sequence[Header], *, length: int | None, chunked: bool, close: bool) -> bytes:
+def response_head(
+    status: int, headers: Sequence[Header], *, length: int | None, close: bool, chunked: bool = False
+) -> bytes:
     """Status line and fields of an answer with the closing line; `length` None for a body without Content-Length.
 
     Raises ValueError if a line would break out of its place.

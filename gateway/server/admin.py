@@ -1,0 +1,91 @@
+"""The admin listener: health, readiness, metrics, reload. Bound to this machine; nothing of a request is shown here."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+import orjson
+from aiohttp import web
+
+from gateway.pure.bind import Unix, parse_bind
+
+Checks = Callable[[], Awaitable[Mapping[str, bool]]]
+Reload = Callable[[], Awaitable[Sequence[str]]]
+Scrape = Callable[[], bytes]
+
+
+class Admin:
+    """Serves four routes. `retire` makes `/readyz` answer 503 from then on, whatever the checks say.
+
+    `checks` names what must work for requests to be served; `scrape` renders the metrics, of media type
+    `metrics_type`; `reload` returns the complaints for which the configuration was not applied, none if it was.
+    """
+
+    def __init__(self, *, checks: Checks, scrape: Scrape, metrics_type: str, reload: Reload) -> None:
+        self._checks = checks
+        self._scrape = scrape
+        self._metrics_type = metrics_type
+        self._reload = reload
+        self._retired = False
+        self._runner: web.AppRunner | None = None
+
+    async def open(self, bind: str) -> None:
+        """Raises ValueError (`bind`) and OSError."""
+        place = parse_bind(bind)
+        app = web.Application()
+        app.add_routes([
+            web.get("/healthz", self._healthz),
+            web.get("/readyz", self._readyz),
+            web.get("/metrics", self._metrics),
+            web.post("/reload", self._reloaded),
+        ])  # fmt: skip
+        app.on_response_prepare.append(_name_no_software)
+        self._runner = web.AppRunner(app, access_log=None, keepalive_timeout=75.0, handle_signals=False)
+        await self._runner.setup()
+        if isinstance(place, Unix):
+            await web.UnixSite(self._runner, place.path).start()
+        else:
+            await web.TCPSite(self._runner, place.host, place.port).start()
+
+    @property
+    def port(self) -> int:
+        """The bound TCP port."""
+        assert self._runner is not None
+        return int(self._runner.addresses[0][1])
+
+    def retire(self) -> None:
+        self._retired = True
+
+    async def close(self) -> None:
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    async def _healthz(self, _: web.Request) -> web.Response:
+        return _json(200, {"status": "alive", "pid": os.getpid()})
+
+    async def _readyz(self, _: web.Request) -> web.Response:
+        checks = {"accepting": not self._retired, **await self._checks()}
+        ready = all(checks.values())
+        return _json(200 if ready else 503, {"ready": ready, "checks": checks})
+
+    async def _metrics(self, _: web.Request) -> web.Response:
+        return web.Response(body=self._scrape(), headers={"Content-Type": self._metrics_type})
+
+    async def _reloaded(self, request: web.Request) -> web.Response:
+        if "Origin" in request.headers or "Sec-Fetch-Site" in request.headers:
+            return _json(403, {"applied": False, "complaints": ["A web page may not reload the configuration."]})
+        try:
+            complaints = await self._reload()
+        except Exception as error:  # noqa: BLE001 - the operator reads what failed; the old configuration runs on
+            return _json(500, {"applied": False, "complaints": [f"The reload failed: {type(error).__name__}."]})
+        return _json(409 if complaints else 200, {"applied": not complaints, "complaints": list(complaints)})
+
+
+def _json(status: int, document: Mapping[str, object]) -> web.Response:
+    headers = {"Cache-Control": "no-store"}
+    return web.Response(status=status, body=orjson.dumps(document), content_type="application/json", headers=headers)
+
+
+async def _name_no_software(_: web.Request, response: web.StreamResponse) -> None:
+    response.headers["Server"] = "pangate"

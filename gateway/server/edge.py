@@ -1,0 +1,93 @@
+"""What the connections of one listener share: bounds, state, and who answers."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from aiohttp.http import RawRequestMessage
+
+from gateway.ports import BodyStream, Ports
+from gateway.pure.errors import Refused
+from gateway.pure.http import Head, HeadLimits
+
+if TYPE_CHECKING:
+    from gateway.server.connection import Connection
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Bounds of a listener: times in seconds, sizes in bytes. No setting turns one off."""
+
+    head: HeadLimits = field(default_factory=HeadLimits)
+    body: int = 16 * 1024 * 1024
+    """The largest body that is let through at all; rules that read a body have a smaller limit."""
+    connections: int = 10_000
+    connections_per_address: int = 512
+    handshake: float = 5.0
+    header: float = 10.0
+    """For a whole head, from its first byte; and for the first byte of a new connection."""
+    idle: float = 75.0
+    body_stall: float = 10.0
+    """Without a byte of the body."""
+    body_time: float = 30.0
+    """For the whole body, plus a second for every `body_rate` bytes that came."""
+    body_rate: int = 1024
+    write_stall: float = 30.0
+    linger: float = 2.0
+    """How long input is thrown away after an answer that ends the connection before the request did."""
+
+
+@dataclass(slots=True)
+class Arrival:
+    """A request whose head was let in."""
+
+    message: RawRequestMessage
+    head: Head
+    body: BodyStream | None
+
+
+class Exchanges(Protocol):
+    """What is done with requests."""
+
+    async def serve(self, connection: Connection, arrival: Arrival | Refused) -> None:
+        """Answer by `connection.send`, exactly once. Raises nothing."""
+        ...
+
+
+@dataclass(slots=True, eq=False)
+class Edge:
+    """The state of a listener. `in_flight` counts exchanges, also those whose client has gone."""
+
+    listener: str
+    exchanges: Exchanges
+    ports: Ports
+    limits: Limits
+    identity: str | None = None
+    scheme: str = "http"
+    draining: bool = False
+    connections: int = 0
+    in_flight: int = 0
+    empty: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the last exchange has ended and the last connection has closed."""
+
+    def opened(self) -> None:
+        self.connections += 1
+        self.empty.clear()
+
+    def closed(self) -> None:
+        self.connections -= 1
+        self._signal()
+
+    def began(self) -> None:
+        self.in_flight += 1
+        self.empty.clear()
+
+    def ended(self) -> None:
+        self.in_flight -= 1
+        self._signal()
+
+    def _signal(self) -> None:
+        if not self.in_flight and not self.connections:
+            self.empty.set()

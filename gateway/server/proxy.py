@@ -1,0 +1,229 @@
+"""Requests to exchanges, and back: route, pipeline or inbox, answer, metrics, one line of log."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from email.utils import formatdate
+from typing import Protocol
+
+from gateway.exchange import Exchange, Request
+from gateway.ports import Entropy, Header, Outcome, Ports, Response
+from gateway.pure.errors import PROBLEM_TYPE, Reason, Refused, problem
+from gateway.pure.http import METHODS
+from gateway.pure.metrics import Metric
+from gateway.pure.routing import Missed
+from gateway.pure.trace import TraceContext, continue_trace
+from gateway.server.connection import Connection
+from gateway.server.edge import Arrival
+from gateway.snapshot import Route, Snapshot
+
+_ID_BYTES = 16
+_TRACE_BYTES = 24
+_ENTROPY_BLOCK = 100 * (_ID_BYTES + _TRACE_BYTES)
+_RETRY_SOON: tuple[Header, ...] = ((b"Retry-After", b"1"),)
+
+
+@dataclass(slots=True)
+class Running:
+    """The configuration that runs. A reload replaces `snapshot`; an exchange keeps the one it began with."""
+
+    snapshot: Snapshot
+
+
+class Inboxes(Protocol):
+    """Takes webhook deliveries (`gateway.server.inbox.InboxReceiver`)."""
+
+    async def receive(self, request: Request, body: bytes, route: Route, exchange_id: str) -> Response: ...
+
+
+@dataclass(slots=True)
+class _Record:
+    """What becomes of one request, for metrics and log."""
+
+    id: str
+    listener: str
+    began: float
+    method: str = "other"
+    route: str = ""
+    exchange: Exchange | None = None
+    refused: tuple[str, str] | None = None
+    """Stage and reason of a refusal outside of any rule."""
+
+
+class Proxy:
+    """Serves the requests of all listeners. One per process; `inboxes` may be None if no route has an inbox."""
+
+    def __init__(self, ports: Ports, running: Running, inboxes: Inboxes | None, *, inbox_limit: int = 1 << 20) -> None:
+        self._ports = ports
+        self._running = running
+        self._inboxes = inboxes
+        self._inbox_limit = inbox_limit
+        self._entropy = _Drawn(ports.entropy)
+        self._date = (0, b"")
+
+    async def serve(self, connection: Connection, arrival: Arrival | Refused) -> None:
+        record = _Record(self._entropy.take(_ID_BYTES).hex(), connection.listener, self._ports.clock.monotonic())
+        close, http_1_0 = True, False
+        try:
+            if isinstance(arrival, Refused):
+                response = self._refuse(record, "listener", arrival)
+            else:
+                close, http_1_0 = arrival.head.close, arrival.message.version == (1, 0)
+                record.method = arrival.message.method
+                response = await self._answer(connection, arrival, record)
+        except Exception as error:  # noqa: BLE001 - a mistake of ours must not end as a traceback, nor as silence
+            self._crashed(record, error)
+            response = self._refuse(record, "listener", _CRASHED)
+        took = self._ports.clock.monotonic() - record.began
+        date = () if response.header(b"date") is not None else ((b"Date", self._now()),)
+        response.headers = [*response.headers, *date, (b"X-Request-Id", record.id.encode())]
+        try:
+            sent = await connection.send(record.method, response, close=close, http_1_0=http_1_0)
+        except Exception as error:  # noqa: BLE001 - the same
+            self._crashed(record, error)
+            connection.abort()
+            sent = False
+        self._observe(record, response, took, sent)
+
+    async def _answer(self, connection: Connection, arrival: Arrival, record: _Record) -> Response:
+        head = arrival.head
+        found = self._running.snapshot.tables[record.listener].match(head.name, record.method, head.path)
+        if isinstance(found, Missed):
+            return self._missed(record, found)
+        record.route = found.route.name
+        request = self._request(connection, arrival)
+        if found.route.inbox is not None:
+            return await self._receive(request, found.route, record)
+        assert found.route.pipeline is not None
+        record.exchange = Exchange(
+            id=record.id,
+            route=found.route.name,
+            request=request,
+            params=found.params,
+            tenant=found.route.tenant,
+            trace=self._trace(request),
+        )
+        return await found.route.pipeline.run(record.exchange)
+
+    def _request(self, connection: Connection, arrival: Arrival) -> Request:
+        message, head = arrival.message, arrival.head
+        return Request(
+            method=message.method,
+            target=message.path,
+            path=head.path,
+            query=head.query,
+            headers=message.headers,
+            raw_headers=message.raw_headers,
+            body=arrival.body,
+            peer=connection.peer,
+            scheme=connection.scheme,
+            host=head.host,
+            received_at=self._ports.clock.now(),
+        )
+
+    def _trace(self, request: Request) -> TraceContext:
+        headers = request.headers
+        parents = headers.getall("traceparent", [])
+        states = headers.getall("tracestate", []) if parents else []
+        return continue_trace(parents, states, self._entropy.take(_TRACE_BYTES))
+
+    async def _receive(self, request: Request, route: Route, record: _Record) -> Response:
+        assert self._inboxes is not None, "the composition root gives a receiver"
+        pieces, total = [], 0
+        try:
+            if request.body is not None:
+                async for piece in request.body:
+                    total += len(piece)
+                    if total > self._inbox_limit:
+                        raise Refused(Reason.BODY_TOO_LARGE, f"Send at most {self._inbox_limit} bytes to this route.")
+                    pieces.append(piece)
+        except Refused as refused:
+            return self._refuse(record, "inbox", refused)
+        return await self._inboxes.receive(request, b"".join(pieces), route, record.id)
+
+    def _missed(self, record: _Record, missed: Missed) -> Response:
+        if not missed.allowed:
+            detail = "Check host and path; only declared routes exist."
+            return self._refuse(record, "listener", Refused(Reason.ROUTE_NOT_FOUND, detail))
+        refused = Refused(Reason.METHOD_NOT_ALLOWED, "Use a method that the Allow field names.")
+        return self._refuse(record, "listener", refused, ((b"Allow", ", ".join(missed.allowed).encode()),))
+
+    def _refuse(self, record: _Record, stage: str, refused: Refused, headers: tuple[Header, ...] = ()) -> Response:
+        reason = refused.reason
+        record.refused = stage, reason.label
+        self._ports.telemetry.count(Metric.BLOCKED, record.route, stage, reason.label, "enforce")
+        if reason.status == 503:
+            headers += _RETRY_SOON
+        outcome = record.exchange.outcome if record.exchange is not None else None
+        body = problem(reason, refused.detail, request_id=record.id, outcome=outcome.value if outcome else "")
+        return Response(reason.status, [(b"Content-Type", PROBLEM_TYPE), *headers], body)
+
+    def _crashed(self, record: _Record, error: Exception) -> None:
+        """Type and place; the text of an exception may quote the request."""
+        traceback = error.__traceback__ or sys.exc_info()[2]
+        while traceback is not None and traceback.tb_next is not None:
+            traceback = traceback.tb_next
+        place = f"{traceback.tb_frame.f_globals.get('__name__')}:{traceback.tb_lineno}" if traceback else ""
+        self._ports.telemetry.log(
+            "request_crashed", level="error", id=record.id, route=record.route, where=f"{type(error).__name__} {place}"
+        )
+
+    def _observe(self, record: _Record, response: Response, took: float, sent: bool) -> None:
+        telemetry, exchange = self._ports.telemetry, record.exchange
+        upstream = exchange.upstream_seconds if exchange is not None else 0.0
+        blocks = [[b.kind or b.stage, b.reason, b.mode] for b in exchange.blocks] if exchange is not None else []
+        if record.refused is not None:
+            blocks.append([*record.refused, "enforce"])
+        outcome = exchange.outcome if exchange is not None else None
+        answered = outcome is Outcome.ANSWERED and not any(mode == "enforce" for _, _, mode in blocks)
+        source = "upstream" if answered else "gateway"
+        method = record.method if record.method in METHODS else "other"
+        telemetry.count(Metric.REQUESTS, record.route, method, str(response.status), source)
+        telemetry.observe(Metric.REQUEST_SECONDS, took, record.route)
+        telemetry.observe(Metric.OVERHEAD_SECONDS, took - upstream, record.route)
+        telemetry.log(
+            "request",
+            id=record.id,
+            route=record.route,
+            listener=record.listener,
+            method=method,
+            status=response.status,
+            source=source,
+            outcome=outcome.value if outcome is not None else "",
+            blocks=blocks,
+            sent=sent,
+            duration_ms=_ms(took),
+            upstream_ms=_ms(upstream),
+            overhead_ms=_ms(took - upstream),
+            principal=exchange.principal if exchange is not None else "",
+            trace_id=exchange.trace.trace_id if exchange is not None else "",
+        )
+
+    def _now(self) -> bytes:
+        second = int(self._ports.clock.now())
+        if second != self._date[0]:
+            self._date = second, formatdate(second, usegmt=True).encode()
+        return self._date[1]
+
+
+_CRASHED = Refused(Reason.INTERNAL_ERROR, "The request was refused; nothing is known to be wrong with it.")
+
+
+class _Drawn:
+    """Random bytes, drawn from the system in blocks; each byte is handed out once."""
+
+    def __init__(self, entropy: Entropy) -> None:
+        self._entropy = entropy
+        self._block = b""
+        self._at = 0
+
+    def take(self, count: int) -> bytes:
+        if self._at + count > len(self._block):
+            self._block, self._at = self._entropy(_ENTROPY_BLOCK), 0
+        self._at += count
+        return self._block[self._at - count : self._at]
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1000, 3)
