@@ -272,9 +272,9 @@ class Pipeline:
         request = x.request
         add: list[Header] = [(b"Host", self._upstream.authority), (b"X-Request-Id", x.id.encode())]
         if x.principal:
-            add.append((b"Pangate-Subject", x.principal.encode("ascii", "backslashreplace")))
+            add.append((b"Pangate-Subject", x.principal.encode("unicode_escape")))
         add += (
-            (b"Pangate-Tenant", x.tenant.encode("ascii", "backslashreplace")),
+            (b"Pangate-Tenant", x.tenant.encode("unicode_escape")),
             (b"Forwarded", f'for="{request.peer.address}";host="{request.host}";proto={request.scheme}'.encode()),
             (b"traceparent", x.trace.traceparent().encode()),
         )
