@@ -1,0 +1,263 @@
+"""`kind: rate_limit`: at most so many requests in a time, for each value of a key.
+
+All rate limits of a route are decided in one step, by the first of them: a request that one of them refuses counts
+against none. Answers carry `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers-10).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import math
+import re
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
+from hashlib import blake2b
+from typing import Annotated, ClassVar, Literal
+
+from limits import parse_many
+from pydantic import AfterValidator, Field, model_validator
+
+from gateway.exchange import Exchange
+from gateway.ports import Decision, Header, Hit, Ports, Shared, Telemetry, Unavailable
+from gateway.pure.errors import Reason
+from gateway.pure.gcra import EXACT, SECOND, STRATEGIES, Limit
+from gateway.pure.metrics import Metric
+from gateway.rule import PASS, Deny, Place, Rule, RuleSettings, Stage, Verdict
+
+MOVING_WINDOW_MAX = 1_000
+"""A moving window remembers the time of each request."""
+_IDENTIFYING = ("jwt", "mtls")
+
+OnStoreError = Literal["deny", "local", "allow"]
+Window = Literal["fixed_window", "sliding_window_counter", "moving_window"]
+
+
+def _rate(text: str) -> str:
+    _amount_and_seconds(text)
+    return text
+
+
+def _amount_and_seconds(text: str) -> tuple[int, int]:
+    try:
+        rates = parse_many(text)
+    except ValueError:
+        rates = []
+    if len(rates) != 1 or re.search(r"(?<!\d)0", text):
+        raise ValueError("expected one rate such as 20/second, 100/minute or 5 per 10 minutes")
+    return rates[0].amount, rates[0].get_expiry()
+
+
+Fact = Annotated[
+    str,
+    Field(
+        pattern=r"^(jwt\.[A-Za-z0-9_:/.-]+|mtls\.san|principal|peer\.address|tenant|route)$",
+        json_schema_extra={"examples": ["jwt.sub", "mtls.san", "principal", "peer.address", "tenant", "route"]},
+    ),
+]
+Rate = Annotated[
+    str, AfterValidator(_rate), Field(json_schema_extra={"examples": ["20/second", "100/minute", "5 per 10 minutes"]})
+]
+
+
+class Settings(RuleSettings):
+    """`key` says what is counted apart; tenants and policies always are, the routes of a policy only with `route`.
+
+    A caller that lacks a fact of the key shares one counter with all who lack it: leaving something out gains nothing.
+    `burst` admits that many at once and then evenly (GCRA); without it, `strategy` counts in windows.
+    `on_store_error`: refuse, count in this process alone, or let pass while the shared counters cannot be asked.
+    `name` is what callers and metrics read; it defaults to the policy and the rule's place in it.
+    """
+
+    kind: Literal["rate_limit"]
+    key: tuple[Fact, ...] = Field(min_length=1)
+    rate: Rate
+    burst: int | None = Field(None, ge=1)
+    strategy: Window | None = None
+    on_store_error: OnStoreError = "deny"
+    name: str | None = Field(None, pattern=r"^[A-Za-z0-9._-]{1,64}$")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Settings:
+        if self.burst is not None and self.strategy is not None:
+            raise ValueError("burst is a strategy of its own (GCRA); leave out one of burst and strategy")
+        amount, seconds = _amount_and_seconds(self.rate)
+        if self.window == "moving_window" and amount > MOVING_WINDOW_MAX:
+            raise ValueError(f"a moving_window takes at most {MOVING_WINDOW_MAX} requests; try sliding_window_counter")
+        if STRATEGIES[self.window].weight(Limit(amount, seconds * SECOND, self.burst or amount)) >= EXACT:
+            raise ValueError("the rate is too large to be counted exactly; take a smaller burst or a shorter period")
+        return self
+
+    @property
+    def window(self) -> str:
+        """The strategy that counts."""
+        return "gcra" if self.burst is not None else self.strategy or "sliding_window_counter"
+
+
+class RateLimit(Rule):
+    """One limit of a route, and the others that are decided with it."""
+
+    stage = Stage.ADMIT
+    reportable: ClassVar[bool] = True
+
+    def __init__(self, settings: Settings, policy: str, name: str, shared: Shared, telemetry: Telemetry) -> None:
+        self.needs_principal = any(fact.partition(".")[0] in (*_IDENTIFYING, "principal") for fact in settings.key)
+        self.name = name
+        self.enforced = settings.mode == "enforce"
+        self.on_store_error: OnStoreError = settings.on_store_error
+        self._amount, self._seconds = _amount_and_seconds(settings.rate)
+        self._burst = settings.burst or self._amount
+        self._strategy = settings.window
+        self._policy = policy
+        self._facts = [_fact(fact) for fact in settings.key]
+        described = (name, settings.mode, self._strategy, self._amount, self._seconds, self._burst, *settings.key)
+        self._described = _digest(map(str, described))
+        self._shared = shared
+        self._telemetry = telemetry
+        self._together: Sequence[RateLimit] = (self,)
+
+    @classmethod
+    def provision(cls, settings: Settings, ports: Ports, place: Place) -> RateLimit:
+        earlier = {rule.kind for rule in place.earlier}
+        for fact in settings.key:
+            kind = fact.partition(".")[0]
+            if kind in _IDENTIFYING and kind not in earlier:
+                raise ValueError(f"key {fact} needs a rule of kind {kind} before this one")
+            if kind == "principal" and earlier.isdisjoint(_IDENTIFYING):
+                raise ValueError("key principal needs a rule before this one that identifies the caller")
+        name = settings.name or re.sub(r"[^A-Za-z0-9._-]", "-", f"{place.policy}-{place.position + 1}")
+        return cls(settings, place.policy, name, ports.shared, ports.telemetry)
+
+    def join(self, rules: Sequence[Rule]) -> None:
+        self._together = [rule for rule in rules if isinstance(rule, RateLimit)]
+        if sum(rule.name == self.name for rule in self._together) > 1:
+            raise ValueError(f"two limits of this policy are named {self.name}")
+
+    async def on_request(self, exchange: Exchange) -> Verdict:
+        if exchange.limits is None:
+            exchange.limits = await self._decide(exchange)
+        decision: Decision | None = exchange.limits.get(self.name)
+        if decision is None:
+            return PASS if self.on_store_error == "allow" else _UNAVAILABLE
+        result = "allowed" if decision.allowed else "limited"
+        self._telemetry.count(Metric.RATELIMIT_DECISIONS, self.name, result)
+        return PASS if decision.allowed else self._limited(exchange)
+
+    async def on_response(self, exchange: Exchange) -> Verdict:
+        if self is next((rule for rule in self._together if rule.enforced), None):
+            assert exchange.response is not None
+            exchange.response.headers.extend(self._fields(exchange))
+        return PASS
+
+    async def _decide(self, exchange: Exchange) -> dict[str, Decision]:
+        """The decisions by name; a limit that could not be asked has none."""
+        try:
+            return await _ask(self._shared, self._together, exchange)
+        except Unavailable:
+            for rule in self._together:
+                self._telemetry.count(Metric.RATELIMIT_STORE_ERRORS, rule.on_store_error)
+        alone = [rule for rule in self._together if rule.on_store_error == "local"]
+        try:
+            return await _ask(self._shared.local, alone, exchange) if alone else {}
+        except Unavailable:
+            return {}
+
+    def hit(self, exchange: Exchange) -> Hit:
+        """This request against this limit. The keys of one policy and tenant share a hash tag (Redis Cluster)."""
+        tag = _digest((exchange.tenant, self._policy))
+        value = _digest((self._described, *(fact(exchange) for fact in self._facts)))
+        key = f"pangate:limit:{{{tag}}}:{self.name}:{value}"
+        return Hit(key, self._strategy, self._amount, self._seconds, self._burst, self.enforced)
+
+    def _limited(self, exchange: Exchange) -> Deny:
+        over = [
+            (rule.name, decision)
+            for rule in self._together
+            if (rule.enforced or rule is self)
+            and (decision := exchange.limits.get(rule.name)) is not None
+            and not decision.allowed
+        ]
+        wait = max(_wait(decision) for _, decision in over)
+        return Deny(
+            Reason.RATE_LIMITED,
+            f"Wait {wait} s before the next request.",
+            headers=(*self._fields(exchange), (b"Retry-After", str(wait).encode())),
+            members={"violated-policies": [name for name, _ in over]},
+        )
+
+    def _fields(self, exchange: Exchange) -> list[Header]:
+        """What the enforced limits of the route are, and what is left of them."""
+        told = [
+            (rule, decision)
+            for rule in self._together
+            if rule.enforced and (decision := exchange.limits.get(rule.name)) is not None
+        ]
+        if not told:
+            return []
+        policies = ", ".join(rule.quota() for rule, _ in told)
+        left = ", ".join(f'"{rule.name}";r={decision.remaining};t={_wait(decision)}' for rule, decision in told)
+        return [(b"RateLimit-Policy", policies.encode()), (b"RateLimit", left.encode())]
+
+    def quota(self) -> str:
+        """An item of RateLimit-Policy. A bucket larger than its rate is told as what fills it in how long."""
+        quota, window = self._amount, self._seconds
+        if self._burst > self._amount:
+            quota, window = self._burst, math.ceil(self._burst * self._seconds / self._amount)
+        return f'"{self.name}";q={quota};w={window}'
+
+
+_UNAVAILABLE = Deny(Reason.LIMITER_UNAVAILABLE, "Try again in a moment.", headers=((b"Retry-After", b"1"),))
+
+
+async def _ask(shared: Shared, rules: Sequence[RateLimit], exchange: Exchange) -> dict[str, Decision]:
+    decisions = await shared.hit([rule.hit(exchange) for rule in rules])
+    return {rule.name: decision for rule, decision in zip(rules, decisions, strict=True)}
+
+
+def _wait(decision: Decision) -> int:
+    """Whole seconds until more is left: until the next request passes, or else until the limit is whole again."""
+    return math.ceil(decision.reset_after) if decision.remaining else max(1, math.ceil(decision.retry_after))
+
+
+def _digest(parts: Iterable[str | None]) -> str:
+    """A short name for the parts: injective, of safe characters, and the same in every gateway."""
+    digest = blake2b(digest_size=16)
+    for part in parts:
+        if part is None:
+            digest.update(b"-")
+        else:
+            text = part.encode("utf-8", "surrogatepass")
+            digest.update(b"%d:%b" % (len(text), text))
+    return digest.hexdigest()
+
+
+def _fact(text: str) -> Callable[[Exchange], str | None]:
+    """Reads a fact from an exchange; None where it has none."""
+    if text.startswith("jwt."):
+        return lambda exchange: _claim(exchange, text[4:])
+    return _FACTS[text]
+
+
+def _claim(exchange: Exchange, name: str) -> str | None:
+    value = (exchange.claims or {}).get(name)
+    return value if value is None or isinstance(value, str) else json.dumps(value, sort_keys=True)
+
+
+@lru_cache(4096)
+def _network(address: str) -> str:
+    """One caller's worth of addresses: an IPv4 address, or the /64 that an IPv6 host may choose from freely."""
+    if ":" not in address:
+        return address
+    parsed = ipaddress.IPv6Address(address)
+    if parsed.ipv4_mapped is not None:
+        return str(parsed.ipv4_mapped)
+    return f"{parsed.packed[:8].hex()}/64"
+
+
+_FACTS: dict[str, Callable[[Exchange], str | None]] = {
+    "mtls.san": lambda exchange: exchange.sans[0] if exchange.sans else None,
+    "principal": lambda exchange: exchange.principal or None,
+    "peer.address": lambda exchange: _network(exchange.request.peer.address) or None,
+    "tenant": lambda exchange: exchange.tenant,
+    "route": lambda exchange: exchange.route,
+}
