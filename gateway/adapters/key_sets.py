@@ -65,9 +65,10 @@ class JwkSet:
 
     def find(self, kid: str | None, algorithm: str) -> VerifyKey | None:
         """As the port says; keys of some age are fetched again in the background."""
-        if not self._servable():
-            return None
-        if self._clock.monotonic() - self._fresh_at > self._pace.every:
+        age = self._clock.monotonic() - self._fresh_at
+        if age > self._pace.every:
+            if not self._servable():
+                return None
             self._start()
         return self._keys.get((kid, algorithm))
 

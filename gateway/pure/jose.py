@@ -7,8 +7,6 @@ members, other encodings than UTF-8, header parameters that point at keys or cha
 from __future__ import annotations
 
 import base64
-import json
-import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -17,12 +15,12 @@ from typing import Any, Final
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from jwt.algorithms import Algorithm, ECAlgorithm, OKPAlgorithm, RSAAlgorithm, RSAPSSAlgorithm
 
+from gateway.pure import json_reader
 from gateway.pure.errors import Reason, Refused
 
 TOKEN_BYTES: Final = 8 * 1024
 JWK_SET_BYTES: Final = 512 * 1024
 JWK_SET_KEYS: Final = 32
-JSON_DEPTH: Final = 16
 RSA_BITS: Final = range(2048, 8193)
 
 ALGORITHMS: Final[Mapping[str, Algorithm]] = {
@@ -34,8 +32,6 @@ ALGORITHMS: Final[Mapping[str, Algorithm]] = {
 """All that can be verified. Each takes a public key only: there is no `none` and no HMAC to be confused with."""
 
 _BASE64URL = re.compile(r"[A-Za-z0-9_-]+")
-_STRING = re.compile(r'"(?:[^"\\]|\\.)*"?', re.DOTALL)
-_BRACKET = re.compile(r"[\[\]{}]")
 _HEADER_MEMBERS = frozenset({"alg", "typ", "kid"})
 _PRIVATE_MEMBERS = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth"})
 
@@ -56,49 +52,14 @@ def encode_base64url(raw: bytes) -> str:
 
 
 def read_object(raw: bytes) -> dict[str, Any]:
-    """A JSON object in UTF-8 without duplicate members, at most `JSON_DEPTH` deep. Raises ValueError."""
-    text = raw.decode("utf-8")
-    _check_depth(text)
-    value = json.loads(
-        text, object_pairs_hook=_unique, parse_int=_integer, parse_float=_finite, parse_constant=_no_constant
-    )
+    """A JSON object that every parser reads the same way (`json_reader`). Raises ValueError."""
+    try:
+        value = json_reader.read(raw)
+    except Refused as refused:
+        raise ValueError(refused.detail) from None
     if not isinstance(value, dict):
         raise ValueError("not a JSON object")  # noqa: TRY004 - it is input, not a mistake of the caller
-    # An escaped lone surrogate has no UTF-8: it would fail later, where the text is used.
-    json.dumps(value, ensure_ascii=False).encode("utf-8")
     return value
-
-
-def _check_depth(text: str) -> None:
-    depth = 0
-    for bracket in _BRACKET.findall(_STRING.sub("", text)):
-        depth += 1 if bracket in "[{" else -1
-        if depth > JSON_DEPTH:
-            raise ValueError("nested too deeply")
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        raise ValueError("duplicate members")
-    return members
-
-
-def _integer(digits: str) -> int:
-    if len(digits) > 16:
-        raise ValueError("number too long")
-    return int(digits)
-
-
-def _finite(digits: str) -> float:
-    number = float(digits)
-    if not math.isfinite(number):
-        raise ValueError("number too large")
-    return number
-
-
-def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is not JSON")
 
 
 @dataclass(frozen=True, slots=True)
