@@ -70,7 +70,7 @@ def read_secret(reference: str, base: Path) -> bytes:
     """
     scheme, _, name = reference.partition(":")
     if scheme == "env":
-        secret = os.environb.get(name.encode()) if os.supports_bytes_environ else os.environ.get(name, "").encode()
+        secret = os.environ.get(name, "").encode("utf-8", "surrogateescape")
     elif scheme == "file":
         try:
             secret = (base / name).read_bytes()
@@ -78,7 +78,7 @@ def read_secret(reference: str, base: Path) -> bytes:
             raise ValueError(f"{reference} cannot be read: {error.strerror}") from None
     else:
         raise ValueError("a secret is referred to as env:NAME or file:PATH")
-    secret = (secret or b"").removesuffix(b"\n").removesuffix(b"\r")
+    secret = secret.removesuffix(b"\n").removesuffix(b"\r")
     if not secret:
         raise ValueError(f"{reference} is not set" if scheme == "env" else f"{reference} is empty")
     return secret
