@@ -21,7 +21,7 @@ class Conversation:
     async def head(self) -> bytes:
         """The next request's head, its empty line included. Recorded."""
         head = await self.reader.readuntil(b"\r\n\r\n")
-        self._upstream.requests.append(head)
+        await self._upstream.received(head)
         return head
 
     async def request(self) -> bytes:
@@ -70,9 +70,14 @@ class ScriptedUpstream:
         self._changed = asyncio.Condition()
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        """Wait until connections came or went so that `condition` holds."""
+        """Wait until requests, connections or their ends came so that `condition` holds."""
         async with self._changed:
             await self._changed.wait_for(condition)
+
+    async def received(self, head: bytes) -> None:
+        async with self._changed:
+            self.requests.append(head)
+            self._changed.notify_all()
 
     async def count(self, change: int) -> None:
         async with self._changed:

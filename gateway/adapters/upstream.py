@@ -103,6 +103,11 @@ class HttpUpstream:
         self._timer: asyncio.TimerHandle | None = None
         self._sweep_at = math.inf
 
+    @property
+    def in_use(self) -> int:
+        """Connections taken or being made; at most `max_connections`."""
+        return self._taken
+
     # --- taking a connection
 
     async def acquire(self, *, safe: bool) -> Connection:

@@ -76,7 +76,9 @@ class ResponseReader:
     @property
     def reusable(self) -> bool:
         """After the end: may the connection carry another request?"""
-        return self.complete and self.head is not None and self.head.keep_alive and not self._surplus
+        if self.head is None or self._body is None:
+            return False
+        return self.complete and self.head.keep_alive and not self._surplus
 
     def feed(self, data: bytes) -> bytes:
         """The part of the body that was in `data` (b"" for none). Raises `MalformedResponse`."""

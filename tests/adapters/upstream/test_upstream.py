@@ -1,0 +1,559 @@
+"""The pool of one upstream: what it sends, when it uses a connection again, what it says when a call fails."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.adapters.upstream import HttpUpstream, Limits, Timeouts
+from gateway.ports import Connection, Outcome, Response, UpstreamError
+from gateway.pure.errors import Reason
+from tests.conftest import HandClock
+from tests.upstreams import OK, Conversation, Script, answering, scripted
+
+POST = b"POST /v1/payments HTTP/1.1\r\nHost: api.example\r\n"
+GET = b"GET /v1/payments/1 HTTP/1.1\r\nHost: api.example\r\n"
+
+
+@asynccontextmanager
+async def pool(url: str, clock: HandClock | None = None, **settings: Timeouts | Limits) -> AsyncIterator[HttpUpstream]:
+    upstream = HttpUpstream("payments", url, clock=clock or HandClock(), **settings)  # type: ignore[arg-type]
+    try:
+        yield upstream
+    finally:
+        await upstream.close()
+
+
+async def call(upstream: HttpUpstream, method: str, body: bytes = b"") -> Response:
+    connection = await upstream.acquire(safe=method == "GET")
+    try:
+        return await connection.send(method, POST if method == "POST" else GET, body)
+    finally:
+        connection.release()
+
+
+async def failure(awaitable: Awaitable[object]) -> tuple[Outcome, Reason]:
+    with pytest.raises(UpstreamError) as raised:
+        await awaitable
+    return raised.value.outcome, raised.value.reason
+
+
+async def turns(count: int = 20) -> None:
+    """Let the loop see what the kernel already has."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+def then_hang_up(*responses: bytes) -> Script:
+    """Answer as many requests as there are responses, then close the connection."""
+
+    async def script(conversation: Conversation) -> None:
+        for response in responses:
+            await conversation.request()
+            await conversation.send(response)
+
+    return script
+
+
+async def silence(conversation: Conversation) -> None:
+    await conversation.request()
+    await conversation.closed()
+
+
+def in_turn(*scripts: Script) -> Script:
+    """The n-th connection runs the n-th script; the last serves all further ones."""
+    left = list(scripts)
+
+    async def script(conversation: Conversation) -> None:
+        await (left.pop(0) if len(left) > 1 else left[0])(conversation)
+
+    return script
+
+
+# --- what is sent
+
+
+@pytest.mark.parametrize(
+    ("method", "body", "framing"),
+    [
+        ("POST", b'{"a": 1}', b"Content-Length: 8\r\n\r\n"),
+        ("POST", b"", b"Content-Length: 0\r\n\r\n"),
+        ("PUT", b"", b"Content-Length: 0\r\n\r\n"),
+        ("GET", b"", b"\r\n"),
+        ("GET", b"q", b"Content-Length: 1\r\n\r\n"),
+        ("DELETE", b"", b"\r\n"),
+    ],
+)
+async def test_the_bytes_given_are_the_bytes_sent_and_only_framing_is_added(
+    method: str, body: bytes, framing: bytes
+) -> None:
+    head = (
+        method.encode()
+        + b" /a/../b%2e?x=%zz HTTP/1.1\r\nHost: h\r\nx-lower:  two  spaces \r\nX-Twice: 1\r\nX-Twice: 2\r\n"
+    )
+    async with scripted(answering(OK)) as server, pool(server.url) as upstream:
+        connection = await upstream.acquire(safe=False)
+        response = await connection.send(method, head, body)
+    assert server.requests == [head + framing + body]
+    assert (response.status, response.headers, response.body, response.stream) == (
+        200,
+        [(b"Content-Length", b"2")],
+        b"ok",
+        None,
+    )
+
+
+async def test_a_redirect_a_cookie_and_an_encoding_are_passed_back_and_not_acted_upon() -> None:
+    answer = (
+        b"HTTP/1.1 302 Found\r\nLocation: /elsewhere\r\nSet-Cookie: a=b\r\nContent-Encoding: gzip\r\n"
+        b"Content-Length: 4\r\n\r\n\x1f\x8b\x08\x00"
+    )
+    async with scripted(answering(answer)) as server, pool(server.url) as upstream:
+        response = await call(upstream, "GET")
+        await call(upstream, "GET")
+    assert (response.status, response.body) == (302, b"\x1f\x8b\x08\x00")
+    assert server.requests == [GET + b"\r\n"] * 2
+
+
+@pytest.mark.parametrize(
+    ("url", "authority"),
+    [
+        ("http://127.0.0.1:9000", b"127.0.0.1:9000"),
+        ("http://Payments.Internal:80/", b"payments.internal"),
+        ("http://[::1]:9000", b"[::1]:9000"),
+        ("https://api.stripe.example", b"api.stripe.example"),
+        ("https://api.stripe.example:8443", b"api.stripe.example:8443"),
+    ],
+)
+def test_the_authority_is_host_and_port_without_a_default_port(url: str, authority: bytes) -> None:
+    assert HttpUpstream("payments", url, clock=HandClock()).authority == authority
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["ftp://h", "h:80", "http://", "http://h/path", "http://h?q", "http://u:p@h", "http://h:99999", "http://h#f", ""],
+)
+def test_an_origin_that_is_none_is_refused(url: str) -> None:
+    with pytest.raises(ValueError):
+        HttpUpstream("payments", url, clock=HandClock())
+
+
+# --- when a connection is used again
+
+
+async def test_a_connection_is_kept_and_used_again() -> None:
+    async with scripted(answering(OK)) as server, pool(server.url) as upstream:
+        for _ in range(3):
+            await call(upstream, "POST", b"x")
+    assert (server.connections, len(server.requests)) == (1, 3)
+
+
+@pytest.mark.parametrize(("idle", "method", "connections"), [(1.9, "POST", 1), (2.0, "POST", 2), (14.0, "GET", 1)])
+async def test_an_unsafe_request_uses_a_connection_only_within_its_time(
+    clock: HandClock, idle: float, method: str, connections: int
+) -> None:
+    async with scripted(answering(OK)) as server, pool(server.url, clock) as upstream:
+        await call(upstream, "POST")
+        clock.advance(idle)
+        await call(upstream, method)
+    assert server.connections == connections
+
+
+async def test_with_no_time_to_reuse_every_unsafe_request_has_its_own_connection() -> None:
+    async with scripted(answering(OK)) as server, pool(server.url, timeouts=Timeouts(reuse_within=0)) as upstream:
+        for _ in range(3):
+            await call(upstream, "POST")
+    assert server.connections == 3
+
+
+async def test_an_idle_connection_is_closed_when_its_time_is_over(clock: HandClock) -> None:
+    async with scripted(answering(OK)) as server, pool(server.url, clock) as upstream:
+        await call(upstream, "GET")
+        clock.advance(14.9)
+        upstream.sweep()
+        await turns()
+        assert server.open == 1
+        clock.advance(0.2)
+        upstream.sweep()
+        await server.until(lambda: server.open == 0)
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_a_connection_that_the_upstream_closed_is_not_used(method: str) -> None:
+    async with scripted(then_hang_up(OK)) as server, pool(server.url) as upstream:
+        for n in (1, 2, 3):
+            await call(upstream, method, b"")
+            await server.until(lambda: server.open == 0)
+            await turns()
+            assert (server.connections, len(server.requests)) == (n, n)
+
+
+async def test_an_idle_connection_on_which_the_upstream_speaks_is_not_used() -> None:
+    async def chatty(conversation: Conversation) -> None:
+        await conversation.request()
+        await conversation.send(OK)
+        await spoken.wait()
+        await conversation.send(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nEVIL")
+        await conversation.closed()
+
+    spoken = asyncio.Event()
+    async with scripted(in_turn(chatty, answering(OK))) as server, pool(server.url) as upstream:
+        await call(upstream, "POST")
+        spoken.set()
+        await server.until(lambda: server.open == 0)
+        assert (await call(upstream, "POST")).body == b"ok"
+    assert server.connections == 2
+
+
+async def test_a_connection_that_dies_while_the_gateway_prepares_carries_nothing() -> None:
+    async with scripted(in_turn(then_hang_up(OK), answering(OK))) as server, pool(server.url) as upstream:
+        await call(upstream, "POST")
+        connection = await upstream.acquire(safe=False)
+        await server.until(lambda: server.open == 0)
+        await turns()
+        assert await failure(connection.send("POST", POST, b"x")) == (Outcome.REFUSED, Reason.UPSTREAM_UNREACHABLE)
+        connection.release()
+        await call(upstream, "POST", b"y")
+    assert len(server.requests) == 2
+
+
+async def test_a_connection_given_back_unused_serves_the_next() -> None:
+    async with scripted(answering(OK)) as server, pool(server.url) as upstream:
+        for _ in range(3):
+            (await upstream.acquire(safe=False)).release()
+        await call(upstream, "POST")
+    assert (server.connections, len(server.requests)) == (1, 1)
+
+
+async def test_release_after_send_does_not_disturb_who_has_the_connection_now() -> None:
+    async with scripted(answering(OK)) as server, pool(server.url) as upstream:
+        first = await upstream.acquire(safe=False)
+        await first.send("POST", POST, b"1")
+        second = await upstream.acquire(safe=False)
+        first.release()
+        third = await upstream.acquire(safe=False)
+        await asyncio.gather(second.send("POST", POST, b"2"), third.send("POST", POST, b"3"))
+    assert (server.connections, len(server.requests)) == (2, 3)
+
+
+# --- what is never sent twice, and what is
+
+
+async def breaks_off(conversation: Conversation) -> None:
+    """Answers once, reads a second request, and dies."""
+    await conversation.request()
+    await conversation.send(OK)
+    await conversation.request()
+
+
+async def resets(conversation: Conversation) -> None:
+    await conversation.request()
+    await conversation.send(OK)
+    await conversation.request()
+    conversation.reset()
+
+
+@pytest.mark.parametrize("death", [breaks_off, resets])
+@pytest.mark.parametrize("method", ["POST", "DELETE"])
+async def test_an_unsafe_request_is_never_sent_twice(death: Script, method: str) -> None:
+    async with scripted(in_turn(death, answering(OK))) as server, pool(server.url) as upstream:
+        await call(upstream, "POST")
+        connection = await upstream.acquire(safe=False)
+        head = method.encode() + b" /charges/1 HTTP/1.1\r\nHost: h\r\n"
+        assert await failure(connection.send(method, head, b"")) == (Outcome.UNKNOWN, Reason.UPSTREAM_FAILED)
+        connection.release()
+        assert [r.startswith(head) for r in server.requests] == [False, True]
+
+
+@pytest.mark.parametrize("death", [breaks_off, resets])
+async def test_a_safe_request_on_a_connection_that_just_died_is_sent_once_more(death: Script) -> None:
+    async with scripted(in_turn(death, answering(OK))) as server, pool(server.url) as upstream:
+        await call(upstream, "GET")
+        assert (await call(upstream, "GET")).body == b"ok"
+    assert (server.connections, len(server.requests)) == (2, 3)
+
+
+async def test_a_safe_request_is_not_sent_a_third_time() -> None:
+    async with scripted(in_turn(breaks_off, then_hang_up(b""))) as server, pool(server.url) as upstream:
+        await call(upstream, "GET")
+        assert await failure(call(upstream, "GET")) == (Outcome.UNKNOWN, Reason.UPSTREAM_FAILED)
+    assert len(server.requests) == 3
+
+
+async def test_a_safe_request_is_not_sent_again_once_an_answer_began() -> None:
+    async with scripted(then_hang_up(OK, b"HTTP/1.1 2")) as server, pool(server.url) as upstream:
+        await call(upstream, "GET")
+        assert await failure(call(upstream, "GET")) == (Outcome.UNKNOWN, Reason.UPSTREAM_FAILED)
+    assert len(server.requests) == 2
+
+
+# --- what a failed call says
+
+
+async def test_nobody_listening_is_refused() -> None:
+    async with scripted(answering(OK)) as server:
+        url = server.url
+    async with pool(url, limits=Limits(max_connections=1)) as upstream:
+        for _ in range(3):
+            assert await failure(upstream.acquire(safe=False)) == (Outcome.REFUSED, Reason.UPSTREAM_UNREACHABLE)
+
+
+async def test_a_connection_that_does_not_come_about_in_time_is_refused() -> None:
+    async def no_handshake(conversation: Conversation) -> None:
+        await conversation.closed()
+
+    async with scripted(no_handshake) as server:
+        url = server.url.replace("http:", "https:")
+        async with pool(url, timeouts=Timeouts(connect=0.02)) as upstream:
+            assert await failure(upstream.acquire(safe=True)) == (Outcome.REFUSED, Reason.UPSTREAM_UNREACHABLE)
+
+
+async def test_an_answer_that_does_not_come_in_time_leaves_the_outcome_unknown(clock: HandClock) -> None:
+    async with scripted(silence) as server, pool(server.url, clock) as upstream:
+        sending = asyncio.create_task(call(upstream, "POST", b"x"))
+        await server.until(lambda: len(server.requests) == 1)
+        clock.advance(9.9)
+        upstream.sweep()
+        assert not sending.done()
+        clock.advance(0.1)
+        upstream.sweep()
+        assert await failure(sending) == (Outcome.UNKNOWN, Reason.UPSTREAM_TIMEOUT)
+        await server.until(lambda: server.open == 0)
+
+
+async def test_a_head_that_only_drips_does_not_gain_time(clock: HandClock) -> None:
+    async def drip(conversation: Conversation) -> None:
+        await conversation.request()
+        await conversation.send(b"HTTP/1.1 200 OK\r\n")
+        dripped.set()
+        await conversation.closed()
+
+    dripped = asyncio.Event()
+    async with scripted(drip) as server, pool(server.url, clock) as upstream:
+        sending = asyncio.create_task(call(upstream, "POST", b"x"))
+        await dripped.wait()
+        clock.advance(9)
+        await turns()
+        clock.advance(1)
+        upstream.sweep()
+        assert await failure(sending) == (Outcome.UNKNOWN, Reason.UPSTREAM_TIMEOUT)
+
+
+async def test_deadlines_are_looked_at_without_being_asked_for() -> None:
+    class RealClock:
+        now = staticmethod(time.time)
+        monotonic = staticmethod(time.monotonic)
+
+    async with scripted(silence) as server:
+        timeouts = Timeouts(first_byte=0.02)
+        upstream = HttpUpstream("payments", server.url, clock=RealClock(), timeouts=timeouts)
+        assert await failure(call(upstream, "POST", b"x")) == (Outcome.UNKNOWN, Reason.UPSTREAM_TIMEOUT)
+        await upstream.close()
+
+
+async def test_a_call_that_is_cancelled_ends_its_connection() -> None:
+    script, limits = in_turn(silence, answering(OK)), Limits(max_connections=1)
+    async with scripted(script) as server, pool(server.url, limits=limits) as upstream:
+        sending = asyncio.create_task(call(upstream, "POST", b"x"))
+        await server.until(lambda: len(server.requests) == 1)
+        sending.cancel()
+        await asyncio.wait((sending,))
+        await server.until(lambda: server.open == 0)
+        assert (await call(upstream, "POST")).body == b"ok"
+
+
+# --- bounds
+
+
+async def test_more_connections_than_allowed_are_never_open() -> None:
+    limits = Limits(max_connections=2)
+    async with scripted(answering(OK)) as server, pool(server.url, limits=limits) as upstream:
+        responses = await asyncio.gather(*(call(upstream, "POST") for _ in range(20)))
+    assert {r.body for r in responses} == {b"ok"}
+    assert server.connections == 2
+
+
+async def test_an_idle_connection_too_old_for_an_unsafe_request_makes_room_for_a_new_one(clock: HandClock) -> None:
+    async with scripted(answering(OK)) as server, pool(server.url, clock, limits=Limits(max_connections=1)) as upstream:
+        await call(upstream, "POST")
+        clock.advance(3)
+        await call(upstream, "POST")
+        await server.until(lambda: server.open == 1)
+    assert server.connections == 2
+
+
+async def test_who_waits_gets_the_next_connection_in_the_order_of_coming() -> None:
+    async with scripted(answering(OK)) as server, pool(server.url, limits=Limits(max_connections=1)) as upstream:
+        held = await upstream.acquire(safe=False)
+        first = asyncio.create_task(upstream.acquire(safe=False))
+        second = asyncio.create_task(upstream.acquire(safe=False))
+        await turns()
+        assert not first.done()
+        held.release()
+        connection = await first
+        await turns()
+        assert not second.done()
+        connection.release()
+        (await second).release()
+    assert server.connections == 1
+
+
+async def test_when_too_many_wait_the_next_is_refused_at_once() -> None:
+    limits = Limits(max_connections=1, max_waiting=1)
+    async with scripted(answering(OK)) as server, pool(server.url, limits=limits) as upstream:
+        held = await upstream.acquire(safe=False)
+        waiting = asyncio.create_task(upstream.acquire(safe=False))
+        await turns()
+        assert await failure(upstream.acquire(safe=True)) == (Outcome.REFUSED, Reason.UPSTREAM_BUSY)
+        held.release()
+        (await waiting).release()
+
+
+async def test_waiting_for_a_connection_ends_in_time() -> None:
+    limits, timeouts = Limits(max_connections=1), Timeouts(connect=0.02)
+    async with scripted(answering(OK)) as server, pool(server.url, limits=limits, timeouts=timeouts) as upstream:
+        held = await upstream.acquire(safe=False)
+        assert await failure(upstream.acquire(safe=False)) == (Outcome.REFUSED, Reason.UPSTREAM_BUSY)
+        held.release()
+        (await upstream.acquire(safe=False)).release()
+
+
+@pytest.mark.parametrize("moment", ["waiting", "served"])
+async def test_a_caller_that_gives_up_waiting_leaves_its_place_to_others(moment: str) -> None:
+    async with scripted(answering(OK)) as server, pool(server.url, limits=Limits(max_connections=1)) as upstream:
+        held = await upstream.acquire(safe=False)
+        waiting = asyncio.create_task(upstream.acquire(safe=False))
+        await turns()
+        if moment == "served":
+            held.release()
+        waiting.cancel()
+        await asyncio.wait((waiting,))
+        held.release()
+        (await upstream.acquire(safe=False)).release()
+    assert server.connections == 1
+
+
+# --- the end
+
+
+async def test_a_drained_pool_keeps_no_connection_but_lets_exchanges_end() -> None:
+    async with scripted(answering(OK)) as server, pool(server.url) as upstream:
+        under_way = await upstream.acquire(safe=False)
+        await call(upstream, "POST")
+        upstream.drain()
+        await server.until(lambda: server.open == 1)
+        assert (await under_way.send("POST", POST, b"")).body == b"ok"
+        await server.until(lambda: server.open == 0)
+
+
+async def test_closing_breaks_off_what_is_under_way_and_leaves_nothing_open() -> None:
+    async with scripted(silence) as server, pool(server.url) as upstream:
+        sending = asyncio.create_task(call(upstream, "POST", b"x"))
+        await server.until(lambda: len(server.requests) == 1)
+        await upstream.close()
+        assert await failure(sending) == (Outcome.UNKNOWN, Reason.UPSTREAM_FAILED)
+        await server.until(lambda: server.open == 0)
+        assert (await failure(upstream.acquire(safe=False)))[0] is Outcome.REFUSED
+
+
+# --- no slot is ever lost
+
+
+STEPS = st.lists(
+    st.sampled_from(
+        ["take", "take_safe", "send", "broken", "release", "cancel", "advance", "sweep", "hang_up", "turn"]
+    ),
+    max_size=60,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(STEPS)
+async def test_whatever_happens_every_slot_comes_back(steps: list[str]) -> None:
+    clock, limits = HandClock(), Limits(max_connections=3, max_waiting=5)
+    conversations: list[Conversation] = []
+
+    async def script(conversation: Conversation) -> None:
+        conversations.append(conversation)
+        while True:
+            request = await conversation.request()
+            await conversation.send(b"nonsense" if b"broken" in request else OK)
+
+    async with scripted(script) as server, pool(server.url, clock, limits=limits) as upstream:
+        run = _Run(upstream, clock, conversations)
+        for step in steps:
+            await run.step(step)
+        await run.finish()
+        assert upstream.in_use == 0
+        held = [await upstream.acquire(safe=False) for _ in range(3)]
+        assert (await asyncio.gather(*(c.send("POST", POST, b"") for c in held)))[0].body == b"ok"
+
+
+class _Run:
+    """Plays one list of steps against a pool, and gives everything back at the end."""
+
+    def __init__(self, upstream: HttpUpstream, clock: HandClock, conversations: list[Conversation]) -> None:
+        self.upstream, self.clock, self.conversations = upstream, clock, conversations
+        self.taking: list[asyncio.Task[Connection]] = []
+        self.held: list[Connection] = []
+        self.sending: dict[asyncio.Task[Response], Connection] = {}
+
+    async def step(self, step: str) -> None:
+        plays: dict[str, Callable[[], None]] = {
+            "take": lambda: self.taking.append(asyncio.create_task(self.upstream.acquire(safe=False))),
+            "take_safe": lambda: self.taking.append(asyncio.create_task(self.upstream.acquire(safe=True))),
+            "send": lambda: self._send(b"x"),
+            "broken": lambda: self._send(b"broken"),
+            "release": lambda: self.held.pop().release() if self.held else None,
+            "cancel": self._cancel,
+            "advance": lambda: self.clock.advance(3),
+            "sweep": self.upstream.sweep,
+            "hang_up": self._hang_up,
+        }
+        if step == "turn":
+            await turns(4)
+        else:
+            plays[step]()
+        self._collect()
+        assert self.upstream.in_use <= 3
+
+    async def finish(self) -> None:
+        for _ in range(20):
+            while self.held:
+                self.held.pop().release()
+            pending = [t for t in (*self.taking, *self.sending) if not t.done()]
+            if not pending:
+                break
+            await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+            self._collect()
+        self._collect()
+        while self.held:
+            self.held.pop().release()
+
+    def _send(self, body: bytes) -> None:
+        if self.held:
+            connection = self.held.pop()
+            self.sending[asyncio.create_task(connection.send("POST", POST, body))] = connection
+
+    def _cancel(self) -> None:
+        for task in (*self.taking[-1:], *list(self.sending)[-1:]):
+            task.cancel()
+
+    def _hang_up(self) -> None:
+        for conversation in self.conversations:
+            conversation.reset()
+
+    def _collect(self) -> None:
+        for task in [t for t in self.taking if t.done()]:
+            self.taking.remove(task)
+            if not task.cancelled() and task.exception() is None:
+                self.held.append(task.result())
+        for sent in [t for t in self.sending if t.done()]:
+            self.sending.pop(sent).release()
+            assert sent.cancelled() or isinstance(sent.exception(), UpstreamError | None)
