@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
 import json
-import runpy
 import sys
 from pathlib import Path
 from typing import Any
@@ -47,10 +47,10 @@ def run(path: Path) -> None:
 @_CONFIG
 def check(path: Path) -> None:
     """Do everything that `run` does but open a socket. Exit code 1 if the configuration cannot run."""
-    from gateway import app  # noqa: PLC0415
+    from gateway.check import check as check_all  # noqa: PLC0415
 
     try:
-        config = app.check(path)
+        config = check_all(path)
     except ConfigError as error:
         sys.exit(_complain(error.complaints))
     _complain(config.warnings)
@@ -118,8 +118,8 @@ def demo(path: Path, *, once: bool) -> None:
     if not (folder / _STORY).is_file():
         raise click.ClickException(f"{folder / _STORY} is not there: the demo runs in a checkout of Pangate")
     sys.path.insert(0, str(folder))
-    story = runpy.run_path(str(folder / _STORY))
-    sys.exit(story["main"](folder, once=once))
+    story = importlib.import_module(".".join(_STORY.with_suffix("").parts))
+    sys.exit(story.main(folder, once=once))
 
 
 def _complain(complaints: tuple[Complaint, ...]) -> int:

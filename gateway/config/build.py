@@ -177,9 +177,10 @@ class _Builder:
 
     def _secret(self, place: Path, reference: str, parse: Callable[[bytes], bytes]) -> bytes:
         try:
-            return parse(self._read_secret(reference))
-        except ValueError as error:
-            self._complaints.append(self._config.source.at(place, str(error)))
+            with self._config.blaming(*place):
+                return parse(self._read_secret(reference))
+        except ConfigError as error:
+            self._complaints += error.complaints
             return b""
 
 

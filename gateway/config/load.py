@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import hashlib
 import os
+import ssl
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +22,7 @@ from gateway.pure.units import Files
 from gateway.rule import RuleSettings
 
 _REFERENCED_BYTES_MAX = 4 * FILE_BYTES_MAX
+_NOT_A_PAIR = "the files are not PEM, or certificate and key do not belong together"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,15 @@ class Config:
     policies: Mapping[str, Policy]
     warnings: tuple[Complaint, ...]
     digest: str
+
+    @contextlib.contextmanager
+    def blaming(self, *path: str | int) -> Iterator[None]:
+        """What cannot be done inside is a ConfigError at this place of config.yaml."""
+        try:
+            yield
+        except (ValueError, OSError) as error:
+            text = _NOT_A_PAIR if isinstance(error, ssl.SSLError) else getattr(error, "strerror", None) or str(error)
+            raise ConfigError([self.source.at(path, f"{'.'.join(map(str, path))}: {text}")]) from None
 
 
 def load(path: str | Path, environ: Mapping[str, str] = os.environ) -> Config:

@@ -60,5 +60,5 @@ def _as_written(node: Any, name: str = "") -> Any:
 
 
 def _or_variable(schema: dict[str, Any]) -> dict[str, Any]:
-    kept = {key: schema.pop(key) for key in ("title", "description", "default") if key in schema}
+    kept: dict[str, Any] = {key: schema.pop(key) for key in ("title", "description", "default") if key in schema}
     return {"anyOf": [schema, _VARIABLE], **kept}

@@ -40,6 +40,20 @@ def _name(text: str) -> str:
 Name = Annotated[str, AfterValidator(_name), Field(json_schema_extra={"pattern": f"^{_NAME.pattern}$"})]
 
 
+def _in_file(reference: str) -> str:
+    if not reference.startswith("file:"):
+        raise ValueError("expected file:PATH")
+    return reference
+
+
+SecretFile = Annotated[SecretRef, AfterValidator(_in_file)]
+
+
+def file_of(reference: str) -> str:
+    """The path to open of a `SecretFile`."""
+    return reference.removeprefix("file:")
+
+
 # --- Addresses -------------------------------------------------------------------------------------------------------
 
 
@@ -116,30 +130,33 @@ class Tls(Settings):
     """`client_certificate: optional` asks for one and lets `kind: mtls` decide per route."""
 
     certificate: PathRef
-    key: SecretRef
+    key: SecretFile
     client_ca: PathRef | None = None
     client_certificate: Literal["none", "optional", "required"] = "none"
 
     @model_validator(mode="after")
     def _whole(self) -> Tls:
-        if not self.key.startswith("file:"):
-            raise ValueError("key: expected file:PATH")
         if (self.client_certificate == "none") != (self.client_ca is None):
             raise ValueError("client_ca and client_certificate: optional | required belong together")
         return self
 
 
 class Limits(Settings):
-    """Bounds of a listener; none can be turned off. Bodies: what a rule may have to read, per request."""
+    """Bounds of a listener; none can be turned off.
 
-    max_connections: int = Field(default=1024, ge=1)
-    max_connections_per_address: int = Field(default=256, ge=1)
-    handshake_timeout: Duration = _written("10s", gt=0)
+    `body_timeout` grows with what arrives, `idle_timeout` is between requests, `write_timeout` while a client reads
+    nothing. `max_body` is for any body; `max_request` and `max_response` for one that a rule reads.
+    """
+
+    max_connections: int = Field(default=10_000, ge=1)
+    max_connections_per_address: int = Field(default=512, ge=1)
+    handshake_timeout: Duration = _written("5s", gt=0)
     header_timeout: Duration = _written("10s", gt=0)
     body_timeout: Duration = _written("30s", gt=0)
-    idle_timeout: Duration = _written("60s", gt=0)
+    idle_timeout: Duration = _written("75s", gt=0)
     write_timeout: Duration = _written("30s", gt=0)
-    max_header_bytes: Size = _written("16KiB", ge=1024)
+    max_header_bytes: Size = _written("32KiB", ge=1024)
+    max_body: Size = _written("16MiB", ge=1)
     max_request: Size = _written("1MiB", ge=1)
     max_response: Size = _written("4MiB", ge=1)
 
@@ -207,21 +224,24 @@ class Shared(Settings):
 
 
 class KeyProvider(Settings):
-    """Where the root key is: a file of 32 random bytes, made by `pangate certs dev` or `openssl rand -out PATH 32`."""
+    """Where the root key is, from which all others are derived."""
 
     provider: Literal["file"] = "file"
-    key: SecretRef
+    key: SecretFile
 
 
 # --- Upstreams -------------------------------------------------------------------------------------------------------
 
 
 class Timeouts(Settings):
-    """`first_byte` counts from the request's end to the answer's head; `total` is the whole call."""
+    """`connect` bounds waiting for a connection, and then making one; `first_byte` runs from the request's end to the
+    answer's head; `idle` while a body does not move; `total` is the whole call.
+    """
 
-    connect: Duration = _written("2s", gt=0)
-    first_byte: Duration = _written("30s", gt=0)
-    total: Duration = _written("60s", gt=0)
+    connect: Duration = _written("1s", gt=0)
+    first_byte: Duration = _written("10s", gt=0)
+    idle: Duration = _written("10s", gt=0)
+    total: Duration = _written("30s", gt=0)
 
 
 class UpstreamTls(Settings):
@@ -229,14 +249,12 @@ class UpstreamTls(Settings):
 
     ca: PathRef | None = None
     certificate: PathRef | None = None
-    key: SecretRef | None = None
+    key: SecretFile | None = None
 
     @model_validator(mode="after")
     def _pair(self) -> UpstreamTls:
         if (self.certificate is None) != (self.key is None):
             raise ValueError("certificate and key belong together")
-        if self.key is not None and not self.key.startswith("file:"):
-            raise ValueError("key: expected file:PATH")
         return self
 
 
@@ -246,7 +264,7 @@ class Upstream(Settings):
     url: Annotated[str, AfterValidator(_upstream_url)]
     timeouts: Timeouts = Field(default_factory=Timeouts)
     reuse_within: Duration = _written("2s")
-    max_connections: int = Field(default=100, ge=1)
+    max_connections: int = Field(default=256, ge=1)
     tls: UpstreamTls | None = None
 
     @model_validator(mode="after")

@@ -1,0 +1,83 @@
+"""`pangate check`: everything that starting would do, but open a socket, a database or a connection."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from gateway.adapters.key_sets import JwkSets
+from gateway.adapters.keys import FileKeys, read_secret
+from gateway.adapters.memory import MemorySad, MemoryShared
+from gateway.adapters.upstream import client_context
+from gateway.config.build import build
+from gateway.config.complaints import Complaint, ConfigError
+from gateway.config.inert import NoKeys, NoStore, NoTelemetry, NoUpstream
+from gateway.config.load import Config, load
+from gateway.config.settings import Tls, UpstreamTls, file_of
+from gateway.ports import Keys, Ports
+from gateway.server.tls import server_context
+
+
+def check(path: Path) -> Config:
+    """The configuration at `path`, if it can run. Raises ConfigError with all complaints."""
+    config = load(path)
+    complaints: list[Complaint] = []
+    for step in (*_tls_of(config), _build):
+        try:
+            step(config)
+        except ConfigError as error:
+            complaints += error.complaints
+    if complaints:
+        raise ConfigError(complaints)
+    return config
+
+
+def _tls_of(config: Config) -> Iterator[Callable[[Config], None]]:
+    for name, listener in config.settings.listeners.items():
+        if listener.tls is not None:
+            yield functools.partial(_read_listener_tls, name=name, tls=listener.tls)
+    for name, upstream in config.settings.upstreams.items():
+        if upstream.tls is not None:
+            yield functools.partial(_read_upstream_tls, name=name, tls=upstream.tls)
+
+
+def _read_listener_tls(config: Config, name: str, tls: Tls) -> None:
+    with config.blaming("listeners", name, "tls"):
+        ca = Path(tls.client_ca) if tls.client_ca else None
+        server_context(Path(tls.certificate), Path(file_of(tls.key)), ca, tls.client_certificate)
+
+
+def _read_upstream_tls(config: Config, name: str, tls: UpstreamTls) -> None:
+    with config.blaming("upstreams", name, "tls"):
+        paths = (tls.ca, tls.certificate, tls.key and file_of(tls.key))
+        client_context(*(Path(path) if path else None for path in paths))
+
+
+def _build(config: Config) -> None:
+    clock, telemetry = _Clock(), NoTelemetry()
+    with config.blaming("keys", "key"):
+        keys: Keys = FileKeys(Path(file_of(config.settings.keys.key))) if config.settings.keys else NoKeys()
+    ports = Ports(
+        clock=clock,
+        entropy=bytes,
+        store=NoStore(),
+        shared=MemoryShared(clock),
+        sad=MemorySad(clock),
+        keys=keys,
+        key_sets=JwkSets(clock, telemetry),
+        telemetry=telemetry,
+    )
+    upstreams = {name: NoUpstream(name) for name in config.settings.upstreams}
+    build(config, ports, upstreams, functools.partial(read_secret, base=Path()))
+
+
+class _Clock:
+    """The time of this machine: certificates are judged by it."""
+
+    def now(self) -> float:
+        return time.time()
+
+    def monotonic(self) -> float:
+        return time.monotonic()
