@@ -167,6 +167,7 @@ class _Builder:
             upstream=self._upstreams[route.upstream],
             path=settings.path or route.match.path,
             signing_key=self._signing_key(place, settings, tenant),
+            live=settings.live,
         )
 
     def _signing_key(self, place: Path, settings: InboxSettings, tenant: str) -> bytes:

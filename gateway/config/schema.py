@@ -53,6 +53,8 @@ def _as_written(node: Any, name: str = "") -> Any:
     if kind == "string":
         for key in _OF_NUMBERS:
             schema.pop(key, None)
+        if isinstance(schema.get("default"), int | float):
+            del schema["default"]
     bounded = kind == "string" and ("pattern" in schema or "enum" in schema)
     if "const" not in schema and (bounded or kind in ("integer", "number", "boolean")):
         return _or_variable(schema)

@@ -301,6 +301,7 @@ class Inbox(Settings):
     """A webhook route: verify, store, acknowledge, then forward to `path` of the upstream (by default the route's own).
 
     What is forwarded is signed anew by Standard Webhooks with the secret `signing`; without it, with a derived key.
+    `live` takes live events only, or test events only, of providers that tell them apart.
     """
 
     provider: str
@@ -308,6 +309,7 @@ class Inbox(Settings):
     tolerance: Duration = _written("5m", gt=0)
     path: str | None = Field(default=None, pattern=r"^/[!-~]*$")
     signing: SecretRef | None = None
+    live: bool | None = None
 
 
 class Route(Settings):

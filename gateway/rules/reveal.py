@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -60,6 +60,8 @@ class Reveal(Rule):
     """All tokens of a request or none of them. The first field that selects a value decides over it."""
 
     stage = Stage.PROTECT
+    needs_keys: ClassVar[bool] = True
+    needs_principal = True
     reads_request = True
 
     def __init__(self, settings: Settings, ports: Ports, destination: str) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -94,6 +94,7 @@ class Tokenize(Rule):
     """Replaces card data by tokens, both ways. The first field that selects a value decides over it."""
 
     stage = Stage.PROTECT
+    needs_keys: ClassVar[bool] = True
 
     def __init__(self, settings: Settings, ports: Ports) -> None:
         self.reads_request = bool(settings.fields)
