@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -21,15 +22,24 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+@dataclass(frozen=True)
+class RunningRedis:
+    """A server that is up."""
+
+    url: str
+    port: int
+    process: subprocess.Popen[bytes]
+
+
 @contextmanager
-def running_redis(directory: Path, *options: str, port: int | None = None) -> Iterator[str]:
-    """The URL of a Valkey (or Redis) that runs for as long as the context, with `options` added to its command line."""
+def running_redis(directory: Path, *options: str, port: int | None = None) -> Iterator[RunningRedis]:
+    """A Valkey (or Redis) that runs for as long as the context, with `options` added to its command line."""
     port = port or free_port()
     command = [_redis_binary(), "--bind", "127.0.0.1", "--port", str(port), "--dir", str(directory), *options]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
             _await_listener(port, process)
-            yield f"redis://127.0.0.1:{port}"
+            yield RunningRedis(f"redis://127.0.0.1:{port}", port, process)
         finally:
             process.kill()
 
@@ -59,12 +69,12 @@ VOLATILE = ("--save", "", "--appendonly", "no")
 @pytest.fixture(scope="session")
 def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A server that keeps nothing on its disk. Tests take names of their own; nobody flushes it."""
-    with running_redis(tmp_path_factory.mktemp("redis"), *VOLATILE) as url:
-        yield url
+    with running_redis(tmp_path_factory.mktemp("redis"), *VOLATILE) as server:
+        yield server.url
 
 
 @pytest.fixture(scope="session")
 def persistent_redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A server with an append-only file and snapshots."""
-    with running_redis(tmp_path_factory.mktemp("redis"), "--save", "60 1", "--appendonly", "yes") as url:
-        yield url
+    with running_redis(tmp_path_factory.mktemp("redis"), "--save", "60 1", "--appendonly", "yes") as server:
+        yield server.url

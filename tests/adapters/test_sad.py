@@ -1,0 +1,269 @@
+"""Security codes: handed out once, gone in time, never on a disk."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+
+from gateway.adapters.keys import FileKeys, generate_key
+from gateway.adapters.memory import MemorySad
+from gateway.adapters.redis import RedisSad, open_redis
+from gateway.ports import SadVault, Unavailable
+from tests.conftest import CountingEntropy, HandClock, Recorder
+from tests.servers import VOLATILE, persistent_redis_url, redis_url, running_redis
+
+__all__ = ["persistent_redis_url", "redis_url"]
+
+
+@pytest.fixture
+def token() -> str:
+    return f"cvc_{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+async def connect(
+    tmp_path: Path, clock: HandClock, telemetry: Recorder
+) -> AsyncIterator[Callable[[str], tuple[RedisSad, Redis]]]:
+    """Another gateway of the deployment, and a look at its server's memory."""
+    (tmp_path / "root.key").write_text(generate_key())
+    (tmp_path / "root.key").chmod(0o600)
+    keys = FileKeys(tmp_path / "root.key")
+    opened = []
+
+    def make(url: str) -> tuple[RedisSad, Redis]:
+        shared, sad = open_redis(url, clock=clock, entropy=CountingEntropy(), keys=keys, telemetry=telemetry)
+        opened.append((shared, direct := Redis.from_url(url)))
+        return sad, direct
+
+    yield make
+    for shared, direct in opened:
+        await shared.close()
+        await direct.aclose()
+
+
+@pytest.fixture(params=["memory", "redis"])
+def sad(
+    request: pytest.FixtureRequest,
+    clock: HandClock,
+    redis_url: str,
+    connect: Callable[[str], tuple[RedisSad, Redis]],
+) -> SadVault:
+    return MemorySad(clock) if request.param == "memory" else connect(redis_url)[0]
+
+
+async def test_a_code_is_leased_to_one_exchange(sad: SadVault, token: str) -> None:
+    await sad.put("t", token, b"737", 60)
+    leased = await asyncio.gather(*(sad.lease("t", token, f"x{i}") for i in range(20)))
+    assert leased.count(b"737") == 1
+    assert leased.count(None) == 19
+
+
+async def test_the_exchange_that_holds_the_lease_may_read_again(sad: SadVault, token: str) -> None:
+    await sad.put("t", token, b"737", 60)
+    assert [await sad.lease("t", token, "x1") for _ in range(2)] == [b"737", b"737"]
+
+
+async def test_a_code_given_back_is_leased_again(sad: SadVault, token: str) -> None:
+    await sad.put("t", token, b"737", 60)
+    await sad.lease("t", token, "x1")
+    await sad.give_back("t", token, "x1")
+    assert await sad.lease("t", token, "x2") == b"737"
+    assert await sad.lease("t", token, "x1") is None
+
+
+async def test_an_erased_code_is_gone(sad: SadVault, token: str) -> None:
+    await sad.put("t", token, b"737", 60)
+    await sad.lease("t", token, "x1")
+    await sad.erase("t", token, "x1")
+    await sad.give_back("t", token, "x1")
+    assert [await sad.lease("t", token, x) for x in ("x1", "x2")] == [None, None]
+
+
+async def test_only_the_holder_gives_back_and_erases(sad: SadVault, token: str) -> None:
+    await sad.put("t", token, b"737", 60)
+    await sad.erase("t", token, "x2")
+    await sad.lease("t", token, "x1")
+    await sad.give_back("t", token, "x2")
+    await sad.erase("t", token, "x2")
+    assert await sad.lease("t", token, "x2") is None
+    assert await sad.lease("t", token, "x1") == b"737"
+
+
+async def test_another_tenant_does_not_find_the_code(sad: SadVault, token: str) -> None:
+    await sad.put("t", token, b"737", 60)
+    assert await sad.lease("u", token, "x1") is None
+    await sad.erase("u", token, "x1")
+    assert await sad.lease("t", token, "x1") == b"737"
+
+
+async def test_an_unknown_token_is_nobodys(sad: SadVault, token: str) -> None:
+    assert await sad.lease("t", token, "x1") is None
+
+
+async def test_a_code_put_again_is_new(sad: SadVault, token: str) -> None:
+    await sad.put("t", token, b"737", 60)
+    await sad.lease("t", token, "x1")
+    await sad.put("t", token, b"1234", 60)
+    assert await sad.lease("t", token, "x2") == b"1234"
+
+
+# --- memory
+
+
+async def test_memory_hands_out_no_code_past_its_time_and_wipes_it(clock: HandClock, token: str) -> None:
+    sad = MemorySad(clock)
+    await sad.put("t", token, b"737", 60)
+    held = sad._codes._entries["t", token][1].value
+    clock.advance(59.9)
+    assert await sad.lease("t", token, "x1") == b"737"
+    clock.advance(0.1)
+    assert await sad.lease("t", token, "x1") is None
+    assert held == b"\0\0\0"
+
+
+async def test_memory_wipes_what_is_erased(clock: HandClock, token: str) -> None:
+    sad = MemorySad(clock)
+    await sad.put("t", token, b"737", 60)
+    held = sad._codes._entries["t", token][1].value
+    await sad.lease("t", token, "x1")
+    await sad.erase("t", token, "x1")
+    assert held == b"\0\0\0"
+
+
+async def test_memory_is_bounded_and_never_drops_a_code_that_lives(clock: HandClock) -> None:
+    sad = MemorySad(clock, most=3)
+    for i in range(3):
+        await sad.put("t", f"{i}", b"737", 10 * (i + 1))
+    with pytest.raises(Unavailable):
+        await sad.put("t", "3", b"737", 60)
+    clock.advance(10)
+    await sad.put("t", "3", b"737", 60)
+    assert [await sad.lease("t", f"{i}", "x") for i in range(4)] == [None, b"737", b"737", b"737"]
+
+
+async def test_memory_keeps_no_trace_of_codes_that_are_used_up(clock: HandClock) -> None:
+    sad = MemorySad(clock)
+    for i in range(1000):
+        await sad.put("t", f"{i}", b"737", 3600)
+        await sad.lease("t", f"{i}", "x")
+        await sad.erase("t", f"{i}", "x")
+    assert len(sad._codes._entries) == 0
+    assert len(sad._codes._ends) < 50
+
+
+async def test_memory_shows_no_code_in_its_repr(clock: HandClock, token: str) -> None:
+    sad = MemorySad(clock)
+    await sad.put("t", token, b"737", 60)
+    assert "737" not in repr(vars(sad._codes))
+
+
+# --- Redis
+
+
+async def test_redis_ends_a_code_in_its_time_whether_leased_or_not(
+    redis_url: str, connect: Callable[[str], tuple[RedisSad, Redis]], token: str
+) -> None:
+    sad, server = connect(redis_url)
+    await sad.put("t", token, b"737", 60)
+    for step in (sad.lease, sad.give_back, sad.lease):
+        await step("t", token, "x1")
+        assert 59_000 < await server.pttl(sad._name("t", token)) <= 60_000
+
+
+async def test_redis_holds_neither_code_nor_token_in_clear(
+    redis_url: str, connect: Callable[[str], tuple[RedisSad, Redis]], token: str
+) -> None:
+    sad, server = connect(redis_url)
+    code = b"CANARY-CVC-16-ch"
+    await sad.put("t", token, code, 60)
+    await sad.lease("t", token, "x1")
+    memory = b"".join([key + repr(await server.dump(key)).encode() async for key in server.scan_iter("pangate:sad:*")])
+    assert code not in memory
+    assert token.encode() not in memory
+    assert sad._name("t", token).encode() in memory
+
+
+async def test_redis_opens_a_code_only_under_the_token_it_was_put_for(
+    redis_url: str, connect: Callable[[str], tuple[RedisSad, Redis]], token: str
+) -> None:
+    sad, server = connect(redis_url)
+    await sad.put("t", token, b"737", 60)
+    await sad.put("t", "other", b"123", 60)
+    await server.hset(sad._name("t", token), "value", await server.hget(sad._name("t", "other"), "value"))
+    with pytest.raises(Unavailable):
+        await sad.lease("t", token, "x1")
+
+
+async def test_redis_serves_every_gateway_of_the_deployment(
+    redis_url: str, connect: Callable[[str], tuple[RedisSad, Redis]], token: str
+) -> None:
+    here, there = connect(redis_url)[0], connect(redis_url)[0]
+    await here.put("t", token, b"737", 60)
+    assert await there.lease("t", token, "x1") == b"737"
+    assert await here.lease("t", token, "x2") is None
+
+
+async def test_a_cancelled_lease_leaves_its_code_to_nobody_else(
+    redis_url: str, connect: Callable[[str], tuple[RedisSad, Redis]], token: str
+) -> None:
+    sad, _ = connect(redis_url)
+    await sad.put("t", token, b"737", 60)
+    for turns in range(12):
+        await sad.put("t", f"{token}{turns}", b"999", 60)
+        doomed = asyncio.ensure_future(sad.lease("t", token, "x1"))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        doomed.cancel()
+        assert await sad.lease("t", f"{token}{turns}", "x2") == b"999"
+
+
+async def test_a_redis_that_keeps_nothing_may_hold_codes(
+    redis_url: str, connect: Callable[[str], tuple[RedisSad, Redis]]
+) -> None:
+    await connect(redis_url)[0].require_volatile()
+
+
+@pytest.mark.parametrize("options", [("--save", "60 1", "--appendonly", "no"), ("--save", "", "--appendonly", "yes")])
+async def test_a_redis_that_writes_snapshots_or_a_log_may_not_hold_codes(
+    options: tuple[str, ...], tmp_path: Path, connect: Callable[[str], tuple[RedisSad, Redis]]
+) -> None:
+    with running_redis(tmp_path, *options) as server, pytest.raises(ValueError, match="writes to its disk"):
+        await connect(server.url)[0].require_volatile()
+
+
+async def test_a_redis_that_persists_both_ways_may_not_hold_codes(
+    persistent_redis_url: str, connect: Callable[[str], tuple[RedisSad, Redis]]
+) -> None:
+    with pytest.raises(ValueError, match="writes to its disk"):
+        await connect(persistent_redis_url)[0].require_volatile()
+
+
+async def test_a_redis_that_does_not_let_us_see_may_not_hold_codes(
+    tmp_path: Path, connect: Callable[[str], tuple[RedisSad, Redis]]
+) -> None:
+    with running_redis(tmp_path, *VOLATILE) as server:
+        sad, direct = connect(server.url)
+        await direct.execute_command("ACL", "SETUSER", "default", "-config")
+        with pytest.raises(ValueError, match="CONFIG GET"):
+            await sad.require_volatile()
+
+
+async def test_a_redis_that_is_away_is_unavailable(
+    connect: Callable[[str], tuple[RedisSad, Redis]], token: str, telemetry: Recorder
+) -> None:
+    sad, _ = connect("redis://127.0.0.1:1")
+    for call in (
+        sad.put("t", token, b"737", 60),
+        sad.lease("t", token, "x"),
+        sad.give_back("t", token, "x"),
+        sad.erase("t", token, "x"),
+        sad.require_volatile(),
+    ):
+        with pytest.raises(Unavailable, match="sad"):
+            await call
+    assert [line["event"] for line in telemetry.lines] == ["redis_lost"]
