@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.pure.errors import Refused
+from gateway.pure.framing import Chunked, Framing, Sized
+
+
+def feed(framing: Framing, *pieces: bytes) -> int:
+    """How many bytes of the pieces belong to the body."""
+    total = 0
+    for piece in pieces:
+        taken = framing.take(piece)
+        total += taken
+        if taken < len(piece):
+            assert framing.done
+            break
+    return total
+
+
+def test_a_sized_body_takes_its_length_and_no_more() -> None:
+    framing = Sized(5)
+    assert feed(framing, b"hel", b"loGET / HTTP/1.1") == 5
+    assert framing.done
+    assert Sized(0).done
+
+
+@given(
+    chunks=st.lists(st.binary(min_size=1, max_size=30), max_size=8),
+    rest=st.binary(max_size=10),
+    cuts=st.lists(st.integers(0, 400), max_size=6),
+)
+def test_a_chunked_body_ends_at_the_same_byte_however_it_is_cut(
+    chunks: list[bytes], rest: bytes, cuts: list[int]
+) -> None:
+    body = b"".join(b"%X\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks) + b"0\r\n\r\n"
+    wire = body + rest
+    places = sorted({0, len(wire), *(cut for cut in cuts if cut < len(wire))})
+    framing = Chunked()
+    pieces = [wire[a:b] for a, b in zip(places, places[1:], strict=False)]
+    assert feed(framing, *pieces) == len(body)
+    assert framing.done
+
+
+def test_leading_zeros_of_a_size_are_zeros() -> None:
+    framing = Chunked()
+    assert framing.take(b"00002\r\n{}\r\n0\r\n\r\n") == 16
+    assert framing.done
+
+
+@pytest.mark.parametrize(
+    "wire",
+    [
+        b"2;a=b\r\n{}\r\n0\r\n\r\n",
+        b"2 \r\n{}\r\n0\r\n\r\n",
+        b" 2\r\n{}",
+        b"0x2\r\n{}",
+        b"-2\r\n{}",
+        b"+2\r\n{}",
+        b"2\n{}\n0\n\n",
+        b"2\r{}\r\n",
+        b"\r\n{}",
+        b"000000002\r\n{}",
+        b"2\r\n{}0\r\n\r\n",
+        b"2\r\n{}\n0\r\n\r\n",
+        b"0\r\nHost: evil\r\n\r\n",
+        b"0\r\n\n",
+        b"g\r\n",
+        b"aaaaaaaaaaaaaaaa",
+    ],
+)
+def test_what_other_readers_may_read_otherwise_is_refused(wire: bytes) -> None:
+    with pytest.raises(Refused):
+        Chunked().take(wire)
+    framing = Chunked()
+    with pytest.raises(Refused):
+        for byte in wire:
+            framing.take(bytes([byte]))
+
+
+def test_a_body_in_very_small_chunks_is_refused_before_it_costs_much() -> None:
+    with pytest.raises(Refused):
+        Chunked().take(b"1\r\nx\r\n" * 2000)
+    Chunked().take(b"40\r\n" + b"x" * 64 + b"\r\n")
