@@ -70,9 +70,11 @@ class ScriptedUpstream:
         self._changed = asyncio.Condition()
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        """Wait until requests, connections or their ends came so that `condition` holds."""
+        """Wait until requests, connections or their ends came so that `condition` holds, and the client sees it too."""
         async with self._changed:
             await self._changed.wait_for(condition)
+        for _ in range(5):
+            await asyncio.sleep(0)
 
     async def received(self, head: bytes) -> None:
         async with self._changed:

@@ -491,6 +491,7 @@ async def test_whatever_happens_every_slot_comes_back(steps: list[str]) -> None:
             await run.step(step)
         await run.finish()
         assert upstream.in_use == 0
+        clock.advance(3)
         held = [await upstream.acquire(safe=False) for _ in range(3)]
         assert (await asyncio.gather(*(c.send("POST", POST, b"") for c in held)))[0].body == b"ok"
 

@@ -1,0 +1,156 @@
+"""Upstreams that answer what no upstream should: nothing of it is passed on as an answer, nothing of it stays."""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.adapters.upstream import HttpUpstream, Limits
+from gateway.ports import Outcome, UpstreamError
+from gateway.pure.errors import Reason
+from tests.conftest import HandClock
+from tests.upstreams import OK, Conversation, Script, scripted
+
+HEAD = b"POST /v1/payments HTTP/1.1\r\nHost: api.example\r\n"
+CASES = Path(__file__).parents[2] / "data" / "hostile_upstream.jsonl"
+NOT_DECODED = {"gzip bomb 1000:1"}
+"""Blocked, if anywhere, where a body is read: the client decodes nothing, so that a bomb stays as small as it came."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    name: str
+    raw: bytes
+    blocked: bool
+
+
+def cases() -> list[Case]:
+    rows = [json.loads(line) for line in CASES.read_text().splitlines()]
+    return [
+        Case(r["name"], base64.b64decode(r["raw_b64"]), r["expect"] == "block" and r["name"] not in NOT_DECODED)
+        for r in rows
+    ]
+
+
+def hostile(raw: bytes) -> Script:
+    """The first request is answered with `raw` and EOF, the next, on whatever connection, with OK."""
+    answers = [raw]
+
+    async def script(conversation: Conversation) -> None:
+        while True:
+            await conversation.request()
+            if not answers:
+                await conversation.send(OK)
+                continue
+            await conversation.send(answers.pop())
+            return
+
+    return script
+
+
+async def post(upstream: HttpUpstream) -> tuple[int, bytes]:
+    connection = await upstream.acquire(safe=False)
+    try:
+        response = await connection.send("POST", HEAD, b"x")
+        body = response.body
+        if response.stream is not None:
+            body += b"".join([piece async for piece in response.stream])
+            await response.stream.aclose()
+        return response.status, body
+    finally:
+        connection.release()
+
+
+@pytest.mark.parametrize("case", cases(), ids=lambda case: case.name)
+async def test_a_hostile_answer_is_blocked_or_read_in_its_one_meaning(case: Case) -> None:
+    async with scripted(hostile(case.raw)) as server:
+        upstream = HttpUpstream("payments", server.url, clock=HandClock(), limits=Limits(max_connections=1))
+        if case.blocked:
+            with pytest.raises(UpstreamError) as raised:
+                await post(upstream)
+            assert (raised.value.outcome, raised.value.reason) == (Outcome.UNKNOWN, Reason.UPSTREAM_INVALID)
+        else:
+            status, body = await post(upstream)
+            assert status == 200
+            assert b"EVIL" not in body
+            assert len(body) <= len(case.raw)
+        await server.until(lambda: server.open == 0)
+        assert await post(upstream) == (200, b"ok")
+        await upstream.close()
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nok",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: identity, chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Type: a/b\r\nContent-Type: c/d\r\nContent-Length: 2\r\n\r\nok",
+        b"HTTP/1.1 099 Low\r\nContent-Length: 2\r\n\r\nok",
+        b"HTTP/1.1 999 High\r\nContent-Length: 2\r\n\r\nok",
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\n",
+        b"HTTP/1.1 100 Continue\r\n\r\n" * 2000 + OK,
+        b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 129 + b"Content-Length: 2\r\n\r\nok",
+        b"HTTP/2 200 OK\r\nContent-Length: 2\r\n\r\nok",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"\x00\x00\x12\x04\x00\x00\x00\x00\x00",
+        b"\x16\x03\x01\x00\xa5\x01",
+        b"SSH-2.0-OpenSSH_9.6\r\n",
+        b"\r\n" + OK,
+        b" " + OK,
+    ],
+)
+async def test_an_answer_with_two_readings_or_none_is_invalid(raw: bytes) -> None:
+    async with scripted(hostile(raw)) as server:
+        upstream = HttpUpstream("payments", server.url, clock=HandClock())
+        with pytest.raises(UpstreamError) as raised:
+            await post(upstream)
+        assert (raised.value.outcome, raised.value.reason) == (Outcome.UNKNOWN, Reason.UPSTREAM_INVALID)
+        await upstream.close()
+
+
+async def test_what_the_upstream_said_is_not_repeated_in_an_error() -> None:
+    raw = b"HTTP/1.1 200 OK\r\nX-Card: 4242424242424242\x00\r\n\r\n"
+    async with scripted(hostile(raw)) as server:
+        upstream = HttpUpstream("payments", server.url, clock=HandClock())
+        with pytest.raises(UpstreamError) as raised:
+            await post(upstream)
+        await upstream.close()
+    error: BaseException | None = raised.value
+    while error is not None:
+        assert "4242" not in str(error)
+        error = error.__cause__ or error.__context__
+
+
+async def status_or_outcome(upstream: HttpUpstream) -> int | Outcome:
+    try:
+        status, _ = await post(upstream)
+    except UpstreamError as error:
+        return error.outcome
+    return status
+
+
+PIECES = st.one_of(
+    st.sampled_from(
+        b"HTTP/1.1 200 OK\r\n|HTTP/1.1 |200|\r\n|\n|\r\n\r\n|: |Content-Length: 2|Transfer-Encoding: chunked|ok"
+        b"|0\r\n\r\n|2\r\nok\r\n|HTTP/1.1 100 C\r\n\r\n|Connection: close|\x00|\xff".split(b"|")
+    ),
+    st.binary(max_size=12),
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(PIECES, max_size=12))
+async def test_whatever_the_upstream_says_a_call_ends_in_an_answer_or_its_error(pieces: list[bytes]) -> None:
+    async with scripted(hostile(b"".join(pieces))) as server:
+        upstream = HttpUpstream("payments", server.url, clock=HandClock(), limits=Limits(max_connections=1))
+        assert await status_or_outcome(upstream) in {*range(200, 600), Outcome.UNKNOWN}
+        await server.until(lambda: server.open == 0)
+        assert await post(upstream) == (200, b"ok")
+        await upstream.close()
