@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import functools
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from gateway.adapters.clock import SystemClock
 from gateway.adapters.key_sets import JwkSets
 from gateway.adapters.keys import FileKeys, read_secret
 from gateway.adapters.memory import MemorySad, MemoryShared
@@ -56,7 +56,7 @@ def _read_upstream_tls(config: Config, name: str, tls: UpstreamTls) -> None:
 
 
 def _build(config: Config) -> None:
-    clock, telemetry = _Clock(), NoTelemetry()
+    clock, telemetry = SystemClock(), NoTelemetry()
     with config.blaming("keys", "key"):
         keys: Keys = FileKeys(Path(file_of(config.settings.keys.key))) if config.settings.keys else NoKeys()
     ports = Ports(
@@ -71,13 +71,3 @@ def _build(config: Config) -> None:
     )
     upstreams = {name: NoUpstream(name) for name in config.settings.upstreams}
     build(config, ports, upstreams, functools.partial(read_secret, base=Path()))
-
-
-class _Clock:
-    """The time of this machine: certificates are judged by it."""
-
-    def now(self) -> float:
-        return time.time()
-
-    def monotonic(self) -> float:
-        return time.monotonic()

@@ -65,6 +65,10 @@ class Bind:
     port: int = 0
     unix: str = ""
 
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"unix:{self.unix}" if self.unix else f"{host}:{self.port}"
+
     @property
     def private(self) -> bool:
         """Only processes of this machine reach it."""
