@@ -150,16 +150,16 @@ class Exchange:
         """The request's body, parsed once. Raises `Refused` if it cannot be read."""
         if self._document is None:
             assert self.body is not None, "a rule that asks for the document declares reads_request"
+            # A GET that names a type for the body it does not have is common, and nothing to refuse.
             typed = self.body or self.request.method in _METHODS_WITH_BODY
-            self._document = parse(
-                ", ".join(self.request.headers.getall("Content-Type", ())) if typed else "", self.body
-            )
+            self._document = parse(self.request.headers.get("Content-Type", "") if typed else "", self.body)
         return self._document
 
     def response_document(self) -> Document:
         """The response's body, parsed once. Raises `Refused` if it cannot be read."""
         if self._response_document is None:
-            assert self.response is not None and self.response.stream is None, "declare reads_response"
+            assert self.response is not None
+            assert self.response.stream is None, "a rule that asks for the document declares reads_response"
             types = [value for name, value in self.response.headers if name.lower() == b"content-type"]
             self._response_document = parse(b", ".join(types).decode("latin-1"), self.response.body)
         return self._response_document
