@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509 import verification
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
@@ -23,6 +25,7 @@ CERTIFICATE_BYTES: Final = 64 * 1024
 CHAIN_DEPTH: Final = 4
 """Certificates between the leaf and the authority, at most."""
 
+_RSA_BITS = 2048
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?"
 _DNS_PATTERN = re.compile(rf"dns:(\*\.)?{_LABEL}(?:\.{_LABEL})*")
 _URI = re.compile(r"[a-z][a-z0-9+.-]*:[\x21-\x7e]+")
@@ -113,16 +116,18 @@ class ClientAuthority:
     def vouch(self, der: bytes, now: float) -> ClientCertificate:
         """The holder of a certificate that these authorities issued for client authentication.
 
-        Path and extensions are judged by RFC 5280 (no CA as a leaf, no weak signature or key), the extended key usage
-        must be present, and an SVID must be one (SPIFFE X509-SVID). Raises Refused CERTIFICATE_INVALID.
+        Path and extensions are judged by RFC 5280 (no CA as a leaf, no weak signature), keys are strong, the extended
+        key usage must be present, and an SVID must be one (SPIFFE X509-SVID). Raises Refused CERTIFICATE_INVALID.
         """
         try:
             if len(der) > CERTIFICATE_BYTES:
                 raise ValueError("too large")
             leaf = x509.load_der_x509_certificate(der)
             chain = self._verifier(now).verify(leaf, []).chain
+            if not all(_strong(link.public_key()) for link in chain):
+                raise ValueError("a weak key")
             names = _names(leaf)
-        except (ValueError, verification.VerificationError):
+        except (ValueError, UnsupportedAlgorithm, verification.VerificationError):
             detail = "Present a valid certificate of an authority that this route trusts, made for client use."
             raise _invalid(detail) from None
         return ClientCertificate(
@@ -157,6 +162,14 @@ def _constraints(certificate: x509.Certificate) -> x509.BasicConstraints | None:
         return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
     except x509.ExtensionNotFound:
         return None
+
+
+def _strong(key: object) -> bool:
+    if isinstance(key, rsa.RSAPublicKey):
+        return key.key_size >= _RSA_BITS
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        return isinstance(key.curve, ec.SECP256R1 | ec.SECP384R1 | ec.SECP521R1)
+    return isinstance(key, ed25519.Ed25519PublicKey)
 
 
 def _names(leaf: x509.Certificate) -> tuple[str, ...]:

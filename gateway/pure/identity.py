@@ -81,8 +81,8 @@ class AccessToken:
             if required:
                 raise _invalid("Get a token that is bound to your client certificate (RFC 8705).")
             return
-        ours = encode_base64url(hashlib.sha256(certificate).digest()) if certificate is not None else ""
-        if not hmac.compare_digest(ours.encode(), self.thumbprint.encode()):
+        ours = None if certificate is None else encode_base64url(hashlib.sha256(certificate).digest())
+        if ours is None or not hmac.compare_digest(ours.encode(), self.thumbprint.encode()):
             raise _invalid("Send the token on a connection with the client certificate that it is bound to.")
 
     def check_scopes(self, needed: Set[str]) -> None:

@@ -13,7 +13,7 @@ from gateway.pure.identity import AccessToken, Expected, Profile, bearer, judge_
 from gateway.pure.jose import read_token
 from gateway.pure.lru import Lru
 from gateway.pure.metrics import Metric
-from gateway.pure.units import Duration
+from gateway.pure.units import Duration, FileOrUrl
 from gateway.rule import PASS, Deny, Place, Rule, RuleSettings, Stage, Verdict
 
 _REMEMBERED: Final = 4096
@@ -32,7 +32,7 @@ class Settings(RuleSettings):
     kind: Literal["jwt"]
     issuer: Annotated[str, Field(min_length=1)]
     audience: Annotated[str, Field(min_length=1)] | Annotated[tuple[str, ...], Field(min_length=1)]
-    jwks: str
+    jwks: FileOrUrl
     scopes: tuple[Word, ...] = ()
     bound_to: Literal["mtls"] | None = None
     profile: Literal["rfc9068", "jwt"] = "rfc9068"

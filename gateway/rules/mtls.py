@@ -18,6 +18,7 @@ from gateway.ports import Clock, Ports
 from gateway.pure.certificates import ClientAuthority, ClientCertificate, arrange, compile_san, read_fingerprint
 from gateway.pure.errors import Reason
 from gateway.pure.lru import Lru
+from gateway.pure.units import PathRef
 from gateway.rule import PASS, Deny, Place, Rule, RuleSettings, Stage, Verdict
 
 _REMEMBERED: Final = 4096
@@ -37,7 +38,7 @@ class Settings(RuleSettings):
     """`ca` is a PEM file of one or more authorities. `san` and `fingerprint` each narrow down who passes."""
 
     kind: Literal["mtls"]
-    ca: str
+    ca: PathRef
     san: tuple[Annotated[str, AfterValidator(_pattern)], ...] = ()
     fingerprint: tuple[Annotated[str, AfterValidator(_fingerprint)], ...] = ()
 

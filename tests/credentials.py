@@ -1,0 +1,182 @@
+"""What callers present in tests: tokens of an issuer, certificates of an authority, good ones and every kind of bad."""
+
+from __future__ import annotations
+
+import datetime as dt
+import functools
+import hashlib
+import ipaddress
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
+
+from gateway.pure.jose import ALGORITHMS, encode_base64url
+
+NOW = 1_800_000_000
+ISSUER = "https://idp.example"
+CLIENT_AUTH = ExtendedKeyUsageOID.CLIENT_AUTH
+SERVER_AUTH = ExtendedKeyUsageOID.SERVER_AUTH
+
+Claims = Mapping[str, Any]
+
+
+def private_key(algorithm: str, which: int = 0) -> Any:
+    """A private key; the same one for the same arguments."""
+    return _private_key(algorithm, which)
+
+
+@functools.cache
+def _private_key(algorithm: str, _which: int) -> Any:
+    if algorithm == "ES256":
+        return ec.generate_private_key(ec.SECP256R1())
+    if algorithm == "EdDSA":
+        return ed25519.Ed25519PrivateKey.generate()
+    return rsa.generate_private_key(65537, 2048)
+
+
+def jwk(algorithm: str, kid: str | None = None, which: int = 0, **members: Any) -> dict[str, Any]:
+    """The public JWK of `private_key`; a member given as None is left out."""
+    make = {"ES256": ECAlgorithm, "EdDSA": OKPAlgorithm}.get(algorithm, RSAAlgorithm)
+    public = make.to_jwk(private_key(algorithm, which).public_key(), as_dict=True)
+    public.pop("key_ops", None)
+    public = {**public, "kid": kid, "alg": algorithm, "use": "sig", **members}
+    return {name: value for name, value in public.items() if value is not None}
+
+
+def jwk_set(*keys: dict[str, Any]) -> bytes:
+    return json.dumps({"keys": keys}).encode()
+
+
+def claims(**changes: Any) -> dict[str, Any]:
+    """Claims of a good access token; a claim given as None is left out."""
+    good = {
+        "iss": ISSUER,
+        "aud": "payments",
+        "sub": "partner-1",
+        "client_id": "client-1",
+        "scope": "payments:read payments:write",
+        "jti": "token-1",
+        "iat": NOW - 60,
+        "exp": NOW + 300,
+    }
+    return {name: value for name, value in {**good, **changes}.items() if value is not None}
+
+
+def spell(value: Any) -> str:
+    """A part of a token: JSON of the value, or the bytes as they are, in base64url."""
+    return encode_base64url(value if isinstance(value, bytes) else json.dumps(value).encode())
+
+
+def sign(header: Any, payload: Any, algorithm: str = "ES256", which: int = 0) -> str:
+    """A token whose signature is good, whatever header and payload say."""
+    signed = f"{spell(header)}.{spell(payload)}"
+    signature = ALGORITHMS[algorithm].sign(signed.encode(), private_key(algorithm, which))
+    return f"{signed}.{encode_base64url(signature)}"
+
+
+def token(algorithm: str = "ES256", header: Claims | None = None, **changes: Any) -> str:
+    """A good access token of RFC 9068, but for what is said to be different."""
+    head = {"alg": algorithm, "typ": "at+jwt", "kid": algorithm, **(header or {})}
+    return sign({name: value for name, value in head.items() if value is not None}, claims(**changes), algorithm)
+
+
+def signed_with_sha1(der: bytes, authority: Authority) -> bytes:
+    """The same certificate, signed anew with ECDSA over SHA-1; no library makes these any more."""
+    sha256, sha1 = bytes.fromhex("300a06082a8648ce3d040302"), bytes.fromhex("300906072a8648ce3d0401")
+    content = x509.load_der_x509_certificate(der).tbs_certificate_bytes[4:].replace(sha256, sha1)
+    signed = _sequence(content)
+    signature = authority.key.sign(hashlib.sha1(signed).digest(), ec.ECDSA(Prehashed(hashes.SHA1())))
+    return _sequence(signed + sha1 + b"\x03" + bytes([len(signature) + 1, 0]) + signature)
+
+
+def _sequence(content: bytes) -> bytes:
+    return b"\x30\x82" + len(content).to_bytes(2, "big") + content
+
+
+def general_name(text: str) -> x509.GeneralName:
+    if ":" in text:
+        return x509.UniformResourceIdentifier(text)
+    try:
+        return x509.IPAddress(ipaddress.ip_address(text))
+    except ValueError:
+        return x509.DNSName(text)
+
+
+@dataclass(frozen=True)
+class Authority:
+    """A certificate authority of a test."""
+
+    certificate: x509.Certificate
+    key: ec.EllipticCurvePrivateKey
+
+    @classmethod
+    def make(cls, name: str = "partners", **choices: Any) -> Authority:
+        key = ec.generate_private_key(ec.SECP256R1())
+        return cls(_certificate(name, name, key, key, ca=True, **choices), key)
+
+    @property
+    def pem(self) -> bytes:
+        return self.certificate.public_bytes(serialization.Encoding.PEM)
+
+    def subordinate(self, name: str, **choices: Any) -> Authority:
+        key = ec.generate_private_key(ec.SECP256R1())
+        return Authority(self._issue(name, key, ca=True, **choices), key)
+
+    def client(self, *names: str, **choices: Any) -> bytes:
+        """The DER of a client certificate with these SANs."""
+        key = choices.pop("key", None) or private_key("ES256", 7)
+        issued = self._issue("", key, **{"names": names, "usages": [CLIENT_AUTH], **choices})
+        return issued.public_bytes(serialization.Encoding.DER)
+
+    def _issue(self, name: str, key: Any, **choices: Any) -> x509.Certificate:
+        issuer = self.certificate.subject.rdns[0].rfc4514_string().removeprefix("CN=")
+        return _certificate(name, issuer, self.key, key, **choices)
+
+
+def _certificate(
+    name: str,
+    issuer: str,
+    issuer_key: ec.EllipticCurvePrivateKey,
+    key: Any,
+    *,
+    ca: bool = False,
+    names: tuple[str, ...] = (),
+    usages: list[x509.ObjectIdentifier] | None = None,
+    begins: float = NOW - 3600,
+    ends: float = NOW + 3600,
+    path_length: int | None = None,
+    permitted: list[x509.GeneralName] | None = None,
+) -> x509.Certificate:
+    def subject(text: str) -> x509.Name:
+        return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)] if text else [])
+
+    usage = dict.fromkeys(("content_commitment", "key_encipherment", "data_encipherment", "key_agreement"), False)
+    usage |= {"encipher_only": False, "decipher_only": False, "crl_sign": ca, "key_cert_sign": ca}
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject(name))
+        .issuer_name(subject(issuer))
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(dt.datetime.fromtimestamp(begins, dt.UTC))
+        .not_valid_after(dt.datetime.fromtimestamp(ends, dt.UTC))
+        .add_extension(x509.BasicConstraints(ca, path_length), critical=True)
+        .add_extension(x509.KeyUsage(digital_signature=not ca, **usage), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False)
+    )
+    if names:
+        builder = builder.add_extension(x509.SubjectAlternativeName(list(map(general_name, names))), critical=not name)
+    if usages:
+        builder = builder.add_extension(x509.ExtendedKeyUsage(usages), critical=False)
+    if permitted:
+        builder = builder.add_extension(x509.NameConstraints(permitted, None), critical=True)
+    return builder.sign(issuer_key, hashes.SHA256())
