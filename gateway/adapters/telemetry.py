@@ -41,6 +41,8 @@ LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 _IDS: Final = frozenset({"id", "request_id", "exchange", "trace_id", "span_id", "delivery", "hash", "digest"})
 """Fields that hold ids of our own making: random digits in them are no card number."""
 
+_NUMBERS: Final = frozenset({int, float, bool, type(None)})
+
 _KINDS: Final[dict[str, Callable[..., Any]]] = {"counter": Counter, "gauge": Gauge, "histogram": Histogram}
 _ACTIONS: Final = {"counter": "inc", "gauge": "set", "histogram": "observe"}
 _LINE = orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z | orjson.OPT_PASSTHROUGH_DATACLASS
@@ -123,7 +125,7 @@ class PrometheusTelemetry:
             "event": event,
         }
         for name, value in fields.items():
-            line[name] = value if name in _IDS else _clean(value)
+            line[name] = value if type(value) in _NUMBERS or name in _IDS else _clean(value)
         try:
             self._append(orjson.dumps(line, _type_name, _LINE))
         except TypeError:

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.pure.redaction import redact
+
+CARDS = ["4242424242424242", "4111111111111111", "5555555555554444", "378282246310005", "6011111111111117"]
+
+
+@pytest.mark.parametrize("card", CARDS)
+@pytest.mark.parametrize("frame", ["{}", "card {} declined", "a{}b", "number={};", "é{}é", "1 {}", "{} 12/34"])
+def test_a_card_number_is_hidden_wherever_it_stands(card: str, frame: str) -> None:
+    assert redact(frame.format(card)) == frame.format("*" * len(card))
+
+
+@pytest.mark.parametrize("text", ["4242 4242 4242 4242", "4242-4242-4242-4242", "3782 822463 10005"])
+def test_a_card_number_in_groups_is_hidden(text: str) -> None:
+    assert not any(character.isdigit() for character in redact(f"card {text}!"))
+
+
+def test_numbers_beside_a_card_number_do_not_shield_it() -> None:
+    assert redact("2027-01-15 4242424242424242 200") == "2027-01-15 **************** 200"
+    assert redact("4242424242424242 5555555555554444") == "**************** ****************"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "200", "4242424242424243", "2027-01-15T08:00:00Z", "127.0.0.1:8443", "42424242424", "4" * 30, "status 402"],
+)
+def test_what_is_no_card_number_stays(text: str) -> None:
+    assert redact(text) == text
+
+
+@given(st.text(alphabet="0123456789 -x"))
+def test_only_digits_are_touched_and_none_moves(text: str) -> None:
+    redacted = redact(text)
+
+    assert len(redacted) == len(text)
+    assert all(new == old or (new == "*" and old.isdigit()) for old, new in zip(text, redacted, strict=True))
+
+
+@given(st.text(alphabet="ab =", max_size=9), st.sampled_from(CARDS), st.text(alphabet="ab =", max_size=9))
+def test_a_card_number_among_letters_is_always_hidden(before: str, card: str, after: str) -> None:
+    assert card not in redact(before + card + after)
+
+
+def test_a_long_text_takes_no_more_than_its_share_of_time() -> None:
+    assert redact("1 " * 20_000) == "1 " * 20_000
