@@ -194,7 +194,7 @@ class SqliteStore:
         try:
             wrote = self._transact(batch)
         except BaseException as error:  # noqa: BLE001 - whatever it was: the thread that all wait for goes on
-            self._log("store_failed", error=type(error).__name__, units=len(batch))
+            self._log("store_failed", error, units=len(batch))
             for waiting in batch:
                 waiting.error = _unavailable(error)
         else:
@@ -235,7 +235,7 @@ class SqliteStore:
     def _blame(self, error: Exception) -> Exception:
         """The error of one unit as its caller gets it."""
         if isinstance(error, apsw.Error):
-            self._log("store_failed", error=type(error).__name__, units=1)
+            self._log("store_failed", error, units=1)
             return _unavailable(error)
         if isinstance(error, StopIteration):  # the one exception that a future does not take
             raised = RuntimeError("a callable of an operation raised StopIteration")
@@ -260,17 +260,17 @@ class SqliteStore:
         try:
             self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
         except apsw.Error as error:
-            self._log("store_checkpoint_failed", error=type(error).__name__)
+            self._log("store_checkpoint_failed", error)
 
     def _close_file(self) -> None:
         try:
             self._db.close()
         except apsw.Error as error:
-            self._log("store_close_failed", error=type(error).__name__)
+            self._log("store_close_failed", error)
 
-    def _log(self, event: str, **fields: object) -> None:
+    def _log(self, event: str, error: BaseException, **fields: object) -> None:
         with contextlib.suppress(Exception):  # a line that cannot be written stops no payment
-            self._telemetry.log(event, **fields)
+            self._telemetry.log(event, level="error", error=type(error).__name__, **fields)
 
 
 def _resolve(answered: list[_Waiting]) -> None:

@@ -22,7 +22,7 @@ async def run_retention(
         try:
             count = await purge_expired_keys(store, clock.now(), batch)
         except Unavailable:
-            telemetry.log("retention_failed")
+            telemetry.log("retention_failed", level="warning")
         else:
             if count:
                 telemetry.log("keys_purged", count=count)

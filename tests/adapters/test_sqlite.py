@@ -218,7 +218,8 @@ async def test_each_revealed_token_leaves_a_record_of_who_where_to_and_what_beca
     store = reopen()
     await store.commit([put_token("tok_1"), put_token("tok_2")])
     await store.commit([reveal("tok_1", "tok_2", "tok_1", codes=1)])
-    await store.commit([SettleReveal("shop", "req-1", "answered", NOW + 1)])
+    for outcome in ("answered", "unknown"):
+        await store.commit([SettleReveal("shop", "req-1", outcome, NOW + 1)])
     await store.commit([reveal("tok_2")])
     await store.commit([reveal("tok_1", "tok_none")])
     await store.close()
@@ -297,12 +298,13 @@ async def test_a_failed_commit_leaves_nothing_for_the_next_process_either(
     assert (await ask(store, claim(b"good"))).refused
 
 
-async def test_a_full_database_takes_units_again_when_there_is_room(store: SqliteStore) -> None:
+async def test_a_full_database_takes_units_again_when_there_is_room(store: SqliteStore, telemetry: Recorder) -> None:
     await store.commit([claim(b"before")])
     store._db.pragma("max_page_count", 1)
     big = put_token(mint=lambda _: Candidate("tok_big", bytes(1_000_000)))
     with pytest.raises(Unavailable, match="store"):
         await store.commit([claim(b"with it"), big])
+    assert [line["error"] for line in telemetry.lines] == ["FullError"]
     store._db.pragma("max_page_count", 1_000_000)
     assert (await store.commit([claim(b"with it"), big])).refused is None
     assert (await ask(store, claim(b"before"))).refused
@@ -336,7 +338,7 @@ async def test_a_checkpoint_that_fails_is_logged_and_the_store_goes_on(
     disk.fails["main"] = apsw.FullError
     await store.commit(pages(WAL_PAGES_MAX))
     assert (await store.commit([claim()])).refused is None
-    assert {"event": "store_checkpoint_failed", "error": "FullError"} in telemetry.lines
+    assert {"event": "store_checkpoint_failed", "level": "error", "error": "FullError"} in telemetry.lines
     disk.fails.clear()
     assert (await store.commit([finish()])).refused is None
     assert await asyncio.to_thread(disk.main_written.wait, 30)

@@ -93,4 +93,4 @@ async def test_a_store_that_is_away_is_tried_again_at_the_next_interval(
     sleeps = Sleeps(clock, rounds=2)
     sleeps.between = lambda: setattr(store, "away", False)
     await run(store, clock, telemetry, sleeps)
-    assert telemetry.lines == [{"event": "retention_failed"}, {"event": "keys_purged", "count": 1}]
+    assert [line["event"] for line in telemetry.lines] == ["retention_failed", "keys_purged"]
