@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import ssl
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -43,16 +44,30 @@ def _tls_of(config: Config) -> Iterator[Callable[[Config], None]]:
             yield functools.partial(_read_upstream_tls, name=name, tls=upstream.tls)
 
 
+def listener_context(tls: Tls, on_failure: Callable[[str], None] | None = None) -> ssl.SSLContext:
+    """TLS of a listener; `on_failure` gets the reason of each failed handshake. Raises ValueError, OSError."""
+    ca = Path(tls.client_ca) if tls.client_ca else None
+    return server_context(
+        Path(tls.certificate), Path(file_of(tls.key)), ca, tls.client_certificate, on_failure=on_failure
+    )
+
+
+def upstream_context(tls: UpstreamTls | None) -> ssl.SSLContext:
+    """TLS toward an upstream; None: the system's authorities. Raises ValueError, OSError."""
+    if tls is None:
+        return client_context()
+    paths = (tls.ca, tls.certificate, tls.key and file_of(tls.key))
+    return client_context(*(Path(path) if path else None for path in paths))
+
+
 def _read_listener_tls(config: Config, name: str, tls: Tls) -> None:
     with config.blaming("listeners", name, "tls"):
-        ca = Path(tls.client_ca) if tls.client_ca else None
-        server_context(Path(tls.certificate), Path(file_of(tls.key)), ca, tls.client_certificate)
+        listener_context(tls)
 
 
 def _read_upstream_tls(config: Config, name: str, tls: UpstreamTls) -> None:
     with config.blaming("upstreams", name, "tls"):
-        paths = (tls.ca, tls.certificate, tls.key and file_of(tls.key))
-        client_context(*(Path(path) if path else None for path in paths))
+        upstream_context(tls)
 
 
 def _build(config: Config) -> None:

@@ -1,0 +1,330 @@
+"""The composition root: the one file that knows all the others, and wires them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import hashlib
+import os
+import signal
+import ssl
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from gateway.adapters.clock import SystemClock
+from gateway.adapters.key_sets import JwkSets
+from gateway.adapters.keys import FileKeys, read_secret
+from gateway.adapters.memory import MemorySad, MemoryShared
+from gateway.adapters.redis import RedisSad, open_redis
+from gateway.adapters.sqlite import open_sqlite
+from gateway.adapters.telemetry import PrometheusTelemetry
+from gateway.adapters.upstream import HttpUpstream, Limits, Timeouts
+from gateway.check import check, listener_context, upstream_context
+from gateway.config.build import Config, build
+from gateway.config.complaints import Complaint, ConfigError
+from gateway.config.inert import NoKeys
+from gateway.config.settings import ConfigFile, file_of
+from gateway.config.settings import Listener as ListenerSettings
+from gateway.config.settings import Upstream as UpstreamSettings
+from gateway.ports import Keys, Ports, SadVault, Shared, Unavailable
+from gateway.pure.http import HeadLimits
+from gateway.pure.metrics import Metric
+from gateway.rules.tokenize import Settings as TokenizeSettings
+from gateway.server.admin import Admin
+from gateway.server.edge import Limits as EdgeLimits
+from gateway.server.inbox import InboxReceiver
+from gateway.server.listener import Listener
+from gateway.server.proxy import Proxy, Running
+from gateway.server.tls import not_after
+from gateway.snapshot import Snapshot
+from gateway.workers.deliveries import DeliveryForwarder
+from gateway.workers.retention import run_retention
+
+_READ_SECRET = functools.partial(read_secret, base=Path())
+
+
+def run(path: Path) -> int:
+    """Run until SIGTERM or SIGINT; the exit code. Raises ConfigError when the configuration cannot run."""
+    config = check(path)
+    try:
+        import uvloop  # noqa: PLC0415 - an accelerator that some platforms lack
+    except ImportError:
+        return asyncio.run(_serve(path, config))
+    return uvloop.run(_serve(path, config))
+
+
+async def _serve(path: Path, config: Config) -> int:
+    gateway = Gateway(path, config)
+    try:
+        await gateway.open()
+    except (OSError, ValueError, Unavailable) as error:
+        gateway.telemetry.log("start_failed", level="error", error=str(error))
+        await gateway.close()
+        sys.stderr.write(f"pangate: {error}\n")
+        return 1
+    await gateway.stopped()
+    await gateway.close()
+    return 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Pool:
+    """An upstream and what it was made from: the same settings and files mean the same connections."""
+
+    made_from: tuple[UpstreamSettings, bytes]
+    upstream: HttpUpstream
+
+
+class Gateway:
+    """One process: adapters that live as long as it does, and the configuration that runs right now."""
+
+    def __init__(self, path: Path, config: Config) -> None:
+        self._path = path
+        self._config = config
+        self._stop = asyncio.Event()
+        self._reloading = asyncio.Lock()
+        self._clock = SystemClock()
+        self.telemetry = PrometheusTelemetry(self._clock, sys.stdout.buffer, config.settings.logging.level)
+        self._key_sets = JwkSets(self._clock, self.telemetry)
+        self._pools: dict[str, _Pool] = {}
+        self._certificates: dict[str, bytes] = {}
+        self._listeners: dict[str, Listener] = {}
+        self._workers: list[asyncio.Task[None]] = []
+        self._ports: Ports
+        self._running: Running
+        self._forwarder: DeliveryForwarder | None = None
+        self._admin: Admin | None = None
+        self._open = contextlib.AsyncExitStack()
+
+    # --- life
+
+    async def open(self) -> None:
+        """Adapters, then configuration, then workers, then sockets: nothing is let in that could not be served.
+
+        Raises ConfigError, ValueError, OSError, Unavailable.
+        """
+        config = self._config
+        self._ports = await self._make_ports(config)
+        await self._require_volatile(config)
+        pools = self._make_pools(config)
+        self._running = Running(self._build(config, pools))
+        self._pools = pools
+        contexts = self._make_contexts(config)
+        forwarder = self._forwarder = DeliveryForwarder(self._ports, lambda: self._running.snapshot.inboxes)
+        retention = run_retention(self._ports.store, self._clock, self.telemetry)
+        self._workers = [asyncio.create_task(forwarder.run()), asyncio.create_task(retention)]
+        proxy = Proxy(self._ports, self._running, InboxReceiver(self._ports, forwarder.wake))
+        for name, settings in config.settings.listeners.items():
+            listener = Listener(name, proxy, self._ports, _limits(settings), identity=settings.identity)
+            made_from, context = contexts.get(name, (b"", None))
+            await listener.open(str(settings.bind), context)
+            self._listeners[name], self._certificates[name] = listener, made_from
+        if config.settings.admin is not None:
+            self._admin = Admin(
+                checks=self._checks,
+                scrape=lambda: self.telemetry.render()[0],
+                metrics_type=self.telemetry.render()[1],
+                reload=self.reload,
+            )
+            await self._admin.open(str(config.settings.admin.bind))
+        self._applied(config)
+        self._listen_to_signals()
+        self.telemetry.log("started", digest=config.digest, pid=os.getpid(), routes=len(config.settings.routes))
+
+    async def stopped(self) -> None:
+        """Until SIGTERM or SIGINT."""
+        await self._stop.wait()
+
+    async def close(self) -> None:
+        """Not ready any more, then no new connections, then the exchanges in flight, then the adapters."""
+        if self._admin is not None:
+            self._admin.retire()
+        self.telemetry.log("draining")
+        seconds = self._config.settings.drain
+        left = await asyncio.gather(*(listener.drain(seconds) for listener in self._listeners.values()))
+        if self._forwarder is not None:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._forwarder.stop(), seconds)
+        for worker in self._workers:
+            worker.cancel()
+        await asyncio.gather(*self._workers, return_exceptions=True)
+        await asyncio.gather(*(pool.upstream.close() for pool in self._pools.values()))
+        await self._open.aclose()
+        await self._key_sets.close()
+        if self._admin is not None:
+            await self._admin.close()
+        self.telemetry.log("stopped", cut_off=sum(left))
+        self.telemetry.close()
+
+    # --- configuration
+
+    async def reload(self) -> Sequence[str]:
+        """Read, check and build everything anew, then swap one reference. The complaints, if it was not applied."""
+        async with self._reloading:
+            try:
+                config = await asyncio.to_thread(self._read)
+                await self._require_volatile(config)
+                pools = self._make_pools(config)
+                snapshot = self._build(config, pools)
+                contexts = self._make_contexts(config)
+            except (ConfigError, ValueError, OSError, Unavailable) as error:
+                complaints = [str(c) for c in error.complaints] if isinstance(error, ConfigError) else [str(error)]
+                self.telemetry.count(Metric.CONFIG_RELOADS, "rejected")
+                self.telemetry.set(Metric.CONFIG_LAST_RELOAD_SUCCESSFUL, 0)
+                self.telemetry.log("reload_rejected", level="error", complaints=complaints, running=self._config.digest)
+                return complaints
+            before, self._pools, self._running.snapshot = self._pools, pools, snapshot
+            for name, (made_from, context) in contexts.items():
+                await self._listeners[name].renew(context)
+                self._certificates[name] = made_from
+            for name, pool in before.items():
+                if pools.get(name) is not pool:
+                    pool.upstream.drain()
+            self._applied(config)
+            self.telemetry.count(Metric.CONFIG_RELOADS, "applied")
+            self.telemetry.log("reloaded", digest=config.digest)
+            return []
+
+    def _read(self) -> Config:
+        config = check(self._path)
+        complaints = list(_needs_restart(self._config.settings, config))
+        if complaints:
+            raise ConfigError(complaints)
+        return config
+
+    def _build(self, config: Config, pools: Mapping[str, _Pool]) -> Snapshot:
+        return build(config, self._ports, {name: pool.upstream for name, pool in pools.items()}, _READ_SECRET)
+
+    def _applied(self, config: Config) -> None:
+        self.telemetry.set(Metric.CONFIG_INFO, 0, self._config.digest)
+        self._config = config
+        self.telemetry.set(Metric.CONFIG_INFO, 1, config.digest)
+        self.telemetry.set(Metric.CONFIG_LAST_RELOAD_SUCCESSFUL, 1)
+        for name, settings in config.settings.listeners.items():
+            if settings.tls is not None:
+                self.telemetry.set(Metric.CERTIFICATE_NOT_AFTER, not_after(Path(settings.tls.certificate)), name)
+
+    # --- adapters
+
+    async def _make_ports(self, config: Config) -> Ports:
+        settings = config.settings
+        keys: Keys = FileKeys(Path(file_of(settings.keys.key))) if settings.keys is not None else NoKeys()
+        store = open_sqlite(settings.store.path, clock=self._clock, telemetry=self.telemetry)
+        self._open.push_async_callback(store.close)
+        shared: Shared = MemoryShared(self._clock)
+        sad: SadVault = MemorySad(self._clock)
+        if settings.shared.url != "memory":
+            secret = settings.shared.password
+            shared, sad = open_redis(
+                settings.shared.url,
+                clock=self._clock,
+                entropy=os.urandom,
+                keys=keys,
+                telemetry=self.telemetry,
+                username=settings.shared.username,
+                password=_READ_SECRET(secret).decode() if secret else None,
+            )
+            self._open.push_async_callback(shared.close)
+        return Ports(self._clock, os.urandom, store, shared, sad, keys, self._key_sets, self.telemetry)
+
+    async def _require_volatile(self, config: Config) -> None:
+        """Security codes may only be held by a Redis that writes to no disk. Raises ValueError, Unavailable."""
+        rules = [rule for policy in config.policies.values() for rule in policy.rules]
+        codes = any(isinstance(rule, TokenizeSettings) and rule.holds_codes for rule in rules)
+        if codes and isinstance(self._ports.sad, RedisSad):
+            await self._ports.sad.require_volatile()
+
+    def _make_pools(self, config: Config) -> dict[str, _Pool]:
+        """One for each upstream: the one there is, unless its settings or its files have changed."""
+        pools = {}
+        for name, settings in config.settings.upstreams.items():
+            made_from = (settings, _contents(settings.tls))
+            known = self._pools.get(name)
+            if known is not None and known.made_from == made_from:
+                pools[name] = known
+            else:
+                pools[name] = _Pool(made_from, self._upstream(name, settings))
+        return pools
+
+    def _upstream(self, name: str, settings: UpstreamSettings) -> HttpUpstream:
+        times = settings.timeouts
+        timeouts = Timeouts(
+            connect=times.connect, first_byte=times.first_byte, total=times.total, reuse_within=settings.reuse_within
+        )
+        limits = Limits(max_connections=settings.max_connections)
+        tls = upstream_context(settings.tls) if settings.url.startswith("https:") else None
+        return HttpUpstream(name, settings.url, clock=self._clock, tls=tls, timeouts=timeouts, limits=limits)
+
+    def _make_contexts(self, config: Config) -> dict[str, tuple[bytes, ssl.SSLContext]]:
+        """For each listener whose TLS files are not those it runs with: what the context was made from, and it."""
+        contexts = {}
+        for name, settings in config.settings.listeners.items():
+            made_from = _contents(settings.tls)
+            if settings.tls is not None and self._certificates.get(name) != made_from:
+                count = functools.partial(self.telemetry.count, Metric.HANDSHAKE_FAILURES, name)
+                contexts[name] = made_from, listener_context(settings.tls, count)
+        return contexts
+
+    # --- outside
+
+    async def _checks(self) -> Mapping[str, bool]:
+        try:
+            await self._ports.store.commit([])
+        except Unavailable:
+            return {"store": False}
+        return {"store": True}
+
+    def _listen_to_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        loop.add_signal_handler(signal.SIGHUP, self._reload_soon)
+
+    def _reload_soon(self) -> None:
+        task = asyncio.create_task(self._reload_quietly())
+        self._workers.append(task)
+        task.add_done_callback(self._workers.remove)
+
+    async def _reload_quietly(self) -> None:
+        await self.reload()
+
+
+def _limits(settings: ListenerSettings) -> EdgeLimits:
+    limits = settings.limits
+    return EdgeLimits(
+        head=HeadLimits(total=limits.max_header_bytes),
+        connections=limits.max_connections,
+        connections_per_address=limits.max_connections_per_address,
+        handshake=limits.handshake_timeout,
+        header=limits.header_timeout,
+        idle=limits.idle_timeout,
+        body_time=limits.body_timeout,
+        write_stall=limits.write_timeout,
+    )
+
+
+def _contents(tls: BaseModel | None) -> bytes:
+    """A digest of the files that these TLS settings name."""
+    names = [] if tls is None else [value for _, value in tls if isinstance(value, str)]
+    files = [Path(name.removeprefix("file:")) for name in names]
+    return hashlib.sha256(b"".join(hashlib.sha256(f.read_bytes()).digest() for f in files if f.is_file())).digest()
+
+
+def _needs_restart(running: ConfigFile, config: Config) -> Iterator[Complaint]:
+    """Settings that a reload cannot change, because sockets or files were opened by them."""
+    for part in ("admin", "store", "shared", "keys"):
+        if getattr(running, part) != getattr(config.settings, part):
+            yield config.source.at((part,), f"{part}: a change needs a restart")
+    for name in running.listeners.keys() | config.settings.listeners.keys():
+        before, after = running.listeners.get(name), config.settings.listeners.get(name)
+        if before is None or after is None or _socket_of(before) != _socket_of(after):
+            yield config.source.at(("listeners", name), f"listeners.{name}: a change other than of tls needs a restart")
+
+
+def _socket_of(listener: ListenerSettings) -> tuple[object, ...]:
+    return listener.bind, listener.identity, listener.limits, listener.tls is None
