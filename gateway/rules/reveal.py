@@ -177,18 +177,14 @@ class Reveal(Rule):
         return PASS
 
     async def _lease_codes(self, exchange: Exchange, revealing: _Revealing) -> Verdict:
-        leased: dict[str, bytes] = {}
         for target, match in revealing.codes:
-            token = match.value
-            if token not in leased:
-                code = await self._ports.sad.lease(exchange.tenant, token, exchange.id)
-                if code is None:
-                    self._count(target, "expired")
-                    detail = f"Ask the cardholder again: the security code in {target.selector.text} is gone."
-                    return Deny(Reason.SAD_EXPIRED, detail)
-                exchange.leased.append(token)
-                leased[token] = code
-            exchange.edits.append(Edit(match.start, match.end, match.encode(leased[token].decode())))
+            code = await self._ports.sad.lease(exchange.tenant, match.value, exchange.id)
+            if code is None:
+                self._count(target, "expired")
+                detail = f"Ask the cardholder again: the security code in {target.selector.text} is gone."
+                return Deny(Reason.SAD_EXPIRED, detail)
+            exchange.leased.append(match.value)
+            exchange.edits.append(Edit(match.start, match.end, match.encode(code.decode())))
             self._count(target, "revealed")
         return PASS
 

@@ -64,6 +64,14 @@ def test_all_128_bits_are_in_an_opaque_token(first: bytes, second: bytes) -> Non
     assert (opaque("pan", "t", first, KEY) == opaque("pan", "t", second, KEY)) == (first == second)
 
 
+@given(entropy=entropies)
+def test_the_random_digits_are_base58_of_the_random_bytes(entropy: bytes) -> None:
+    digits = opaque("pan", "live", entropy, KEY)[9:31]
+    assert sum(BASE58.index(digit) * 58**place for place, digit in enumerate(reversed(digits))) == int.from_bytes(
+        entropy
+    )
+
+
 @given(text=st.text(max_size=40))
 def test_no_text_is_a_token_by_chance(text: str) -> None:
     assert opaque_class(text, KEY) is None

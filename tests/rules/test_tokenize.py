@@ -276,20 +276,20 @@ async def test_the_rule_of_a_code_can_be_lifted(world: World) -> None:
 async def test_no_code_is_kept_when_the_request_is_refused_at_the_gate(world: World) -> None:
     world.store.down = True
     await world.call(world.tokenize(NUMBER, CODE), {"card": {"number": VISA, "cvc": "123"}})
-    assert kept_codes(world) == 0
+    assert world.kept_codes == 0
 
 
 async def test_no_code_is_kept_when_nothing_was_sent(world: World) -> None:
     world.wire.answer = UpstreamError(Outcome.REFUSED, Reason.UPSTREAM_UNREACHABLE, "Try again.")
     for card in ({"number": VISA, "cvc": "123"}, {"cvc": "123"}):
         response = await world.call(world.tokenize(NUMBER, CODE), {"card": card})
-        assert (response.status, kept_codes(world)) == (502, 0)
+        assert (response.status, world.kept_codes) == (502, 0)
 
 
 async def test_a_code_is_kept_when_the_outcome_is_not_known(world: World) -> None:
     world.wire.answer = UpstreamError(Outcome.UNKNOWN, Reason.UPSTREAM_TIMEOUT, "Ask what became of it.")
     await world.call(world.tokenize(CODE), {"card": {"cvc": "123"}})
-    assert kept_codes(world) == 1
+    assert world.kept_codes == 1
 
 
 @pytest.mark.parametrize("card", [{"cvc": "123"}, {"cvc": "123", "number": VISA}])
@@ -297,10 +297,6 @@ async def test_without_memory_for_codes_nothing_is_sent(world: World, card: dict
     world.sad.down = True
     response = await world.call(world.tokenize(NUMBER, CODE), {"card": card})
     assert (response.status, reason(response), world.wire.sent) == (503, "vault_unavailable", [])
-
-
-def kept_codes(world: World) -> int:
-    return len(world.sad._codes._entries)
 
 
 # --- Responses -------------------------------------------------------------------------------------------------------

@@ -156,6 +156,10 @@ class World:
         await self.call(rule, body, tenant=tenant)
         return orjson.loads(self.wire.sent.pop())
 
+    @property
+    def kept_codes(self) -> int:
+        return len(self.sad._codes._entries)
+
     def count(self, metric: Metric, *labels: str) -> float:
         return self.telemetry.counts.get((metric, labels), 0)
 
