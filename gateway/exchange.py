@@ -160,8 +160,8 @@ class Exchange:
         if self._response_document is None:
             assert self.response is not None
             assert self.response.stream is None, "a rule that asks for the document declares reads_response"
-            types = [value for name, value in self.response.headers if name.lower() == b"content-type"]
-            self._response_document = parse(b", ".join(types).decode("latin-1"), self.response.body)
+            media_type = (self.response.header(b"content-type") or b"").decode("latin-1")
+            self._response_document = parse(media_type, self.response.body)
         return self._response_document
 
     def replace_response(self, response: Response) -> None:
