@@ -24,7 +24,7 @@ from examples.demo.wire import Answer, Client, recorded
 
 CARD = "4242424242424242"
 CVC = "737"
-WEBHOOK_SECRET = "whsec_demo_not_a_secret"
+WEBHOOK_SECRET = Path(__file__).with_name("provider.whsec").read_text().strip()
 PROVIDER_HOST = "provider.egress.internal"
 SETTLING_SECONDS = 10.0
 
