@@ -58,7 +58,7 @@ class JwkSet:
         self._stale_for = stale_for
         self._clock = clock
         self._telemetry = telemetry
-        self._raw = b""
+        self._raw: bytes | None = None
         self._keys: dict[tuple[str | None, str], VerifyKey] = {}
         self._fresh_at = self._next_fetch = clock.monotonic()
         self._fetching: asyncio.Task[None] | None = None
