@@ -57,7 +57,7 @@ requests = st.tuples(
     st.sampled_from(["/a", "/ab"]),
     st.sampled_from(["", "x=1", "x=1&y=2", "x=12"]),
     st.sampled_from(["", "application/json"]),
-    st.binary(max_size=4),
+    st.sampled_from([b"", b"2", b"&y=2", b"application/json"]),
 )
 
 
@@ -79,7 +79,7 @@ def test_fingerprint_and_scope_cannot_be_computed_without_the_secret() -> None:
     assert scope(SECRET, "p", "r", "k") != scope(other, "p", "r", "k")
 
 
-@given(*[st.tuples(st.text("ab|", max_size=3), st.sampled_from(["r", "rr"]), st.text("ab|", max_size=3))] * 2)
+@given(*[st.tuples(st.text("r|", max_size=2), st.sampled_from(["r", "rr"]), st.text("r|", max_size=2))] * 2)
 def test_a_scope_belongs_to_one_principal_route_and_key(one: tuple[str, str, str], other: tuple[str, str, str]) -> None:
     assert (scope(SECRET, *one) == scope(SECRET, *other)) == (one == other)
 
