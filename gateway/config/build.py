@@ -149,7 +149,9 @@ class _Builder:
 
     def _complain(self, policy: Policy, position: int, text: str) -> None:
         kind = policy.rules[position].kind
-        self._complaints.append(policy.source.at(("rules", position), f"{kind}: {text}"))
+        self._complaints.append(
+            policy.source.at(("rules", position), text if text.startswith(kind) else f"{kind}: {text}")
+        )
 
     # --- webhooks
 

@@ -17,7 +17,7 @@ from gateway.config.consistency import Policy, contradictions, misplaced, unknow
 from gateway.config.kinds import rule_kinds
 from gateway.config.reader import FILE_BYTES_MAX, Source, read
 from gateway.config.settings import ConfigFile, PolicyFile
-from gateway.config.validation import validate
+from gateway.config.validation import label, validate
 from gateway.pure.units import Files
 from gateway.rule import RuleSettings
 
@@ -42,7 +42,7 @@ class Config:
             yield
         except (ValueError, OSError) as error:
             text = _NOT_A_PAIR if isinstance(error, ssl.SSLError) else getattr(error, "strerror", None) or str(error)
-            raise ConfigError([self.source.at(path, f"{'.'.join(map(str, path))}: {text}")]) from None
+            raise ConfigError([self.source.at(path, label(path) + text)]) from None
 
 
 def load(path: str | Path, environ: Mapping[str, str] = os.environ) -> Config:

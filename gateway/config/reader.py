@@ -39,6 +39,7 @@ _DECIMAL = re.compile(r"[-+]?(0|[1-9][0-9]{0,17})\.[0-9]{1,18}")
 _WORDS: dict[str, Any] = {"": None, "~": None, "null": None, "true": True, "false": False}
 _VARIABLE = re.compile(r"\$\$\{|\$\{(?:([A-Za-z_][A-Za-z0-9_]*)(?::-([^{}]*))?\})?")
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_HALF = "half of a surrogate pair; write the whole character"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,7 @@ class Source:
         found = self.locate(path)
         place = self.keys.get(found) if key else None
         line, column = place or self.values.get(found, (1, 1))
-        return Complaint(self.file, line, column, text, warning)
+        return Complaint(self.file, line, column, text.partition("\n")[0], warning)
 
 
 def read(file: str, content: bytes, environ: Mapping[str, str], complaints: list[Complaint]) -> Source | None:
@@ -195,6 +196,9 @@ class _Reader:
         if name == "<<":
             self.complain(place, "a merge key is not supported; write the settings out")
             frame.dropped = True
+        elif _SURROGATE.search(name):
+            self.complain(place, _HALF)
+            frame.dropped = True
         elif path in self._keys:
             self.complain(place, f"{_shown(name)}: given twice (first on line {self._keys[path][0]})")
             frame.dropped = True
@@ -236,7 +240,7 @@ class _Reader:
     def _scalar(self, event: ScalarEvent, place: Position) -> Any:
         text = _VARIABLE.sub(lambda found: self._variable(found, place), event.value)
         if _SURROGATE.search(text):
-            self.complain(place, "half of a surrogate pair; write the whole character")
+            self.complain(place, _HALF)
             return None
         return _resolve(text) if event.style is None and event.implicit[0] else text
 
@@ -278,4 +282,5 @@ def _syntax(error: MarkedYAMLError) -> str:
     problem = str(error.problem or error.context or "").split("\n")[0]
     if "'\\t'" in problem:
         return "a tab cannot stand here; indent with spaces"
-    return f"not YAML: {problem[:160]}" if problem else "not YAML"
+    hint = "; put a text with ${NAME} in quotes here" if "'{'" in problem else ""
+    return f"not YAML: {problem[:160]}{hint}" if problem else "not YAML"

@@ -372,7 +372,9 @@ class ConfigFile(Settings):
     ]
     shared: Annotated[
         Shared,
-        BeforeValidator(lambda value: {"url": value} if isinstance(value, str) else value),
+        BeforeValidator(
+            lambda value: {"url": value} if isinstance(value, str) else value, json_schema_input_type=str | Shared
+        ),
     ] = Field(default_factory=Shared)
     keys: KeyProvider | None = None
     upstreams: dict[Name, Upstream] = Field(min_length=1)

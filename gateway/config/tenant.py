@@ -15,6 +15,7 @@ from gateway.rule import PASS, Deny, Rule, RuleSettings, Stage, Verdict
 MTLS_SAN = "mtls.san"
 JWT = "jwt."
 _NAME = re.compile(r"[!-~]{1,255}")
+_EXPECTED = "expected a name, or {from: mtls.san} or {from: jwt.CLAIM}"
 _CLAIM = re.compile(r"[A-Za-z0-9_:./-]{1,128}")
 
 
@@ -29,11 +30,11 @@ class Tenant(BaseModel):
     @model_validator(mode="after")
     def _one_of_two(self) -> Tenant:
         if (self.name is None) == (self.source is None):
-            raise ValueError("expected a name, or {from: mtls.san} or {from: jwt.CLAIM}")
+            raise ValueError(_EXPECTED)
         if self.name is not None and _NAME.fullmatch(self.name) is None:
             raise ValueError("expected a name of 1 to 255 visible ASCII characters")
         if self.source is not None and self.source != MTLS_SAN and self.claim is None:
-            raise ValueError("expected {from: mtls.san} or {from: jwt.CLAIM}")
+            raise ValueError(_EXPECTED)
         return self
 
     @property
@@ -50,7 +51,9 @@ class Tenant(BaseModel):
         return "" if any(rule.kind == kind and rule.mode == "enforce" for rule in rules) else kind
 
 
-def _spelled(value: Any) -> Any:
+def _spelled(value: object) -> object:
+    if not isinstance(value, str | dict | Tenant):
+        raise ValueError(_EXPECTED)  # noqa: TRY004 - pydantic makes a complaint of it
     return {"name": value} if isinstance(value, str) else value
 
 

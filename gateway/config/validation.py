@@ -83,8 +83,8 @@ def _by_place(
         if text not in texts:
             texts.append(text)
     for (where, key), texts in alternatives.items():
-        label = _label(where[len(path) :], subject)
-        yield from (source.at(where, f"{label}{text}", key=key) for text in _joined(texts))
+        prefix = label(where[len(path) :], subject)
+        yield from (source.at(where, f"{prefix}{text}", key=key) for text in _joined(texts))
 
 
 def _joined(texts: list[str]) -> list[str]:
@@ -104,7 +104,8 @@ def _words(detail: Any) -> str:
     return _EXPECTED.get(kind) or str(detail["msg"]).removeprefix("Value error, ")
 
 
-def _label(path: Path, subject: str) -> str:
+def label(path: Path, subject: str = "") -> str:
+    """A path as complaints begin: `routes[0].match.path: `."""
     text = subject
     for part in path:
         text += f"[{part}]" if isinstance(part, int) else f".{_plain(part)}" if text else _plain(part)
