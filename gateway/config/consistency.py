@@ -11,6 +11,7 @@ from gateway.config.complaints import Complaint, did_you_mean, quoted
 from gateway.config.kinds import rule_kinds, webhook_schemes
 from gateway.config.reader import Source
 from gateway.config.settings import ConfigFile, Route
+from gateway.pure.bind import parse_bind
 from gateway.pure.routing import Pattern, RouteTable
 from gateway.rule import RuleSettings, Stage
 
@@ -140,5 +141,5 @@ def warnings(settings: ConfigFile, source: Source, policies: Mapping[str, Policy
         for name in names:
             if name not in used[what]:
                 yield source.at((f"{what}s", name), f"no route uses {what} {name}", key=True, warning=True)
-    if settings.admin is not None and not settings.admin.bind.private:
+    if settings.admin is not None and not parse_bind(settings.admin.bind).local:
         yield source.at(("admin", "bind"), "admin.bind: everyone who reaches it reads the metrics", warning=True)

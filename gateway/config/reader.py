@@ -218,7 +218,8 @@ class _Reader:
             value = {} if isinstance(event, MappingStartEvent) else []
             self._open.append(_Frame(path, value))
         put(value)
-        self._values.setdefault(path, place)
+        nothing = isinstance(event, ScalarEvent) and event.style is None and not event.value
+        self._values.setdefault(path, self._keys.get(path, place) if nothing else place)
 
     def _slot(self, frame: _Frame | None, place: Position) -> tuple[Path, Callable[[Any], None]]:
         """Where the next value goes. What stands under a refused key is read, and kept out of the way."""

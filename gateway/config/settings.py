@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, model_validator
 
 from gateway.config.tenant import Tenant, TenantSetting
+from gateway.pure.bind import Tcp, parse_bind
 from gateway.pure.units import Duration, Files, PathRef, SecretRef, Size
 
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
@@ -57,52 +56,23 @@ def file_of(reference: str) -> str:
 # --- Addresses -------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Bind:
-    """Where a listener listens: `host` and `port` (0: any free one), or the path of a Unix socket."""
-
-    host: str = ""
-    port: int = 0
-    unix: str = ""
-
-    def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"unix:{self.unix}" if self.unix else f"{host}:{self.port}"
-
-    @property
-    def private(self) -> bool:
-        """Only processes of this machine reach it."""
-        if self.unix or self.host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
-
-
-def _bind(text: object, info: ValidationInfo) -> object:
-    expected = "expected HOST:PORT such as 127.0.0.1:8443 or [::1]:8443, or unix:PATH"
-    if not isinstance(text, str):
-        raise ValueError(expected)  # noqa: TRY004 - pydantic turns ValueError into a complaint
-    if text.startswith("unix:") and len(text) > len("unix:"):
-        path = _below(text.removeprefix("unix:"), info)
-        if len(path.encode("utf-8", "replace")) > _UNIX_PATH_MAX:
-            raise ValueError(f"the path of a Unix socket has at most {_UNIX_PATH_MAX} bytes")
-        return Bind(unix=path)
-    found = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):([0-9]{1,5})", text)
-    if found is None or int(found[2]) > 65535:
-        raise ValueError(expected)
-    return Bind(host=found[1].strip("[]"), port=int(found[2]))
+def _bind(text: str, info: ValidationInfo) -> str:
+    """An address as it is to be opened: the path of a Unix socket below the configuration's directory."""
+    place = parse_bind(text)
+    if isinstance(place, Tcp):
+        return text
+    path = _below(place.path, info)
+    if len(path.encode("utf-8", "replace")) > _UNIX_PATH_MAX:
+        raise ValueError(f"the path of a Unix socket has at most {_UNIX_PATH_MAX} bytes")
+    return f"unix:{path}"
 
 
 def _below(path: str, info: ValidationInfo) -> str:
     return info.context.path(path) if isinstance(info.context, Files) else path
 
 
-BindSetting = Annotated[
-    Bind,
-    BeforeValidator(_bind, json_schema_input_type=str),
-    Field(json_schema_extra={"type": "string", "examples": ["127.0.0.1:8443", "unix:var/egress.sock"]}),
+Bind = Annotated[
+    str, AfterValidator(_bind), Field(json_schema_extra={"examples": ["127.0.0.1:8443", "unix:var/egress.sock"]})
 ]
 
 
@@ -168,7 +138,7 @@ class Limits(Settings):
 class Listener(Settings):
     """`identity` declares who calls on a loopback or Unix socket without TLS: a sidecar of that service."""
 
-    bind: BindSetting
+    bind: Bind
     tls: Tls | None = None
     identity: str | None = Field(default=None, min_length=1, max_length=255, pattern=r"^[!-~]+$")
     limits: Limits = Field(default_factory=Limits)
@@ -178,7 +148,7 @@ class Listener(Settings):
     def _guarded(self) -> Listener:
         if self.tls is not None and self.identity is not None:
             raise ValueError("identity is for a listener without tls; with tls the certificate says who calls")
-        if self.tls is None and not self.bind.private:
+        if self.tls is None and not parse_bind(self.bind).local:
             raise ValueError("needs tls: without it a listener binds to loopback or unix:PATH only")
         return self
 
@@ -191,7 +161,7 @@ class Listener(Settings):
 class Admin(Settings):
     """Metrics, health and readiness."""
 
-    bind: BindSetting
+    bind: Bind
 
 
 # --- Store, shared, keys ---------------------------------------------------------------------------------------------

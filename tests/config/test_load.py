@@ -55,7 +55,7 @@ def test_paths_are_below_the_directory_of_the_configuration(tmp_path: Path, dev_
     assert config.settings.store.path == f"{tmp_path}/var/pangate.db"
     assert config.settings.keys is not None
     assert config.settings.keys.key == f"file:{tmp_path}/certs/vault.key"
-    assert config.settings.listeners["edge"].bind.unix == f"{tmp_path}/var/s.sock"
+    assert config.settings.listeners["edge"].bind == f"unix:{tmp_path}/var/s.sock"
     assert config.policies["open"].rules[0].model_dump()["ca"] == f"{tmp_path}/certs/partners-ca.pem"
 
 
