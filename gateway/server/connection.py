@@ -122,7 +122,7 @@ class Connection(web.RequestHandler):
         """A client that only stopped sending still gets its answer (TLS has no half-closed state)."""
         self._half_closed = True
         self._break_body()
-        return not self._in_head and self._edge.scheme == "http"
+        return not (self._in_head or self._close) and self._edge.scheme == "http"
 
     def retire(self) -> None:
         """Close now if no request has arrived; else after the answer that is under way."""

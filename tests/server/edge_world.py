@@ -115,6 +115,10 @@ class Client:
         await self.send(data)
         return await self.answer(bodiless=bodiless)
 
+    async def ask_in_vain(self, data: bytes) -> None:
+        await self.send(data)
+        assert not (await self.rest()).startswith(b"HTTP/1.1 2")
+
     async def rest(self) -> bytes:
         """Everything up to the end of the connection."""
         pieces = []
