@@ -25,6 +25,15 @@ CERTIFICATE_BYTES: Final = 64 * 1024
 CHAIN_DEPTH: Final = 4
 """Certificates between the leaf and the authority, at most."""
 
+_MALFORMED = (
+    ValueError,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.ExtensionNotFound,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
+"""What reading a certificate raises; they have no base in common."""
 _RSA_BITS = 2048
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?"
 _DNS_PATTERN = re.compile(rf"dns:(\*\.)?{_LABEL}(?:\.{_LABEL})*")
@@ -105,7 +114,7 @@ class ClientAuthority:
         try:
             authorities = x509.load_pem_x509_certificates(pem)
             constraints = [_constraints(authority) for authority in authorities]
-        except ValueError as error:
+        except _MALFORMED as error:
             raise ValueError("holds no certificate in PEM, or a malformed one") from error
         if not all(constraint is not None and constraint.ca for constraint in constraints):
             raise ValueError("holds a certificate that is not of a certificate authority")
@@ -127,7 +136,7 @@ class ClientAuthority:
             if not all(_strong(link.public_key()) for link in chain):
                 raise ValueError("a weak key")
             names = _names(leaf)
-        except (ValueError, UnsupportedAlgorithm, verification.VerificationError):
+        except (*_MALFORMED, verification.VerificationError):
             detail = "Present a valid certificate of an authority that this route trusts, made for client use."
             raise _invalid(detail) from None
         return ClientCertificate(

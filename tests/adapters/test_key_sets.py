@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from tests.conftest import HandClock, Recorder
 from tests.credentials import jwk, jwk_set
 
 STALE_FOR = 3600.0
+ENDLESS = 64 * 1024 * 1024
 FIRST = jwk_set(jwk("ES256", "first"), jwk("EdDSA", "other"))
 SECOND = jwk_set(jwk("ES256", "second", 1), jwk("EdDSA", "other"))
 
@@ -30,16 +32,29 @@ class Issuer:
         self.arrived = asyncio.Event()
         self.gate: asyncio.Event | None = None
         self.url = ""
+        self.endless = False
+        self.sent = 0
 
     def says(self, body: bytes = FIRST, status: int = 200, **headers: str) -> None:
         self.answer = web.Response(body=body, status=status, headers=headers)
 
-    async def handle(self, request: web.BaseRequest) -> web.Response:
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         self.asked.append(request)
         self.arrived.set()
         if self.gate is not None:
             await self.gate.wait()
+        if self.endless:
+            return await self._stream(request)
         return web.Response(body=self.answer.body, status=self.answer.status, headers=self.answer.headers)
+
+    async def _stream(self, request: web.BaseRequest) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        with contextlib.suppress(ConnectionError):
+            while self.sent < ENDLESS:
+                await response.write(bytes(65_536))
+                self.sent += 65_536
+        return response
 
 
 @pytest.fixture
@@ -312,6 +327,14 @@ async def test_an_answer_that_is_no_key_set_does_not_replace_one(
     await key_set.refresh()
     assert len(issuer.asked) == 2
     assert key_set.find("first", "ES256") is not None
+
+
+async def test_an_answer_without_end_is_cut_off(sets: JwkSets, issuer: Issuer) -> None:
+    issuer.endless = True
+    with pytest.raises(Unavailable, match="jwks"):
+        await sets.open(issuer.url).refresh()
+    await sets.close()
+    assert issuer.sent < ENDLESS / 2
 
 
 async def test_while_there_are_no_keys_the_issuer_is_asked_again_soon(

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import base64
 import hashlib
 from typing import Any
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, rsa
+from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -144,8 +146,6 @@ def test_an_authority_that_is_not_there_is_refused(pem: bytes) -> None:
 
 def test_a_certificate_that_cannot_issue_is_no_authority() -> None:
     leaf = x509.load_der_x509_certificate(PARTNERS.client(PARTNER))
-    from cryptography.hazmat.primitives.serialization import Encoding
-
     with pytest.raises(ValueError, match="not of a certificate authority"):
         ClientAuthority(PARTNERS.pem + leaf.public_bytes(Encoding.PEM), NOW)
 
@@ -239,6 +239,24 @@ def test_a_signature_over_sha1_is_refused() -> None:
     assert refused(der)
 
 
+def test_a_certificate_of_an_unknown_version_is_refused_by_callers_and_as_authority() -> None:
+    version = bytes.fromhex("a003020102")
+    der = PARTNERS.client(PARTNER).replace(version, bytes.fromhex("a003020101"), 1)
+    assert refused(der)
+    authority = PARTNERS.certificate.public_bytes(Encoding.DER).replace(version, bytes.fromhex("a003020101"), 1)
+    pem = base64.encodebytes(authority)
+    with pytest.raises(ValueError, match="malformed"):
+        ClientAuthority(b"-----BEGIN CERTIFICATE-----\n" + pem + b"-----END CERTIFICATE-----\n", NOW)
+
+
+@pytest.mark.filterwarnings("ignore:Parsed a serial number")
+@pytest.mark.parametrize("position", range(0, 400, 7))
+def test_every_region_of_a_certificate_is_signed(position: int) -> None:
+    der = bytearray(PARTNERS.client(PARTNER))
+    der[position] ^= 0x80
+    assert refused(bytes(der))
+
+
 def test_a_flipped_bit_is_refused() -> None:
     der = bytearray(PARTNERS.client(PARTNER))
     der[-5] ^= 1
@@ -249,11 +267,13 @@ def test_a_certificate_beyond_its_bound_is_refused() -> None:
     assert refused(PARTNERS.client(*(f"h{n}.{'a' * 60}.example" for n in range(CERTIFICATE_BYTES // 70))))
 
 
+@pytest.mark.filterwarnings("ignore:Parsed a serial number")
 @given(st.binary())
 def test_any_bytes_are_refused_and_nothing_else_is_raised(der: bytes) -> None:
     assert refused(der)
 
 
+@pytest.mark.filterwarnings("ignore:Parsed a serial number")
 @given(st.integers(0, 400), st.binary(min_size=1, max_size=4))
 def test_a_damaged_certificate_is_refused_and_nothing_else_is_raised(position: int, damage: bytes) -> None:
     good = PARTNERS.client(PARTNER)

@@ -246,7 +246,7 @@ def test_a_short_rsa_key_is_left_out(bits: int) -> None:
 
 def test_an_rsa_key_that_is_slow_to_use_is_left_out() -> None:
     assert keys_of(jwk("RS256", "a", n=spell(b"\xff" * 2048))) == []
-    assert keys_of(jwk("RS256", "a", e=spell(b"\xff" * 256))) == []
+    assert keys_of(jwk("RS256", "a", e=spell(b"\xff" * 8))) == []
 
 
 @pytest.mark.parametrize(
