@@ -49,9 +49,12 @@ $(VENV)/.runtime: requirements/runtime.txt requirements/build.txt pyproject.toml
 	$(PIP) --no-build-isolation --no-deps -e .
 	@touch $@
 
-# The fake Stripe is GPL: it lives in its own environment and is only ever run as a process of its own.
-$(VENV)/.dev: $(VENV)/.runtime requirements/dev.txt requirements/peers.txt
+$(VENV)/.dev: $(VENV)/.runtime $(VENV)/peers/.ready requirements/dev.txt
 	$(PIP) --require-hashes -r requirements/dev.txt
-	test -x $(VENV)/peers/bin/python || $(PYTHON) -m venv $(VENV)/peers
-	$(VENV)/peers/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/peers.txt
+	@touch $@
+
+# The fake Stripe is GPL: it lives in its own environment and is only ever run as a process of its own.
+$(VENV)/peers/.ready: requirements/peers.txt
+	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/peers.txt
 	@touch $@

@@ -13,7 +13,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,12 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def listens(port: int) -> bool:
+    """Does anybody accept connections at this port of loopback?"""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 def wait_until(happened: Any, seconds: float = 10.0, what: str = "it") -> None:
     """Poll a condition of another process, bounded in time."""
     deadline = time.monotonic() + seconds
@@ -42,19 +48,23 @@ def wait_until(happened: Any, seconds: float = 10.0, what: str = "it") -> None:
 
 @dataclass
 class Gateway:
-    """`folder` holds config.yaml, policies/ and certs/; `env` is what the configuration's `${NAME}`s expand to."""
+    """`folder` holds config.yaml, policies/ and certs/; `env` is what the configuration's `${NAME}`s expand to.
+
+    `program` is what Python is given to run, before the command `run`.
+    """
 
     folder: Path
     ports: Mapping[str, int]
     env: Mapping[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
+    program: Sequence[str] = ("-m", "gateway.cli")
 
     def environment(self) -> dict[str, str]:
         ports = {f"PANGATE_{name.upper()}_PORT": str(port) for name, port in self.ports.items()}
         return {**os.environ, **ports, **self.env}
 
     def start(self, ready: str = "edge") -> None:
-        command = [sys.executable, "-m", "gateway.cli", "run", "--config", str(self.folder / "config.yaml")]
+        command = [sys.executable, *self.program, "run", "--config", str(self.folder / "config.yaml")]
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, env=self.environment())
         wait_until(lambda: self._listens(ready), START_SECONDS, f"the start of the gateway ({self.log_path})")
@@ -63,8 +73,7 @@ class Gateway:
         assert self.process is not None
         if self.process.poll() is not None:
             raise AssertionError(f"the gateway ended with {self.process.returncode}: {self.log()[-3000:]}")
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self.ports[name])) == 0
+        return listens(self.ports[name])
 
     @property
     def log_path(self) -> Path:
