@@ -48,7 +48,7 @@ class Tenant(BaseModel):
     def undetermined_by(self, rules: Sequence[RuleSettings]) -> str:
         """The kind of rule that finds the tenant, if none of these does; empty if it is known."""
         kind = "" if self.source is None else self.source.partition(".")[0]
-        return "" if any(rule.kind == kind and rule.mode == "enforce" for rule in rules) else kind
+        return "" if any(rule.kind == kind and rule.mode != "off" for rule in rules) else kind
 
 
 def _spelled(value: object) -> object:

@@ -134,3 +134,10 @@ def test_only_a_route_with_a_host_behind_a_listener_that_knows_its_callers_may_r
     else:
         with pytest.raises(ConfigError, match="reveal needs an egress route"):
             build_from(tmp_path, dev_certificates, config=config, policy=policy)
+
+
+def test_a_route_has_the_body_limits_of_its_listener(tmp_path: Path, dev_certificates: Path) -> None:
+    config = CONFIG.replace("8443}", "8443, limits: {max_request: 10KiB, max_response: 1KiB}}")
+    pipeline = route(build_from(tmp_path, dev_certificates, config=config)).pipeline
+    assert pipeline is not None
+    assert (pipeline._limits.request, pipeline._limits.response) == (10 * 1024, 1024)

@@ -36,6 +36,7 @@ def test_a_configuration_gives_this_plan_or_these_complaints(
     lay_out(tmp_path, dev_certificates, files)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("PANGATE_TEST_UNSET", raising=False)
+    monkeypatch.setenv("PANGATE_TEST_WHSEC", "whsec_0123456789abcdefgh")
     try:
         config = load("config.yaml")
         got = plan(config, built(config, time.time()))

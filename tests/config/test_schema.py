@@ -146,3 +146,13 @@ def test_a_rule_is_told_by_its_kind() -> None:
     assert not fits({"rules": [{"kind": "jwt", "ca": "a.pem"}]}, schema, schema)
     assert not fits({"rules": [{"kind": "mtls", "ca": "a.pem", "cas": 1}]}, schema, schema)
     assert not fits({"rules": []}, schema, schema)
+
+
+def test_a_default_is_shown_as_it_would_be_written() -> None:
+    schema = json_schema()
+    limits = schema["$defs"]["Limits"]["properties"]
+    assert limits["header_timeout"]["default"] == "10s"
+    for definition in schema["$defs"].values():
+        for field in definition.get("properties", {}).values():
+            if field.get("default") is not None:
+                assert fits(field["default"], field, schema)
