@@ -1,0 +1,34 @@
+"""kill -9 at random moments under load costs no token; a store that answers early is caught by the same check."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from tests.faults.campaign import attack, control
+
+KILLS = 30
+
+
+@pytest.mark.timeout(300)
+async def test_every_token_that_anyone_received_survives_kill_9(tmp_path: Path, seed: int) -> None:
+    tally = await attack(tmp_path, KILLS, seed)
+    assert tally.kills == KILLS
+    assert tally.tokens > KILLS
+    assert (tally.lost, tally.wrong, tally.damaged) == (0, 0, 0)
+
+
+@pytest.mark.timeout(300)
+async def test_answering_before_the_commit_is_caught(tmp_path: Path, seed: int) -> None:
+    tally = await control(tmp_path, seed)
+    assert tally.lost > 0
+
+
+@pytest.fixture
+def seed() -> int:
+    """Of the moments of this run. The line that a failing test shows runs its like again."""
+    chosen = random.getrandbits(32)
+    print(f"python -m bench.faults --kills {KILLS} --seed {chosen}")  # noqa: T201
+    return chosen
