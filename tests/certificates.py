@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
+import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-DAY = datetime.timedelta(days=1)
+DAY = dt.timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +40,8 @@ class Authority:
         self.file = directory / f"{name}.pem"
         self.file.write_bytes(_pem(ca.sign(self._key, hashes.SHA256())))
 
-    def server(self, name: str = "server", *, starts: int = 1, lives: datetime.timedelta = DAY) -> Pair:
+    def server(self, name: str = "server", *, starts: int = 1, lives: dt.timedelta = DAY) -> Pair:
         """A certificate for `localhost` and 127.0.0.1 that began `starts` days ago."""
-        import ipaddress
-
         names: list[x509.GeneralName] = [
             x509.DNSName("localhost"),
             x509.IPAddress(ipaddress.ip_address("127.0.0.1")),
@@ -59,7 +58,7 @@ class Authority:
         names: list[x509.GeneralName],
         usage: x509.ObjectIdentifier,
         starts: int,
-        lives: datetime.timedelta,
+        lives: dt.timedelta,
     ) -> Pair:
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
@@ -76,9 +75,9 @@ class Authority:
         return pair
 
     def _builder(
-        self, subject: x509.Name, key: ec.EllipticCurvePublicKey, starts: int, lives: datetime.timedelta
+        self, subject: x509.Name, key: ec.EllipticCurvePublicKey, starts: int, lives: dt.timedelta
     ) -> x509.CertificateBuilder:
-        begin = datetime.datetime.now(datetime.UTC) - starts * DAY
+        begin = dt.datetime.now(dt.UTC) - starts * DAY
         return (
             x509.CertificateBuilder()
             .subject_name(subject)

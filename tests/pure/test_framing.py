@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -39,7 +41,7 @@ def test_a_chunked_body_ends_at_the_same_byte_however_it_is_cut(
     wire = body + rest
     places = sorted({0, len(wire), *(cut for cut in cuts if cut < len(wire))})
     framing = Chunked()
-    pieces = [wire[a:b] for a, b in zip(places, places[1:], strict=False)]
+    pieces = [wire[a:b] for a, b in pairwise(places)]
     assert feed(framing, *pieces) == len(body)
     assert framing.done
 
@@ -74,10 +76,8 @@ def test_leading_zeros_of_a_size_are_zeros() -> None:
 def test_what_other_readers_may_read_otherwise_is_refused(wire: bytes) -> None:
     with pytest.raises(Refused):
         Chunked().take(wire)
-    framing = Chunked()
     with pytest.raises(Refused):
-        for byte in wire:
-            framing.take(bytes([byte]))
+        feed(Chunked(), *(bytes([byte]) for byte in wire))
 
 
 def test_a_body_in_very_small_chunks_is_refused_before_it_costs_much() -> None:

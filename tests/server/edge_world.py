@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
 import ssl
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from gateway.pipeline import BodyLimits, Pipeline, Placed
@@ -126,6 +128,12 @@ class Client:
             while piece := await self.reader.read(65536):
                 pieces.append(piece)
         return b"".join(pieces)
+
+    def reset(self) -> None:
+        """Vanish without a proper end."""
+        linger = struct.pack("ii", 1, 0)
+        self.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        self.writer.transport.abort()
 
     async def close(self) -> None:
         self.writer.close()
@@ -262,5 +270,5 @@ async def world(
 async def turns(until: Callable[[], bool]) -> None:
     """Give the loop turns until it has come so far."""
     async with asyncio.timeout(5):
-        while not until():
+        while not until():  # noqa: ASYNC110 - any state may be awaited, no code signals it
             await asyncio.sleep(0)
