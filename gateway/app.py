@@ -254,7 +254,11 @@ class Gateway:
     def _upstream(self, name: str, settings: UpstreamSettings) -> HttpUpstream:
         times = settings.timeouts
         timeouts = Timeouts(
-            connect=times.connect, first_byte=times.first_byte, total=times.total, reuse_within=settings.reuse_within
+            connect=times.connect,
+            first_byte=times.first_byte,
+            idle=times.idle,
+            total=times.total,
+            reuse_within=settings.reuse_within,
         )
         limits = Limits(max_connections=settings.max_connections)
         tls = upstream_context(settings.tls) if settings.url.startswith("https:") else None
@@ -303,6 +307,7 @@ def _limits(settings: ListenerSettings) -> EdgeLimits:
         handshake=limits.handshake_timeout,
         header=limits.header_timeout,
         idle=limits.idle_timeout,
+        body=limits.max_body,
         body_time=limits.body_timeout,
         write_stall=limits.write_timeout,
     )

@@ -8,7 +8,7 @@ from typing import Any
 
 from multidict import CIMultiDictProxy
 
-from gateway.ports import BodyStream, Header, Operation, Outcome, Response, Row, Rows
+from gateway.ports import Header, IncomingBody, Operation, Outcome, Response, Row, Rows
 from gateway.pure.body import Document, parse
 from gateway.pure.trace import TraceContext
 
@@ -36,7 +36,7 @@ class Request:
     query: str
     headers: CIMultiDictProxy[str]
     raw_headers: Sequence[Header]
-    body: BodyStream | None
+    body: IncomingBody | None
     peer: Peer
     scheme: str
     host: str

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 from gateway.exchange import Block, Exchange, splice
 from gateway.ports import (
+    BodyStream,
     Connection,
     Header,
     Outcome,
@@ -32,7 +33,7 @@ from gateway.ports import (
 from gateway.pure.errors import PROBLEM_TYPE, Reason, Refused, problem
 from gateway.pure.http import request_head, response_headers
 from gateway.pure.metrics import Metric
-from gateway.rule import PASS, Answer, Deny, Mode, Rule, Verdict
+from gateway.rule import PASS, Answer, Deny, Mode, Rule
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _RETRY_SOON: tuple[Header, ...] = ((b"Retry-After", b"1"),)
@@ -44,7 +45,7 @@ _UNAVAILABLE = {
     "jwks": Reason.KEYS_UNAVAILABLE,
 }
 
-RequestHook = Callable[[Exchange], Awaitable[Verdict]]
+_NO_ROWS = Rows(())
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,13 +118,14 @@ class Pipeline:
             before, fresh = len(x.unit), len(x.fresh_sad)
             if reads and x.body is None and (stop := await self._read_body(x, placed)) is not None:
                 return stop
-            verdict = await self._ask(x, placed, hook(x))
+            try:
+                verdict = await hook(x)
+            except Exception as error:  # noqa: BLE001 - a rule that crashes refuses, whatever it raised
+                verdict = self._crashed(x, placed, error)
             if len(x.unit) > before or len(x.fresh_sad) > fresh:
                 owners.append((placed, before, len(x.unit)))
-            if verdict is not PASS:
-                stop = self._act(x, placed, verdict)
-                if stop is not None:
-                    return stop
+            if verdict is not PASS and (stop := self._act(x, placed, verdict)) is not None:
+                return stop
         return None
 
     async def _read_body(self, x: Exchange, placed: Placed) -> Response | None:
@@ -140,6 +142,11 @@ class Pipeline:
         too_large = Refused(Reason.BODY_TOO_LARGE, f"Send at most {limit} bytes to this route.")
         if (x.request.body.length or 0) > limit:
             raise too_large
+        whole = x.request.body.ready()
+        if whole is not None:
+            if len(whole) > limit:
+                raise too_large
+            return whole
         pieces, total = [], 0
         async for piece in x.request.body:
             total += len(piece)
@@ -155,14 +162,16 @@ class Pipeline:
             x.outcome = error.outcome
             return self._failed(x, error)
         try:
-            rows = Rows(x.unit)
-            stop = await self._prepare(x, owners, rows) if owners else None
-            if stop is not None and (rows.refused is not None or not rows.answered):
-                return stop
-            if stop is not None:
-                x.outcome, x.response = Outcome.REFUSED, stop
+            rows: Rows | None = _NO_ROWS
+            if owners:
+                rows, stop = await self._prepare(x, owners)
+                if stop is not None and rows is None:
+                    return stop
+                x.response = stop
+            if x.response is not None:
+                x.outcome = Outcome.REFUSED
             else:
-                await self._call(x, connection, rows)
+                await self._call(x, connection, rows or _NO_ROWS)
         finally:
             connection.release()
         try:
@@ -173,29 +182,34 @@ class Pipeline:
                 await x.response.stream.aclose()
             raise
 
-    async def _prepare(self, x: Exchange, owners: list[tuple[Placed, int, int]], rows: Rows) -> Response | None:
-        """The first gate. With `rows` left empty, or refused, nothing is durable; else what is must be settled."""
-        try:
-            if x.unit:
-                committed = await self._ports.store.commit(x.unit)
-                rows.answered, rows.refused = committed.answered, committed.refused
-        except Unavailable:
-            return self._refuse(x, "prepare", _nothing_sent())
+    async def _prepare(
+        self, x: Exchange, owners: Sequence[tuple[Placed, int, int]]
+    ) -> tuple[Rows | None, Response | None]:
+        """The first gate: the rows of what is durable now (None: nothing is), and what to answer instead of sending."""
+        rows = _NO_ROWS
+        if x.unit:
+            try:
+                rows = await self._ports.store.commit(x.unit)
+            except Unavailable:
+                return None, self._refuse(x, "prepare", _nothing_sent())
         for placed, start, end in owners:
             if rows.refused is not None and not start <= rows.refused < end:
                 continue
-            verdict = await self._ask(x, placed, placed.rule.on_prepared(x, rows.answered[start:end]))
-            if rows.refused is not None and verdict is PASS:
-                verdict = Deny(Reason.INTERNAL_ERROR, "The request was refused.", note="passed a refused unit")
-            if verdict is not PASS:
-                return self._act(x, placed, verdict)
-        return None
+            try:
+                verdict = await placed.rule.on_prepared(x, rows.answered[start:end])
+            except Exception as error:  # noqa: BLE001 - as on the way in
+                verdict = self._crashed(x, placed, error)
+            if verdict is PASS and rows.refused is not None:
+                verdict = self._crashed(x, placed, RuntimeError())
+            if verdict is not PASS and (stop := self._act(x, placed, verdict)) is not None:
+                return (rows if rows.refused is None else None), stop
+        return rows, None
 
     async def _call(self, x: Exchange, connection: Connection, rows: Rows) -> None:
         clock = self._ports.clock
         began = clock.monotonic()
         try:
-            body = x.request.body or b"" if x.body is None else splice(x.body, x.edits, rows)
+            body = self._unread(x) if x.body is None else splice(x.body, x.edits, rows)
             response = await connection.send(x.request.method, self._head(x), body)
             x.outcome, x.upstream_status, x.response = Outcome.ANSWERED, response.status, response
             response.headers = response_headers(response.headers)
@@ -214,6 +228,14 @@ class Pipeline:
             outcome = (x.outcome or Outcome.UNKNOWN).value
             self._ports.telemetry.count(Metric.UPSTREAM_OUTCOMES, self._upstream.name, outcome)
             self._ports.telemetry.observe(Metric.UPSTREAM_SECONDS, x.upstream_seconds, self._upstream.name)
+
+    def _unread(self, x: Exchange) -> bytes | BodyStream:
+        """A body that no rule reads: as bytes if all of it is here already, else as it arrives."""
+        stream = x.request.body
+        if stream is None:
+            return b""
+        whole = stream.ready()
+        return stream if whole is None else whole
 
     async def _buffer(self, x: Exchange, response: Response) -> None:
         """Read the response up to its limit. Beyond it, only a route that must read it refuses."""
@@ -235,12 +257,13 @@ class Pipeline:
 
     async def _way_back(self, x: Exchange) -> None:
         for placed, hook in self._response:
-            verdict = await self._ask(x, placed, hook(x))
-            if verdict is not PASS:
-                stop = self._act(x, placed, verdict)
-                if stop is not None:
-                    await _abandon(x.response)
-                    x.replace_response(stop)
+            try:
+                verdict = await hook(x)
+            except Exception as error:  # noqa: BLE001 - as on the way in
+                verdict = self._crashed(x, placed, error)
+            if verdict is not PASS and (stop := self._act(x, placed, verdict)) is not None:
+                await _abandon(x.response)
+                x.replace_response(stop)
 
     async def _settle(self, x: Exchange) -> Response:
         """The second gate: nothing is answered before what happened is durable."""
@@ -282,27 +305,25 @@ class Pipeline:
             add.append((b"tracestate", x.trace.state.encode()))
         return request_head(request.method, request.target, request.raw_headers, drop=x.consumed, add=add)
 
-    async def _ask(self, x: Exchange, placed: Placed, asked: Awaitable[Verdict]) -> Verdict:
-        """The verdict of a hook. One that crashes, or answers what is no verdict, has refused."""
-        try:
-            verdict = await asked
-            if verdict is PASS or isinstance(verdict, Deny | Answer):
-                return verdict
-            note = "returned no verdict"
-        except Refused as refused:
-            return Deny(refused.reason, refused.detail)
-        except Unavailable as unavailable:
-            reason = _UNAVAILABLE.get(str(unavailable), Reason.STORE_UNAVAILABLE)
+    def _crashed(self, x: Exchange, placed: Placed, error: Exception) -> Deny:
+        """What a hook that raised has decided: ports and parsers refuse by raising, anything else is our mistake."""
+        if isinstance(error, Refused):
+            return Deny(error.reason, error.detail)
+        if isinstance(error, Unavailable):
+            reason = _UNAVAILABLE.get(str(error), Reason.STORE_UNAVAILABLE)
             return Deny(reason, "Try again in a moment.", headers=_RETRY_SOON)
-        except Exception as error:  # noqa: BLE001 - a rule that crashes refuses, whatever it raised
-            note = _where(error)
-        self._ports.telemetry.log("rule_crashed", id=x.id, route=self._route, kind=placed.kind, where=note)
-        return Deny(Reason.INTERNAL_ERROR, "The request was refused; nothing is known to be wrong with it.", note=note)
+        where = _where(error)
+        self._ports.telemetry.log(
+            "rule_crashed", level="error", id=x.id, route=self._route, kind=placed.kind, where=where
+        )
+        return Deny(Reason.INTERNAL_ERROR, "The request was refused; nothing is known to be wrong with it.", note=where)
 
     def _act(self, x: Exchange, placed: Placed, verdict: Deny | Answer) -> Response | None:
-        """What a verdict asks for, or None if it is only to be reported."""
+        """What a verdict asks for, or None if it is only to be reported. What is no verdict has refused."""
         if isinstance(verdict, Answer):
             return verdict.response
+        if not isinstance(verdict, Deny):
+            verdict = self._crashed(x, placed, TypeError())
         if placed.mode == "report":
             self._block(x, placed.stage, placed.kind, verdict.reason, "report")
             return None

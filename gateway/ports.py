@@ -483,6 +483,14 @@ class BodyStream(Protocol):
         ...
 
 
+class IncomingBody(BodyStream, Protocol):
+    """A client's body. Small ones have often arrived together with their head."""
+
+    def ready(self) -> bytes | None:
+        """All of it, if all of it is here and none was read; it counts as read then. Else None, and read on."""
+        ...
+
+
 @dataclass(slots=True)
 class Response:
     """A response on its way back. `stream` is what was not read yet; `body` then is the part before it."""

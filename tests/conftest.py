@@ -77,6 +77,9 @@ class Body:
         for piece in self.pieces:
             yield piece
 
+    def ready(self) -> bytes | None:
+        return None
+
     async def aclose(self) -> None:
         self.closed = True
 

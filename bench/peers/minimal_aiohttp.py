@@ -1,4 +1,7 @@
-"""The peer that does nothing: an aiohttp Application whose one handler forwards with a ClientSession, behind mTLS."""
+"""The peer that does nothing: an aiohttp Application whose one handler forwards with a ClientSession, behind mTLS.
+
+Bodies stream both ways and header fields are passed on, as a proxy must; there is no access log.
+"""
 
 from __future__ import annotations
 
@@ -8,18 +11,26 @@ from collections.abc import AsyncIterator
 
 import uvloop
 from aiohttp import ClientSession, DummyCookieJar, TCPConnector, web
+from yarl import URL
 
 SESSION = web.AppKey("session", ClientSession)
 UPSTREAM = web.AppKey("upstream", str)
+HOP_BY_HOP = ("Host", "Connection", "Keep-Alive", "Transfer-Encoding", "TE", "Trailer", "Upgrade")
 
 
-async def forward(request: web.Request) -> web.Response:
-    body = await request.read()
-    headers = {name: value for name, value in request.headers.items() if name.lower() not in ("host", "content-length")}
-    url = request.app[UPSTREAM] + request.raw_path
+async def forward(request: web.Request) -> web.StreamResponse:
+    headers = request.headers.copy()
+    for name in HOP_BY_HOP:
+        headers.popall(name, None)
+    url = URL(request.app[UPSTREAM] + request.raw_path, encoded=True)
+    body = request.content if request.body_exists else None
     async with request.app[SESSION].request(request.method, url, headers=headers, data=body) as answer:
-        content = await answer.read()
-        return web.Response(status=answer.status, body=content, content_type=answer.content_type)
+        response = web.StreamResponse(status=answer.status, headers=answer.headers)
+        await response.prepare(request)
+        async for chunk in answer.content.iter_any():
+            await response.write(chunk)
+        await response.write_eof()
+        return response
 
 
 async def session(app: web.Application) -> AsyncIterator[None]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from aiohttp.http import RawRequestMessage
 
-from gateway.ports import BodyStream, Ports
+from gateway.ports import IncomingBody, Ports
 from gateway.pure.errors import Refused
 from gateway.pure.http import Head, HeadLimits
 
@@ -45,7 +45,7 @@ class Arrival:
 
     message: RawRequestMessage
     head: Head
-    body: BodyStream | None
+    body: IncomingBody | None
 
 
 class Exchanges(Protocol):

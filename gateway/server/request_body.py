@@ -42,6 +42,14 @@ class RequestBody:
         self._received = 0
         self._waited = 0.0
 
+    def ready(self) -> bytes | None:
+        if self._asks or self._received or not self._sender.body_is_whole():
+            return None
+        whole = self._payload.read_nowait()
+        self._received = len(whole)
+        self._bound(self._received)
+        return whole
+
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
 
