@@ -108,7 +108,7 @@ async def scripted(script: Script, tls: ssl.SSLContext | None = None) -> AsyncIt
             await upstream.count(-1)
             tasks.discard(task)
 
-    server = await asyncio.start_server(serve, "localhost" if tls else "127.0.0.1", 0, ssl=tls)
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
     upstream = ScriptedUpstream("https" if tls else "http", server.sockets[0].getsockname()[1])
     try:
         yield upstream

@@ -224,8 +224,6 @@ class Wire(asyncio.Protocol):
         if not reusable:
             self.abort()
             return
-        if self._paused:
-            self.resume_reading()
         self.idle_since = self._clock.monotonic()
         self._owner.ended(self)
 

@@ -263,6 +263,7 @@ RESPONSES = st.sampled_from(
         b"HTTP/1.1 200 OK\r\nContent-Length: 11\r\nX-A: b\r\n\r\nhello world",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n6;x=y\r\n world\r\n0\r\nT: 1\r\n\r\n",
         b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+        b"HTTP/1.1 103 Early Hints\r\nLink: </a/long/one.css>\r\n\r\nHTTP/1.1 204 No\r\n\r\n",
         b"HTTP/1.0 200 OK\r\n\r\nuntil the end\r\n\r\n",
         b"HTTP/1.1 204 No Content\r\n\r\n",
         b"HTTP/1.1 200 OK\nContent-Length: 2\n\nok\r\n\r\n",

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.adapters.upstream import HttpUpstream, Limits, Timeouts
-from gateway.ports import Connection, Outcome, Response, UpstreamError
+from gateway.ports import Clock, Connection, Outcome, Response, UpstreamError
 from gateway.pure.errors import Reason
 from tests.conftest import HandClock
 from tests.upstreams import OK, Conversation, Script, answering, scripted
@@ -22,7 +22,7 @@ GET = b"GET /v1/payments/1 HTTP/1.1\r\nHost: api.example\r\n"
 
 
 @asynccontextmanager
-async def pool(url: str, clock: HandClock | None = None, **settings: Timeouts | Limits) -> AsyncIterator[HttpUpstream]:
+async def pool(url: str, clock: Clock | None = None, **settings: Timeouts | Limits) -> AsyncIterator[HttpUpstream]:
     upstream = HttpUpstream("payments", url, clock=clock or HandClock(), **settings)  # type: ignore[arg-type]
     try:
         yield upstream
@@ -172,6 +172,23 @@ async def test_with_no_time_to_reuse_every_unsafe_request_has_its_own_connection
     assert server.connections == 3
 
 
+async def test_with_no_time_to_reuse_who_waited_has_its_own_connection_too() -> None:
+    timeouts, limits = Timeouts(reuse_within=0), Limits(max_connections=1)
+    async with scripted(answering(OK)) as server, pool(server.url, timeouts=timeouts, limits=limits) as upstream:
+        await asyncio.gather(*(call(upstream, "POST") for _ in range(3)))
+    assert server.connections == 3
+
+
+async def test_a_connection_that_is_taken_is_not_idle_however_long_the_gateway_prepares(clock: HandClock) -> None:
+    async with scripted(answering(OK)) as server, pool(server.url, clock) as upstream:
+        await call(upstream, "POST")
+        connection = await upstream.acquire(safe=False)
+        clock.advance(60)
+        upstream.sweep()
+        assert (await connection.send("POST", POST, b"")).body == b"ok"
+    assert server.connections == 1
+
+
 async def test_an_idle_connection_is_closed_when_its_time_is_over(clock: HandClock) -> None:
     async with scripted(answering(OK)) as server, pool(server.url, clock) as upstream:
         await call(upstream, "GET")
@@ -279,6 +296,14 @@ async def test_a_safe_request_on_a_connection_that_just_died_is_sent_once_more(d
     assert (server.connections, len(server.requests)) == (2, 3)
 
 
+async def test_a_safe_request_that_is_sent_once_more_takes_no_other_old_connection() -> None:
+    script = in_turn(breaks_off, breaks_off, answering(OK))
+    async with scripted(script) as server, pool(server.url) as upstream:
+        await asyncio.gather(call(upstream, "GET"), call(upstream, "GET"))
+        assert (await call(upstream, "GET")).body == b"ok"
+    assert server.connections == 3
+
+
 async def test_a_safe_request_is_not_sent_a_third_time() -> None:
     async with scripted(in_turn(breaks_off, then_hang_up(b""))) as server, pool(server.url) as upstream:
         await call(upstream, "GET")
@@ -345,16 +370,26 @@ async def test_a_head_that_only_drips_does_not_gain_time(clock: HandClock) -> No
         assert await failure(sending) == (Outcome.UNKNOWN, Reason.UPSTREAM_TIMEOUT)
 
 
-async def test_deadlines_are_looked_at_without_being_asked_for() -> None:
-    class RealClock:
-        now = staticmethod(time.time)
-        monotonic = staticmethod(time.monotonic)
+class RealClock:
+    now = staticmethod(time.time)
+    monotonic = staticmethod(time.monotonic)
 
-    async with scripted(silence) as server:
-        timeouts = Timeouts(first_byte=0.02)
-        upstream = HttpUpstream("payments", server.url, clock=RealClock(), timeouts=timeouts)
+
+async def test_deadlines_are_looked_at_without_being_asked_for() -> None:
+    async with (
+        scripted(silence) as server,
+        pool(server.url, RealClock(), timeouts=Timeouts(first_byte=0.02)) as upstream,
+    ):
         assert await failure(call(upstream, "POST", b"x")) == (Outcome.UNKNOWN, Reason.UPSTREAM_TIMEOUT)
-        await upstream.close()
+
+
+async def test_idle_connections_are_closed_without_being_asked_for() -> None:
+    async with (
+        scripted(answering(OK)) as server,
+        pool(server.url, RealClock(), timeouts=Timeouts(keep_alive=0.02)) as upstream,
+    ):
+        await call(upstream, "POST")
+        await server.until(lambda: server.open == 0)
 
 
 async def test_a_call_that_is_cancelled_ends_its_connection() -> None:
@@ -366,6 +401,19 @@ async def test_a_call_that_is_cancelled_ends_its_connection() -> None:
         await asyncio.wait((sending,))
         await server.until(lambda: server.open == 0)
         assert (await call(upstream, "POST")).body == b"ok"
+
+
+async def test_a_call_cancelled_just_after_its_answer_leaves_the_connection_to_the_next() -> None:
+    async with scripted(answering(OK)) as server, pool(server.url) as upstream:
+        await call(upstream, "POST")
+        sending = asyncio.create_task(call(upstream, "POST"))
+        while not upstream.in_use:
+            await turns(1)
+        while upstream.in_use:
+            await turns(1)
+        sending.cancel()
+        assert (await call(upstream, "POST")).body == b"ok"
+    assert (server.connections, len(server.requests)) == (1, 3)
 
 
 # --- bounds
@@ -424,18 +472,23 @@ async def test_waiting_for_a_connection_ends_in_time() -> None:
         (await upstream.acquire(safe=False)).release()
 
 
-@pytest.mark.parametrize("moment", ["waiting", "served"])
+@pytest.mark.parametrize("moment", ["waiting", "meanwhile", "served"])
 async def test_a_caller_that_gives_up_waiting_leaves_its_place_to_others(moment: str) -> None:
-    async with scripted(answering(OK)) as server, pool(server.url, limits=Limits(max_connections=1)) as upstream:
+    limits = Limits(max_connections=1, max_waiting=1)
+    async with scripted(answering(OK)) as server, pool(server.url, limits=limits) as upstream:
         held = await upstream.acquire(safe=False)
         waiting = asyncio.create_task(upstream.acquire(safe=False))
         await turns()
         if moment == "served":
             held.release()
         waiting.cancel()
+        if moment == "meanwhile":
+            held.release()
         await asyncio.wait((waiting,))
+        next_in_line = asyncio.create_task(upstream.acquire(safe=False))
+        await turns()
         held.release()
-        (await upstream.acquire(safe=False)).release()
+        (await next_in_line).release()
     assert server.connections == 1
 
 

@@ -261,6 +261,26 @@ class Counting(Endless):
             yield bytes(65536)
 
 
+async def test_after_a_streamed_body_the_answer_is_waited_for_as_after_any_other(
+    upstreams: Callable[..., HttpUpstream], clock: HandClock
+) -> None:
+    async def silence(conversation: Conversation) -> None:
+        await conversation.request()
+        received.set()
+        await conversation.closed()
+
+    received = asyncio.Event()
+    async with scripted(silence) as server:
+        upstream = upstreams(server.url, first_byte=5.0, total=1000.0)
+        sending = asyncio.create_task(post(upstream, Body(b"ab", b"cd")))
+        await received.wait()
+        clock.advance(5)
+        upstream.sweep()
+        with pytest.raises(UpstreamError) as raised:
+            await sending
+    assert (raised.value.outcome, raised.value.reason) == (Outcome.UNKNOWN, Reason.UPSTREAM_TIMEOUT)
+
+
 # --- the response's body
 
 

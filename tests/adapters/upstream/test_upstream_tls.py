@@ -7,11 +7,14 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from gateway.adapters.upstream import HttpUpstream, Timeouts, client_context
 from gateway.ports import Outcome, UpstreamError
 from gateway.pure.errors import Reason
-from tests.certificates import Authority, private_pem
+from tests.certificates import DAY, Authority, private_pem
 from tests.conftest import Body, HandClock
 from tests.upstreams import OK, Conversation, answering, scripted
 
@@ -89,10 +92,14 @@ async def test_an_upstream_of_another_authority_is_not_spoken_to(
 
 
 async def test_an_upstream_with_a_certificate_for_another_name_is_not_spoken_to(
-    authority: Authority, server_tls: ssl.SSLContext, upstreams: Callable[..., HttpUpstream]
+    authority: Authority, upstreams: Callable[..., HttpUpstream]
 ) -> None:
-    async with scripted(answering(OK), server_tls) as server:
-        upstream = upstreams(f"https://127.0.0.2:{server.port}", client_context(authority.file))
+    names: list[x509.GeneralName] = [x509.DNSName("stranger.example")]
+    pair = authority._leaf("stranger", names, ExtendedKeyUsageOID.SERVER_AUTH, 1, DAY)
+    stranger = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    stranger.load_cert_chain(pair.certificate, pair.key)
+    async with scripted(answering(OK), stranger) as server:
+        upstream = upstreams(server.url, client_context(authority.file))
         with pytest.raises(UpstreamError) as raised:
             await upstream.acquire(safe=False)
     assert raised.value.outcome is Outcome.REFUSED
@@ -159,8 +166,6 @@ def test_session_keys_are_not_written_where_the_environment_says(
 
 
 def test_a_key_under_a_passphrase_is_an_error_and_not_a_prompt(authority: Authority, tmp_path: Path) -> None:
-    from cryptography.hazmat.primitives.asymmetric import ec
-
     certificate = authority.client("other", "spiffe://shop.example/other").certificate
     key = tmp_path / "sealed.key"
     key.write_bytes(private_pem(ec.generate_private_key(ec.SECP256R1()), b"secret"))
