@@ -168,6 +168,10 @@ def test_ed25519_is_verified_with_the_public_key() -> None:
     assert deliver(v1a(), body=BODY + b" ", keys=(b"whpk_" + PUBLIC,)) is Reason.SIGNATURE_INVALID
 
 
+def test_an_ed25519_signature_under_another_version_is_refused() -> None:
+    assert deliver(v1a().replace("v1a", "v1"), keys=(b"whpk_" + PUBLIC,)) is Reason.SIGNATURE_INVALID
+
+
 def test_v1a_is_refused_where_a_shared_secret_is_configured() -> None:
     assert deliver(v1a()) is Reason.SIGNATURE_INVALID
 

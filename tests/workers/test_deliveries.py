@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,59 +23,9 @@ from gateway.ports import (
 from gateway.pure.metrics import Metric
 from gateway.pure.webhooks import sign
 from gateway.workers.deliveries import DeliveryForwarder
-from tests.inbox_world import EVENT, NOW, SIGNING_KEY, InboxWorld, inbox_world, stripe_fields
-from tests.upstreams import OK, Conversation, Script, ScriptedUpstream, answering, scripted
-
-
-class Scene:
-    """A world, its backend and its forwarder."""
-
-    def __init__(self, world: InboxWorld, backend: ScriptedUpstream) -> None:
-        self.world = world
-        self.backend = backend
-        self.forwarder = DeliveryForwarder(world.ports, lambda: world.routes, concurrency=4)
-
-    async def step(self) -> None:
-        await self.forwarder.step(self.world.clock.now())
-        await self.forwarder.drain()
-
-    def forwarded(self, result: str) -> float:
-        return self.world.telemetry.counts.get((Metric.WEBHOOK_FORWARDED, ("stripe-hooks", result)), 0)
-
-    async def pending(self) -> int:
-        return (await self.world.due()).pending
-
-    def request(self, index: int = 0) -> tuple[str, dict[str, str], bytes]:
-        """Request line, fields by lower-case name, body."""
-        head, _, body = self.backend.requests[index].partition(b"\r\n\r\n")
-        line, *lines = head.decode().split("\r\n")
-        fields = [text.split(": ", 1) for text in lines]
-        assert len({name.lower() for name, _ in fields}) == len(fields)
-        return line, {name.lower(): value for name, value in fields}, body
-
-
-@asynccontextmanager
-async def scene(folder: Path, script: Script) -> AsyncIterator[Scene]:
-    async with scripted(script) as backend, inbox_world(folder, backend.url) as world:
-        made = Scene(world, backend)
-        yield made
-        await made.forwarder.stop()
-
-
-def answer(status: str, *fields: str) -> bytes:
-    return "\r\n".join([f"HTTP/1.1 {status}", *fields, "Content-Length: 0", "", ""]).encode()
-
-
-def in_turn(*responses: bytes) -> Script:
-    """Answer each request with the next response, over all connections."""
-    rest = iter(responses)
-
-    async def script(conversation: Conversation) -> None:
-        while True:
-            await conversation.request()
-            await conversation.send(next(rest))
-
-    return script
+from tests.inbox_world import EVENT, NOW, SIGNING_KEY, inbox_world, stripe_fields
+from tests.upstreams import OK, Conversation, answering
+from tests.workers.delivery_scene import answer, in_turn, scene, waiting
 
 
 async def test_the_backend_gets_the_raw_bytes_and_the_providers_fields(tmp_path: Path) -> None:
@@ -281,16 +230,25 @@ async def test_a_route_that_is_gone_from_the_configuration_keeps_its_deliveries(
         assert await s.pending() == 0
 
 
+async def test_what_is_on_its_way_is_not_sent_again_meanwhile(tmp_path: Path) -> None:
+    may_answer = asyncio.Event()
+
+    async with scene(tmp_path, waiting(may_answer)) as s:
+        await s.world.receive()
+        for _ in range(3):
+            s.world.clock.advance(1)
+            await s.forwarder.step(s.world.clock.now())
+        await s.backend.until(lambda: len(s.backend.requests) == 1)
+        may_answer.set()
+        await s.forwarder.drain()
+
+        assert (len(s.backend.requests), await s.pending()) == (1, 0)
+
+
 async def test_no_more_than_so_many_are_on_their_way_at_once_and_all_arrive(tmp_path: Path) -> None:
     may_answer = asyncio.Event()
 
-    async def slow(conversation: Conversation) -> None:
-        while True:
-            await conversation.request()
-            await may_answer.wait()
-            await conversation.send(OK)
-
-    async with scene(tmp_path, slow) as s:
+    async with scene(tmp_path, waiting(may_answer)) as s:
         for n in range(9):
             await s.world.receive(b'{"id":"evt_%d"}' % n)
         for _ in range(3):
