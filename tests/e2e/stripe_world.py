@@ -10,7 +10,7 @@ import ssl
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -72,69 +72,83 @@ class Message:
         return self.head + b"\r\n\r\n" + self.body
 
 
-@dataclass
+@dataclass(frozen=True, slots=True, repr=False)
+class Tap:
+    """A relay on loopback that keeps the bytes of every request and every answer."""
+
+    port: int
+    url: str
+    requests: list[bytes]
+    answers: list[bytes]
+
+    def asked(self) -> Message:
+        """The last request."""
+        return Message.parse(self.requests[-1])
+
+    def answered(self) -> Message:
+        """The last answer."""
+        return Message.parse(self.answers[-1])
+
+
+@dataclass(frozen=True, slots=True, repr=False)
 class World:
     """Who listens, and every byte that the shop and the provider received."""
 
     gateway: Gateway
     shop: ScriptedUpstream
-    provider: ScriptedUpstream
-    sidecar: ScriptedUpstream
-    """In front of the sidecar listener, to see what the SDK itself wrote."""
-    provider_answers: list[bytes]
-    sidecar_answers: list[bytes]
-    provider_address: str
-    """Where the fake Stripe itself listens, in clear."""
+    provider: Tap
+    """In front of the fake Stripe: it ends the gateway's TLS."""
+    sidecar: Tap
+    """In front of the sidecar listener, to see what the SDK itself wrote and got."""
+    fake: str
+    """The address of the fake Stripe itself, in clear."""
+    closing: contextlib.ExitStack
     heard: list[bytes] = field(default_factory=list)
     """What the SDK got over TLS, one response each."""
-    sessions: list[Session] = field(default_factory=list)
 
     def sdk(self, identity: str | None = "shop", listener: str = "egress") -> stripe.StripeClient:
         """The SDK by the lines of the README, over TLS, as one of the certificates of certs/ or without any."""
-        names = _run(_lines(0), self.gateway, {"8444": self.gateway.ports[listener]})
+        names = self._run(0, {"8444": self.gateway.ports[listener]})
         session: Session = names["session"]
-        session.cert = None if identity is None else tuple(str(self._file(identity, kind)) for kind in ("pem", "key"))
+        session.cert = identity and (self._file(f"{identity}.pem"), self._file(f"{identity}.key"))
         session.hooks["response"].append(self._hear)
-        self.sessions.append(session)
+        self.closing.callback(session.close)
         client: stripe.StripeClient = names["client"]
         return client
 
     def sdk_in_sidecar(self) -> stripe.StripeClient:
         """The SDK by the lines of the README, in clear on loopback."""
-        client: stripe.StripeClient = _run(_lines(1), self.gateway, {"8445": self.sidecar.port})["client"]
+        client: stripe.StripeClient = self._run(1, {"8445": self.sidecar.port})["client"]
         return client
 
-    def _file(self, identity: str, kind: str) -> Path:
-        return self.gateway.certificate(f"{identity}.{kind}")
+    def method(self, client: stripe.StripeClient, card: Mapping[str, str]) -> stripe.PaymentMethod:
+        """A payment method made by the lines of the README; `card` is as the shop has it."""
+        given = {"client": client, "token": card["number"], "cvc_token": card["cvc"]}
+        method: stripe.PaymentMethod = self._run(2, {}, given)["method"]
+        return method
+
+    def _run(self, block: int, ports: Mapping[str, int], given: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Run a block of Python of the README as it is written, but for the ports and the folder."""
+        lines = re.findall(r"```python\n(.*?)```", (EXAMPLE / "README.md").read_text(), re.DOTALL)[block]
+        for written, port in ports.items():
+            assert f"localhost:{written}" in lines
+            lines = lines.replace(f"localhost:{written}", f"localhost:{port}")
+        names = dict(given or {})
+        exec(lines.replace('"certs/', f'"{self.gateway.folder}/certs/'), names)
+        return names
+
+    def _file(self, name: str) -> str:
+        return str(self.gateway.certificate(name))
 
     def _hear(self, response: Response, **_: Any) -> None:
         head = [f"HTTP/1.1 {response.status_code} {response.reason}", *map(": ".join, response.headers.items())]
         self.heard.append("\r\n".join(head).encode() + b"\r\n\r\n" + response.content)
 
-    def asked(self) -> list[Message]:
-        """What the provider received."""
-        return [Message.parse(raw) for raw in self.provider.requests]
-
     def everything_the_shop_received(self) -> bytes:
-        return b"\r\n".join([*self.shop.requests, *self.heard, *self.sidecar_answers])
+        return b"\r\n".join([*self.shop.requests, *self.heard, *self.sidecar.answers])
 
 
-def _lines(block: int) -> str:
-    """A block of Python of the README."""
-    return re.findall(r"```python\n(.*?)```", (EXAMPLE / "README.md").read_text(), re.DOTALL)[block]
-
-
-def _run(lines: str, gateway: Gateway, ports: dict[str, int]) -> dict[str, Any]:
-    """Run lines as they are written, but for the ports and the folder."""
-    for written, port in ports.items():
-        assert f"localhost:{written}" in lines
-        lines = lines.replace(f"localhost:{written}", f"localhost:{port}")
-    names: dict[str, Any] = {}
-    exec(lines.replace('"certs/', f'"{gateway.folder}/certs/'), names)
-    return names
-
-
-def relay(port: int, answers: list[bytes]) -> Script:
+def _relay(port: int, answers: list[bytes]) -> Script:
     """Pass each request on to a port of loopback, and the answer back, recorded."""
 
     async def script(conversation: Conversation) -> None:
@@ -168,7 +182,9 @@ def _loop() -> Iterator[asyncio.AbstractEventLoop]:
 
 
 @contextlib.contextmanager
-def _serving(loop: asyncio.AbstractEventLoop, script: Script, tls: ssl.SSLContext | None = None) -> Iterator[Any]:
+def _serving(
+    loop: asyncio.AbstractEventLoop, script: Script, tls: ssl.SSLContext | None = None
+) -> Iterator[ScriptedUpstream]:
     """`scripted`, for those who do not await."""
     server = scripted(script, tls)
     started = asyncio.run_coroutine_threadsafe(server.__aenter__(), loop).result(10)
@@ -179,6 +195,13 @@ def _serving(loop: asyncio.AbstractEventLoop, script: Script, tls: ssl.SSLContex
 
 
 @contextlib.contextmanager
+def _tapped(loop: asyncio.AbstractEventLoop, port: int, tls: ssl.SSLContext | None = None) -> Iterator[Tap]:
+    answers: list[bytes] = []
+    with _serving(loop, _relay(port, answers), tls) as relay:
+        yield Tap(relay.port, relay.url, relay.requests, answers)
+
+
+@contextlib.contextmanager
 def _fake_stripe() -> Iterator[int]:
     """localstripe, in the environment that the Makefile makes."""
     subprocess.run(["make", "--silent", ".venv/peers/.ready", f"PYTHON={sys.executable}"], cwd=ROOT, check=True)
@@ -186,7 +209,8 @@ def _fake_stripe() -> Iterator[int]:
     python = ROOT / ".venv" / "peers" / "bin" / "python"
     with subprocess.Popen([str(python), str(ROOT / "tests" / "e2e" / "fake_stripe.py"), str(port)]) as process:
         try:
-            wait_until(lambda: listens(port), what="the start of the fake Stripe")
+            wait_until(lambda: listens(port) or process.poll() is not None, what="the start of the fake Stripe")
+            assert process.poll() is None, "the fake Stripe ended at its start"
             yield port
         finally:
             process.kill()
@@ -203,17 +227,13 @@ def world(folder: Path) -> Iterator[World]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(folder / "certs" / "provider.pem", folder / "certs" / "provider.key")
     ports = {name: free_port() for name in ("edge", "egress", "sidecar", "door", "admin")}
-    provider_answers: list[bytes] = []
-    sidecar_answers: list[bytes] = []
     with contextlib.ExitStack() as stack:
         fake = stack.enter_context(_fake_stripe())
         loop = stack.enter_context(_loop())
         shop = stack.enter_context(_serving(loop, answering(TAKEN)))
-        provider = stack.enter_context(_serving(loop, relay(fake, provider_answers), context))
-        sidecar = stack.enter_context(_serving(loop, relay(ports["sidecar"], sidecar_answers)))
+        provider = stack.enter_context(_tapped(loop, fake, context))
+        sidecar = stack.enter_context(_tapped(loop, ports["sidecar"]))
         env = {"STRIPE_URL": provider.url, "STRIPE_CA": str(folder / "certs" / "psp-ca.pem")}
         gateway = Gateway(folder, {**ports, "shop": shop.port}, env)
         stack.enter_context(running(gateway))
-        this = World(gateway, shop, provider, sidecar, provider_answers, sidecar_answers, f"http://localhost:{fake}")
-        stack.callback(lambda: [session.close() for session in this.sessions])
-        yield this
+        yield World(gateway, shop, provider, sidecar, f"http://127.0.0.1:{fake}", stack)

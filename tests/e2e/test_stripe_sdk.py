@@ -17,7 +17,6 @@ CARD = "4242424242424242"
 DECLINED_WHEN_ATTACHED = "4000000000000002"
 DECLINED_WHEN_CHARGED = "4000000000000341"
 CVC = "737"
-EXPIRY = {"exp_month": 12, "exp_year": 2031}
 
 Pay = Callable[..., dict[str, str]]
 
@@ -25,9 +24,9 @@ Pay = Callable[..., dict[str, str]]
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stripe, "ca_bundle_path", stripe.ca_bundle_path)
+        patch.setattr(stripe, "ca_bundle_path", None)  # set by the lines of the README
         patch.setattr(stripe, "enable_telemetry", False)
-        patch.setenv("NO_PROXY", "localhost")
+        patch.setenv("NO_PROXY", "localhost,127.0.0.1")
         with world(tmp_path_factory.mktemp("stripe") / "example") as running:
             yield running
 
@@ -60,11 +59,6 @@ def _form(body: bytes, number: str, cvc: str) -> dict[str, str]:
     return {"number": fields[number], "cvc": fields[cvc]}
 
 
-def _method(client: stripe.StripeClient, card: dict[str, str]) -> stripe.PaymentMethod:
-    params: Any = {"type": "card", "card": {**card, **EXPIRY}}
-    return client.v1.payment_methods.create(params)
-
-
 @pytest.mark.parametrize(("media", "door"), [("json", "certificate"), ("form", "certificate"), ("json", "sidecar")])
 def test_the_shop_charges_a_card_that_it_never_held(stage: World, pay: Pay, media: str, door: str) -> None:
     client = stage.sdk() if door == "certificate" else stage.sdk_in_sidecar()
@@ -73,8 +67,8 @@ def test_the_shop_charges_a_card_that_it_never_held(stage: World, pay: Pay, medi
     assert card["cvc"] != CVC
 
     customer = client.v1.customers.create({"email": "lin@shop.example"})
-    method = _method(client, card)
-    sent = stage.asked()[-1]
+    method = stage.method(client, card)
+    sent = stage.provider.asked()
     client.v1.payment_methods.attach(method.id, {"customer": customer.id})
     intent = client.v1.payment_intents.create(
         {
@@ -111,16 +105,16 @@ def _holds_card_data(seen: bytes) -> bool:
 
 
 def test_the_search_for_card_data_finds_what_the_provider_got(stage: World, pay: Pay) -> None:
-    _method(stage.sdk(), pay())
+    stage.method(stage.sdk(), pay())
     assert _holds_card_data(b"&cvc]=" + CVC.encode())
     assert _holds_card_data(b'{"cvc": "' + CVC.encode() + b'"}')
-    assert _holds_card_data(stage.asked()[-1].raw.replace(CARD.encode(), b""))
+    assert _holds_card_data(stage.provider.asked().raw.replace(CARD.encode(), b""))
 
 
 def test_nothing_but_the_values_of_the_card_fields_changes(stage: World, pay: Pay) -> None:
     client, card = stage.sdk_in_sidecar(), pay()
-    _method(client, card)
-    sent, got = Message.parse(stage.sidecar.requests[-1]), stage.asked()[-1]
+    stage.method(client, card)
+    sent, got = stage.sidecar.asked(), stage.provider.asked()
     assert card["number"].encode() in sent.body
     assert got.body == sent.body.replace(card["number"].encode(), CARD.encode()).replace(
         card["cvc"].encode(), CVC.encode()
@@ -135,7 +129,7 @@ def test_nothing_but_the_values_of_the_card_fields_changes(stage: World, pay: Pa
 
 def test_an_answer_reaches_the_sdk_as_the_provider_gave_it(stage: World) -> None:
     stage.sdk_in_sidecar().v1.customers.create({"email": "lin@shop.example"})
-    given, got = Message.parse(stage.provider_answers[-1]), Message.parse(stage.sidecar_answers[-1])
+    given, got = stage.provider.answered(), stage.sidecar.answered()
     assert (got.first, got.body) == (given.first, given.body)
 
 
@@ -145,29 +139,29 @@ def test_a_repeated_expand_and_the_version_of_the_api_arrive_as_sent(stage: Worl
     intent = client.v1.payment_intents.create({"amount": 100, "currency": "eur", "customer": customer.id})
     query = "expand[]=customer&expand[]=latest_charge"
     client.raw_request("get", f"/v1/payment_intents/{intent.id}?{query}", stripe_version="2024-06-20")
-    sent, got = Message.parse(stage.sidecar.requests[-1]), stage.asked()[-1]
+    sent, got = stage.sidecar.asked(), stage.provider.asked()
     assert got.first == sent.first
     assert parse_qsl(urlsplit(got.first.split()[1]).query) == [("expand[]", "customer"), ("expand[]", "latest_charge")]
     assert b"Stripe-Version: 2024-06-20" in got.lines
 
     expanded = client.v1.payment_intents.retrieve(intent.id, {"expand": ["customer", "latest_charge"]})
-    assert stage.asked()[-1].first == Message.parse(stage.sidecar.requests[-1]).first
+    assert stage.provider.asked().first == stage.sidecar.asked().first
     assert isinstance(expanded.customer, stripe.Customer)
 
 
 def test_a_card_declined_when_attached_raises_what_it_always_raises(stage: World, pay: Pay) -> None:
     client = stage.sdk()
-    method = _method(client, pay(DECLINED_WHEN_ATTACHED))
+    method = stage.method(client, pay(DECLINED_WHEN_ATTACHED))
     customer = client.v1.customers.create()
     with pytest.raises(stripe.CardError) as raised:
         client.v1.payment_methods.attach(method.id, {"customer": customer.id})
     assert (raised.value.http_status, raised.value.code) == (402, "card_declined")
-    assert raised.value.http_body.encode() == Message.parse(stage.provider_answers[-1]).body
+    assert str(raised.value.http_body).encode() == stage.provider.answered().body
 
 
 def test_a_card_declined_when_charged_raises_what_it_always_raises(stage: World, pay: Pay) -> None:
     client = stage.sdk()
-    method = _method(client, pay(DECLINED_WHEN_CHARGED))
+    method = stage.method(client, pay(DECLINED_WHEN_CHARGED))
     customer = client.v1.customers.create()
     client.v1.payment_methods.attach(method.id, {"customer": customer.id})
     intent = client.v1.payment_intents.create(
@@ -183,7 +177,7 @@ def test_an_unknown_id_raises_what_it_always_raises(stage: World) -> None:
     with pytest.raises(stripe.InvalidRequestError) as raised:
         stage.sdk().v1.payment_intents.retrieve("pi_unknown")
     assert raised.value.http_status == 404
-    assert raised.value.http_body.encode() == Message.parse(stage.provider_answers[-1]).body
+    assert str(raised.value.http_body).encode() == stage.provider.answered().body
 
 
 def test_too_many_refunds_raise_the_rate_limit_error_of_the_sdk(stage: World) -> None:
@@ -224,7 +218,7 @@ def _refused(error: stripe.StripeError) -> tuple[int | None, str]:
 def test_a_card_number_in_clear_does_not_leave(stage: World, pay: Pay) -> None:
     before = len(stage.provider.requests)
     with pytest.raises(stripe.APIError) as raised:
-        _method(stage.sdk(), {**pay(), "number": CARD})
+        stage.method(stage.sdk(), {**pay(), "number": CARD})
     assert _refused(raised.value) == (422, "field_invalid")
     assert len(stage.provider.requests) == before
 
@@ -246,7 +240,7 @@ def test_equal_keys_are_one_request_to_a_provider_that_ignores_them(stage: World
     assert again.last_response.headers["Idempotent-Replayed"] == "true"
     assert len(stage.provider.requests) == before + 2
 
-    direct = stripe.StripeClient("sk_test_123456789012", base_addresses={"api": stage.provider_address})
+    direct = stripe.StripeClient("sk_test_123456789012", base_addresses={"api": stage.fake})
     one, two = (
         direct.v1.payment_intents.create({"amount": 700, "currency": "eur"}, {"idempotency_key": "direct"})
         for _ in range(2)
@@ -256,7 +250,7 @@ def test_equal_keys_are_one_request_to_a_provider_that_ignores_them(stage: World
 
 def test_a_retry_of_a_declined_card_is_declined_without_asking_again(stage: World, pay: Pay) -> None:
     client = stage.sdk()
-    method = _method(client, pay(DECLINED_WHEN_ATTACHED))
+    method = stage.method(client, pay(DECLINED_WHEN_ATTACHED))
     customer = client.v1.customers.create()
     before = len(stage.provider.requests)
     for _ in range(2):
@@ -269,7 +263,7 @@ def test_a_retry_of_a_declined_card_is_declined_without_asking_again(stage: Worl
 
 def test_a_retry_with_the_used_code_is_answered_not_revealed_again(stage: World, pay: Pay) -> None:
     client, card = stage.sdk(), pay()
-    params: Any = {"type": "card", "card": {**card, **EXPIRY}}
+    params: Any = {"type": "card", "card": {**card, "exp_month": 12, "exp_year": 2030}}
     key: Any = {"idempotency_key": f"method-{card['cvc']}"}
     assert client.v1.payment_methods.create(params, key).id == client.v1.payment_methods.create(params, key).id
     with pytest.raises(stripe.APIError) as raised:
