@@ -25,6 +25,12 @@ from gateway.snapshot import Route, Snapshot
 from tests.conftest import CountingEntropy, HandClock, Recorder
 
 HOST = b"Host: api.example\r\n"
+GET = b"GET /v1/payments HTTP/1.1\r\n" + HOST + b"\r\n"
+
+
+def post(body: bytes, *fields: bytes) -> bytes:
+    lines = b"".join(field + b"\r\n" for field in (*fields, b"Content-Length: %d" % len(body)))
+    return b"POST /v1/payments HTTP/1.1\r\n" + HOST + lines + b"\r\n" + body
 
 
 @dataclass
@@ -213,6 +219,22 @@ class World:
     def pass_time(self, seconds: float) -> None:
         self.clock.advance(seconds)
         self.listener.sweep()
+
+    async def taken(self, count: int) -> None:
+        """Until the one connection there is has taken so many bytes of a request, and waits for more."""
+
+        def waits() -> bool:
+            connection = next(iter(self.listener._connections.all), None)
+            if connection is None:
+                return False
+            reads = connection._in_head or connection._payload._waiter is not None
+            return reads and connection._head_bytes + connection._payload.total_bytes == count
+
+        await turns(waits)
+
+    async def blocked(self) -> None:
+        """Until the one connection there is cannot write any more."""
+        await turns(lambda: any(connection.writing_paused for connection in self.listener._connections.all))
 
     def lines(self) -> list[dict[str, object]]:
         return [line for line in self.telemetry.lines if line["event"] == "request"]

@@ -18,9 +18,7 @@ from gateway.server.edge import Limits
 from gateway.server.listener import Listener
 from gateway.server.tls import server_context
 from tests.certificates import Authority, Pair
-from tests.server.edge_world import HOST, Client, Seen, World, turns, world
-
-GET = b"GET /v1/payments HTTP/1.1\r\n" + HOST + b"\r\n"
+from tests.server.edge_world import GET, Client, Seen, World, turns, world
 
 
 def caller(authority: Authority, pair: Pair | None = None) -> ssl.SSLContext:
@@ -78,10 +76,13 @@ async def test_failed_handshakes_are_told_apart(authority: Authority, stranger: 
     async with world(context=context) as it:
 
         def call(dialing: ssl.SSLContext) -> None:
-            with suppress(OSError), socket.create_connection(("127.0.0.1", it.listener.port)) as raw:
-                with dialing.wrap_socket(raw, server_hostname="localhost") as wire:
-                    wire.sendall(GET)
-                    assert not wire.recv(1)
+            with (
+                suppress(OSError),
+                socket.create_connection(("127.0.0.1", it.listener.port)) as raw,
+                dialing.wrap_socket(raw, server_hostname="localhost") as wire,
+            ):
+                wire.sendall(GET)
+                assert not wire.recv(1)
 
         old = caller(authority, partner)
         old.maximum_version = ssl.TLSVersion.TLSv1_2

@@ -19,10 +19,9 @@ from gateway.rule import PASS, Deny, Rule, Stage, Verdict
 from gateway.server.edge import Limits
 from gateway.server.proxy import _Drawn
 from gateway.snapshot import Route
-from tests.server.edge_world import HOST, Pieces, Seen, World, snapshot, turns, world
+from tests.server.edge_world import GET, Pieces, Seen, World, post, snapshot, turns, world
 
-GET = b"GET /v1/payments HTTP/1.1\r\n" + HOST + b"\r\n"
-POST = b"POST /v1/payments HTTP/1.1\r\n" + HOST + b"Content-Length: 5\r\n\r\nhello"
+POST = post(b"hello")
 
 
 class Recording(Rule):

@@ -1,0 +1,97 @@
+"""Bodies as they arrive: asked for, bounded in size and time, whole or refused."""
+
+from __future__ import annotations
+
+from gateway.server.edge import Limits
+from tests.server.edge_world import GET, HOST, post, world
+
+
+async def test_a_chunked_body_is_put_together() -> None:
+    async with world() as it:
+        request = b"POST /v1/payments HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n"
+        answer = await it.ask(request + b"3\r\nhel\r\n2\r\nlo\r\n0\r\n\r\n")
+        assert answer.status == 200
+        assert it.upstream.seen[0].body == b"hello"
+
+
+async def test_a_body_that_ends_early_reaches_no_upstream_as_whole() -> None:
+    async with world() as it:
+        client = await it.client()
+        await client.send(post(b"hello")[:-1])
+        client.writer.write_eof()
+        assert (await client.answer()).reason == "malformed_request"
+        assert it.upstream.seen == []
+
+
+async def test_100_continue_is_sent_when_the_body_is_first_read() -> None:
+    async with world() as it:
+        client = await it.client()
+        request = post(b"hello", b"Expect: 100-continue")
+        await client.send(request[:-5])
+        assert (await client.answer()).status == 100
+        await client.send(b"hello")
+        assert (await client.answer()).status == 200
+
+
+async def test_no_100_continue_precedes_a_refusal() -> None:
+    async with world() as it:
+        client = await it.client()
+        await client.send(post(b"hello", b"Expect: 100-continue").replace(b"/v1/payments", b"/nowhere")[:-5])
+        assert (await client.answer()).status == 404
+        assert await client.rest() == b""
+
+
+async def test_a_body_over_the_listeners_bound_is_refused_before_it_is_asked_for() -> None:
+    async with world(Limits(body=4)) as it:
+        client = await it.client()
+        await client.send(post(b"hello", b"Expect: 100-continue")[:-5])
+        answer = await client.answer()
+        assert (answer.status, answer.reason) == (413, "body_too_large")
+
+
+async def test_a_chunked_body_is_bounded_as_it_arrives() -> None:
+    async with world(Limits(body=4)) as it:
+        request = b"POST /v1/payments HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n"
+        assert (await it.ask(request + b"5\r\nhello\r\n0\r\n\r\n")).status == 413
+        assert it.upstream.seen == []
+
+
+async def test_a_body_that_nobody_reads_does_not_become_the_next_request() -> None:
+    async with world() as it:
+        client = await it.client()
+        smuggled = b"GET /v1/payments/smuggled HTTP/1.1\r\n" + HOST + b"\r\n"
+        whole = post(smuggled).replace(b"POST /v1/payments", b"POST /nowhere")
+        assert (await client.ask(whole)).status == 404
+        assert (await client.ask(GET)).status == 200
+        assert [b"smuggled" in seen.head for seen in it.upstream.seen] == [False]
+
+
+async def test_a_large_body_that_nobody_reads_ends_the_connection_after_the_answer() -> None:
+    async with world() as it:
+        client = await it.client()
+        await client.send(post(b"x" * 1_000_000).replace(b"POST /v1/payments", b"POST /nowhere"))
+        answer = await client.answer()
+        assert (answer.status, answer.header(b"connection")) == (404, b"close")
+        assert await client.rest() == b""
+
+
+async def test_a_body_that_stalls_is_answered_408() -> None:
+    async with world() as it:
+        client = await it.client()
+        await client.send(post(b"hello")[:-1])
+        await it.taken(len(post(b"hello")) - 1)
+        it.pass_time(11)
+        assert (await client.answer()).reason == "request_timeout"
+        assert it.upstream.seen == []
+
+
+async def test_a_body_that_drips_is_answered_408_in_the_end() -> None:
+    async with world() as it:
+        client = await it.client()
+        head = post(b"x" * 100)[:-100]
+        await client.send(head)
+        for dripped in range(1, 5):
+            await client.send(b"x")
+            await it.taken(len(head) + dripped)
+            it.pass_time(9)
+        assert (await client.answer()).reason == "request_timeout"
