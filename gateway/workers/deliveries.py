@@ -155,10 +155,7 @@ class DeliveryForwarder:
         add += original_fields(envelope.headers)
         head = request_head("POST", inbox.path, envelope.headers, drop=OWN_FIELDS, add=add)
         connection = await inbox.upstream.acquire(safe=False)
-        try:
-            response = await connection.send("POST", head, envelope.body)
-        finally:
-            connection.release()
+        response = await connection.send("POST", head, envelope.body)
         await _discard(response)
         return response.status, retry_after(response.header(b"retry-after"), now)
 

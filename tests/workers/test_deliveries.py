@@ -324,6 +324,29 @@ async def test_an_outcome_that_could_not_be_recorded_is_recorded_later_and_nothi
         assert (len(s.backend.requests), await s.pending()) == (1, 0)
 
 
+async def test_stopping_waits_for_what_is_on_its_way(tmp_path: Path) -> None:
+    may_answer = asyncio.Event()
+
+    async with scene(tmp_path, waiting(may_answer)) as s:
+        await s.world.receive()
+        await s.forwarder.step(s.world.clock.now())
+        await s.backend.until(lambda: len(s.backend.requests) == 1)
+        stopping = asyncio.create_task(s.forwarder.stop())
+        may_answer.set()
+        await stopping
+
+        assert await s.pending() == 0
+
+
+async def test_stopping_starts_nothing_more(tmp_path: Path) -> None:
+    async with scene(tmp_path, answering(OK)) as s:
+        await s.world.receive()
+        await s.forwarder.stop()
+        await s.step()
+
+        assert (s.backend.requests, await s.pending()) == ([], 1)
+
+
 async def test_stopping_records_what_could_not_be_recorded_before(tmp_path: Path) -> None:
     async with scene(tmp_path, answering(OK)) as s:
         store = Interrupted(s.world.store)
