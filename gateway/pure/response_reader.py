@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import httptools
 
-Header = tuple[bytes, bytes]
+from gateway.pure.http import Header
 
 _FIELD = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]++:[\t\x20-\x7e]*+\r\n"
 _HEAD = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9]{2})(?: [\t\x20-\x7e\x80-\xff]*+)?+\r\n((?:" + _FIELD + rb")*+)")

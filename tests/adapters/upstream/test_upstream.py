@@ -1,80 +1,30 @@
-"""The pool of one upstream: what it sends, when it uses a connection again, what it says when a call fails."""
+"""One upstream: what it is sent, when a connection is used again, what a call that fails says."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from gateway.adapters.upstream import HttpUpstream, Limits, Timeouts
-from gateway.ports import Clock, Connection, Outcome, Response, UpstreamError
+from gateway.ports import Outcome
 from gateway.pure.errors import Reason
+from tests.adapters.upstream.calls import (
+    GET,
+    POST,
+    breaks_off,
+    call,
+    failure,
+    in_turn,
+    pool,
+    resets,
+    silence,
+    then_hang_up,
+    turns,
+)
 from tests.conftest import HandClock
 from tests.upstreams import OK, Conversation, Script, answering, scripted
-
-POST = b"POST /v1/payments HTTP/1.1\r\nHost: api.example\r\n"
-GET = b"GET /v1/payments/1 HTTP/1.1\r\nHost: api.example\r\n"
-
-
-@asynccontextmanager
-async def pool(url: str, clock: Clock | None = None, **settings: Timeouts | Limits) -> AsyncIterator[HttpUpstream]:
-    upstream = HttpUpstream("payments", url, clock=clock or HandClock(), **settings)  # type: ignore[arg-type]
-    try:
-        yield upstream
-    finally:
-        await upstream.close()
-
-
-async def call(upstream: HttpUpstream, method: str, body: bytes = b"") -> Response:
-    connection = await upstream.acquire(safe=method == "GET")
-    try:
-        return await connection.send(method, POST if method == "POST" else GET, body)
-    finally:
-        connection.release()
-
-
-async def failure(awaitable: Awaitable[object]) -> tuple[Outcome, Reason]:
-    with pytest.raises(UpstreamError) as raised:
-        await awaitable
-    return raised.value.outcome, raised.value.reason
-
-
-async def turns(count: int = 20) -> None:
-    """Let the loop see what the kernel already has."""
-    for _ in range(count):
-        await asyncio.sleep(0)
-
-
-def then_hang_up(*responses: bytes) -> Script:
-    """Answer as many requests as there are responses, then close the connection."""
-
-    async def script(conversation: Conversation) -> None:
-        for response in responses:
-            await conversation.request()
-            await conversation.send(response)
-
-    return script
-
-
-async def silence(conversation: Conversation) -> None:
-    await conversation.request()
-    await conversation.closed()
-
-
-def in_turn(*scripts: Script) -> Script:
-    """The n-th connection runs the n-th script; the last serves all further ones."""
-    left = list(scripts)
-
-    async def script(conversation: Conversation) -> None:
-        await (left.pop(0) if len(left) > 1 else left[0])(conversation)
-
-    return script
-
 
 # --- what is sent
 
@@ -262,20 +212,6 @@ async def test_release_after_send_does_not_disturb_who_has_the_connection_now() 
 # --- what is never sent twice, and what is
 
 
-async def breaks_off(conversation: Conversation) -> None:
-    """Answers once, reads a second request, and dies."""
-    await conversation.request()
-    await conversation.send(OK)
-    await conversation.request()
-
-
-async def resets(conversation: Conversation) -> None:
-    await conversation.request()
-    await conversation.send(OK)
-    await conversation.request()
-    conversation.reset()
-
-
 @pytest.mark.parametrize("death", [breaks_off, resets])
 @pytest.mark.parametrize("method", ["POST", "DELETE"])
 async def test_an_unsafe_request_is_never_sent_twice(death: Script, method: str) -> None:
@@ -414,200 +350,3 @@ async def test_a_call_cancelled_just_after_its_answer_leaves_the_connection_to_t
         sending.cancel()
         assert (await call(upstream, "POST")).body == b"ok"
     assert (server.connections, len(server.requests)) == (1, 3)
-
-
-# --- bounds
-
-
-async def test_more_connections_than_allowed_are_never_open() -> None:
-    limits = Limits(max_connections=2)
-    async with scripted(answering(OK)) as server, pool(server.url, limits=limits) as upstream:
-        responses = await asyncio.gather(*(call(upstream, "POST") for _ in range(20)))
-    assert {r.body for r in responses} == {b"ok"}
-    assert server.connections == 2
-
-
-async def test_an_idle_connection_too_old_for_an_unsafe_request_makes_room_for_a_new_one(clock: HandClock) -> None:
-    async with scripted(answering(OK)) as server, pool(server.url, clock, limits=Limits(max_connections=1)) as upstream:
-        await call(upstream, "POST")
-        clock.advance(3)
-        await call(upstream, "POST")
-        await server.until(lambda: server.open == 1)
-    assert server.connections == 2
-
-
-async def test_who_waits_gets_the_next_connection_in_the_order_of_coming() -> None:
-    async with scripted(answering(OK)) as server, pool(server.url, limits=Limits(max_connections=1)) as upstream:
-        held = await upstream.acquire(safe=False)
-        first = asyncio.create_task(upstream.acquire(safe=False))
-        second = asyncio.create_task(upstream.acquire(safe=False))
-        await turns()
-        assert not first.done()
-        held.release()
-        connection = await first
-        await turns()
-        assert not second.done()
-        connection.release()
-        (await second).release()
-    assert server.connections == 1
-
-
-async def test_when_too_many_wait_the_next_is_refused_at_once() -> None:
-    limits = Limits(max_connections=1, max_waiting=1)
-    async with scripted(answering(OK)) as server, pool(server.url, limits=limits) as upstream:
-        held = await upstream.acquire(safe=False)
-        waiting = asyncio.create_task(upstream.acquire(safe=False))
-        await turns()
-        assert await failure(upstream.acquire(safe=True)) == (Outcome.REFUSED, Reason.UPSTREAM_BUSY)
-        held.release()
-        (await waiting).release()
-
-
-async def test_waiting_for_a_connection_ends_in_time() -> None:
-    limits, timeouts = Limits(max_connections=1), Timeouts(connect=0.02)
-    async with scripted(answering(OK)) as server, pool(server.url, limits=limits, timeouts=timeouts) as upstream:
-        held = await upstream.acquire(safe=False)
-        assert await failure(upstream.acquire(safe=False)) == (Outcome.REFUSED, Reason.UPSTREAM_BUSY)
-        held.release()
-        (await upstream.acquire(safe=False)).release()
-
-
-@pytest.mark.parametrize("moment", ["waiting", "meanwhile", "served"])
-async def test_a_caller_that_gives_up_waiting_leaves_its_place_to_others(moment: str) -> None:
-    limits = Limits(max_connections=1, max_waiting=1)
-    async with scripted(answering(OK)) as server, pool(server.url, limits=limits) as upstream:
-        held = await upstream.acquire(safe=False)
-        waiting = asyncio.create_task(upstream.acquire(safe=False))
-        await turns()
-        if moment == "served":
-            held.release()
-        waiting.cancel()
-        if moment == "meanwhile":
-            held.release()
-        await asyncio.wait((waiting,))
-        next_in_line = asyncio.create_task(upstream.acquire(safe=False))
-        await turns()
-        held.release()
-        (await next_in_line).release()
-    assert server.connections == 1
-
-
-# --- the end
-
-
-async def test_a_drained_pool_keeps_no_connection_but_lets_exchanges_end() -> None:
-    async with scripted(answering(OK)) as server, pool(server.url) as upstream:
-        under_way = await upstream.acquire(safe=False)
-        await call(upstream, "POST")
-        upstream.drain()
-        await server.until(lambda: server.open == 1)
-        assert (await under_way.send("POST", POST, b"")).body == b"ok"
-        await server.until(lambda: server.open == 0)
-
-
-async def test_closing_breaks_off_what_is_under_way_and_leaves_nothing_open() -> None:
-    async with scripted(silence) as server, pool(server.url) as upstream:
-        sending = asyncio.create_task(call(upstream, "POST", b"x"))
-        await server.until(lambda: len(server.requests) == 1)
-        await upstream.close()
-        assert await failure(sending) == (Outcome.UNKNOWN, Reason.UPSTREAM_FAILED)
-        await server.until(lambda: server.open == 0)
-        assert (await failure(upstream.acquire(safe=False)))[0] is Outcome.REFUSED
-
-
-# --- no slot is ever lost
-
-
-STEPS = st.lists(
-    st.sampled_from(
-        ["take", "take_safe", "send", "broken", "release", "cancel", "advance", "sweep", "hang_up", "turn"]
-    ),
-    max_size=60,
-)
-
-
-@settings(max_examples=150, deadline=None)
-@given(STEPS)
-async def test_whatever_happens_every_slot_comes_back(steps: list[str]) -> None:
-    clock, limits = HandClock(), Limits(max_connections=3, max_waiting=5)
-    conversations: list[Conversation] = []
-
-    async def script(conversation: Conversation) -> None:
-        conversations.append(conversation)
-        while True:
-            request = await conversation.request()
-            await conversation.send(b"nonsense" if b"broken" in request else OK)
-
-    async with scripted(script) as server, pool(server.url, clock, limits=limits) as upstream:
-        run = _Run(upstream, clock, conversations)
-        for step in steps:
-            await run.step(step)
-        await run.finish()
-        assert upstream.in_use == 0
-        clock.advance(3)
-        held = [await upstream.acquire(safe=False) for _ in range(3)]
-        assert (await asyncio.gather(*(c.send("POST", POST, b"") for c in held)))[0].body == b"ok"
-
-
-class _Run:
-    """Plays one list of steps against a pool, and gives everything back at the end."""
-
-    def __init__(self, upstream: HttpUpstream, clock: HandClock, conversations: list[Conversation]) -> None:
-        self.upstream, self.clock, self.conversations = upstream, clock, conversations
-        self.taking: list[asyncio.Task[Connection]] = []
-        self.held: list[Connection] = []
-        self.sending: dict[asyncio.Task[Response], Connection] = {}
-
-    async def step(self, step: str) -> None:
-        plays: dict[str, Callable[[], None]] = {
-            "take": lambda: self.taking.append(asyncio.create_task(self.upstream.acquire(safe=False))),
-            "take_safe": lambda: self.taking.append(asyncio.create_task(self.upstream.acquire(safe=True))),
-            "send": lambda: self._send(b"x"),
-            "broken": lambda: self._send(b"broken"),
-            "release": lambda: self.held.pop().release() if self.held else None,
-            "cancel": self._cancel,
-            "advance": lambda: self.clock.advance(3),
-            "sweep": self.upstream.sweep,
-            "hang_up": self._hang_up,
-        }
-        if step == "turn":
-            await turns(4)
-        else:
-            plays[step]()
-        self._collect()
-        assert self.upstream.in_use <= 3
-
-    async def finish(self) -> None:
-        for _ in range(20):
-            while self.held:
-                self.held.pop().release()
-            pending = [t for t in (*self.taking, *self.sending) if not t.done()]
-            if not pending:
-                break
-            await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-            self._collect()
-        self._collect()
-        while self.held:
-            self.held.pop().release()
-
-    def _send(self, body: bytes) -> None:
-        if self.held:
-            connection = self.held.pop()
-            self.sending[asyncio.create_task(connection.send("POST", POST, body))] = connection
-
-    def _cancel(self) -> None:
-        for task in (*self.taking[-1:], *list(self.sending)[-1:]):
-            task.cancel()
-
-    def _hang_up(self) -> None:
-        for conversation in self.conversations:
-            conversation.reset()
-
-    def _collect(self) -> None:
-        for task in [t for t in self.taking if t.done()]:
-            self.taking.remove(task)
-            if not task.cancelled() and task.exception() is None:
-                self.held.append(task.result())
-        for sent in [t for t in self.sending if t.done()]:
-            self.sending.pop(sent).release()
-            assert sent.cancelled() or isinstance(sent.exception(), UpstreamError | None)

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from gateway.adapters.upstream import HttpUpstream, Limits
 from gateway.ports import Outcome, UpstreamError
 from gateway.pure.errors import Reason
-from tests.conftest import HandClock
+from tests.adapters.upstream.calls import call, failure, pool, whole
 from tests.upstreams import OK, Conversation, Script, scripted
 
-HEAD = b"POST /v1/payments HTTP/1.1\r\nHost: api.example\r\n"
 CASES = Path(__file__).parents[2] / "data" / "hostile_upstream.jsonl"
+ONE = Limits(max_connections=1)
 NOT_DECODED = {"gzip bomb 1000:1"}
 """Blocked, if anywhere, where a body is read: the client decodes nothing, so that a bomb stays as small as it came."""
 
@@ -55,26 +55,15 @@ def hostile(raw: bytes) -> Script:
 
 
 async def post(upstream: HttpUpstream) -> tuple[int, bytes]:
-    connection = await upstream.acquire(safe=False)
-    try:
-        response = await connection.send("POST", HEAD, b"x")
-        body = response.body
-        if response.stream is not None:
-            body += b"".join([piece async for piece in response.stream])
-            await response.stream.aclose()
-        return response.status, body
-    finally:
-        connection.release()
+    response = await call(upstream)
+    return response.status, await whole(response)
 
 
 @pytest.mark.parametrize("case", cases(), ids=lambda case: case.name)
 async def test_a_hostile_answer_is_blocked_or_read_in_its_one_meaning(case: Case) -> None:
-    async with scripted(hostile(case.raw)) as server:
-        upstream = HttpUpstream("payments", server.url, clock=HandClock(), limits=Limits(max_connections=1))
+    async with scripted(hostile(case.raw)) as server, pool(server.url, limits=ONE) as upstream:
         if case.blocked:
-            with pytest.raises(UpstreamError) as raised:
-                await post(upstream)
-            assert (raised.value.outcome, raised.value.reason) == (Outcome.UNKNOWN, Reason.UPSTREAM_INVALID)
+            assert await failure(post(upstream)) == (Outcome.UNKNOWN, Reason.UPSTREAM_INVALID)
         else:
             status, body = await post(upstream)
             assert status == 200
@@ -82,7 +71,6 @@ async def test_a_hostile_answer_is_blocked_or_read_in_its_one_meaning(case: Case
             assert len(body) <= len(case.raw)
         await server.until(lambda: server.open == 0)
         assert await post(upstream) == (200, b"ok")
-        await upstream.close()
 
 
 @pytest.mark.parametrize(
@@ -107,21 +95,15 @@ async def test_a_hostile_answer_is_blocked_or_read_in_its_one_meaning(case: Case
     ],
 )
 async def test_an_answer_with_two_readings_or_none_is_invalid(raw: bytes) -> None:
-    async with scripted(hostile(raw)) as server:
-        upstream = HttpUpstream("payments", server.url, clock=HandClock())
-        with pytest.raises(UpstreamError) as raised:
-            await post(upstream)
-        assert (raised.value.outcome, raised.value.reason) == (Outcome.UNKNOWN, Reason.UPSTREAM_INVALID)
-        await upstream.close()
+    async with scripted(hostile(raw)) as server, pool(server.url, limits=ONE) as upstream:
+        assert await failure(post(upstream)) == (Outcome.UNKNOWN, Reason.UPSTREAM_INVALID)
 
 
 async def test_what_the_upstream_said_is_not_repeated_in_an_error() -> None:
     raw = b"HTTP/1.1 200 OK\r\nX-Card: 4242424242424242\x00\r\n\r\n"
-    async with scripted(hostile(raw)) as server:
-        upstream = HttpUpstream("payments", server.url, clock=HandClock())
+    async with scripted(hostile(raw)) as server, pool(server.url, limits=ONE) as upstream:
         with pytest.raises(UpstreamError) as raised:
             await post(upstream)
-        await upstream.close()
     error: BaseException | None = raised.value
     while error is not None:
         assert "4242" not in str(error)
@@ -148,9 +130,7 @@ PIECES = st.one_of(
 @settings(max_examples=100, deadline=None)
 @given(st.lists(PIECES, max_size=12))
 async def test_whatever_the_upstream_says_a_call_ends_in_an_answer_or_its_error(pieces: list[bytes]) -> None:
-    async with scripted(hostile(b"".join(pieces))) as server:
-        upstream = HttpUpstream("payments", server.url, clock=HandClock(), limits=Limits(max_connections=1))
+    async with scripted(hostile(b"".join(pieces))) as server, pool(server.url, limits=ONE) as upstream:
         assert await status_or_outcome(upstream) in {*range(200, 600), Outcome.UNKNOWN}
         await server.until(lambda: server.open == 0)
         assert await post(upstream) == (200, b"ok")
-        await upstream.close()

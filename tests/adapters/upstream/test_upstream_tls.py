@@ -14,11 +14,10 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from gateway.adapters.upstream import HttpUpstream, Timeouts, client_context
 from gateway.ports import Outcome, UpstreamError
 from gateway.pure.errors import Reason
+from tests.adapters.upstream.calls import call, whole
 from tests.certificates import DAY, Authority, private_pem
 from tests.conftest import Body, HandClock
 from tests.upstreams import OK, Conversation, answering, scripted
-
-HEAD = b"POST /v1/charges HTTP/1.1\r\nHost: api.example\r\n"
 
 
 @pytest.fixture(scope="module")
@@ -50,14 +49,7 @@ async def upstreams(clock: HandClock) -> AsyncIterator[Callable[..., HttpUpstrea
 
 
 async def post(upstream: HttpUpstream, body: bytes | Body = b"x") -> bytes:
-    connection = await upstream.acquire(safe=False)
-    try:
-        response = await connection.send("POST", HEAD, body)
-        if response.stream is None:
-            return response.body
-        return b"".join([piece async for piece in response.stream])
-    finally:
-        connection.release()
+    return await whole(await call(upstream, "POST", body))
 
 
 async def test_a_client_certificate_is_shown_to_the_upstream_that_wants_one(
