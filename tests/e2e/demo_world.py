@@ -20,8 +20,8 @@ ROOT = Path(__file__).parents[2]
 _PARTS = ("config.yaml", "policies", "examples/demo/provider.whsec", "examples/demo/standard.whsec")
 
 
-def demo_gateway(folder: Path, *, shop: int, provider: int = 0, more: str = "") -> Gateway:
-    """Not started yet. `shop` and `provider` are ports; `more` is added to the end of config.yaml."""
+def demo_folder(folder: Path, more: str = "") -> Path:
+    """All that the demo's gateway reads, its certificates included; `more` is added to the end of config.yaml."""
     for part in _PARTS:
         source, target = ROOT / part, folder / part
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -32,14 +32,19 @@ def demo_gateway(folder: Path, *, shop: int, provider: int = 0, more: str = "") 
     with (folder / "config.yaml").open("a") as config:
         config.write(more)
     make_dev_certificates(folder / "certs")
-    ports = {name: free_port() for name in ("edge", "egress", "sidecar", "admin")}
-    return Gateway(folder, {**ports, "shop": shop, "provider": provider or free_port()})
+    return folder
 
 
-def provider_context(gateway: Gateway) -> ssl.SSLContext:
-    """TLS of the provider that the demo's egress routes lead to."""
+def demo_gateway(folder: Path, **upstreams: int) -> Gateway:
+    """A gateway on free ports, not started yet. `shop` and `provider` are where the test itself listens."""
+    names = ("edge", "egress", "sidecar", "admin", "shop", "provider")
+    return Gateway(folder, {**{name: free_port() for name in names}, **upstreams})
+
+
+def provider_context(folder: Path) -> ssl.SSLContext:
+    """TLS of the provider that the egress routes of a `demo_folder` lead to."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(gateway.certificate("provider.pem"), gateway.certificate("provider.key"))
+    context.load_cert_chain(folder / "certs" / "provider.pem", folder / "certs" / "provider.key")
     return context
 
 

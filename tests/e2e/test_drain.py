@@ -8,7 +8,7 @@ import socket
 from pathlib import Path
 
 from examples.demo.wire import Answer, Client
-from tests.e2e.demo_world import caller, demo_gateway, pay, serving
+from tests.e2e.demo_world import caller, demo_folder, demo_gateway, pay, serving
 from tests.e2e.harness import Gateway, wait_until
 from tests.upstreams import Conversation, answering, scripted
 
@@ -36,7 +36,8 @@ async def test_what_is_in_flight_finishes_while_readiness_is_gone_and_nobody_new
         await released.wait()
         await conversation.send(CREATED)
 
-    async with scripted(hold) as shop, serving(demo_gateway(tmp_path, shop=shop.port)) as gateway:
+    folder = demo_folder(tmp_path)
+    async with scripted(hold) as shop, serving(demo_gateway(folder, shop=shop.port)) as gateway:
         with caller(gateway, "edge", "partner") as one, caller(gateway, "edge", "partner") as two:
             asked = [asyncio.create_task(asyncio.to_thread(pay, gateway, c, k)) for c, k in ((one, "a"), (two, "b"))]
             await asyncio.wait_for(shop.until(lambda: len(shop.requests) == 2), SECONDS)
@@ -68,7 +69,10 @@ def hammer(gateway: Gateway, client: Client, name: str, answers: list[Answer]) -
 
 
 async def test_a_busy_gateway_ends_without_a_reset_and_answers_all_that_it_forwarded(tmp_path: Path) -> None:
-    async with scripted(answering(CREATED)) as shop, serving(demo_gateway(tmp_path, shop=shop.port)) as gateway:
+    async with (
+        scripted(answering(CREATED)) as shop,
+        serving(demo_gateway(demo_folder(tmp_path), shop=shop.port)) as gateway,
+    ):
         clients = [gateway.client("edge", "partner") for _ in range(CLIENTS)]
         answers: list[list[Answer]] = [[] for _ in clients]
         busy = [
@@ -93,7 +97,7 @@ async def test_what_outlasts_the_drain_is_cut_off_and_its_outcome_stays_unknown(
         await conversation.closed()
 
     async with scripted(keep_silent) as shop:
-        gateway = demo_gateway(tmp_path, shop=shop.port, more="drain: 200ms\n")
+        gateway = demo_gateway(demo_folder(tmp_path, "drain: 200ms\n"), shop=shop.port)
         async with serving(gateway):
             with caller(gateway, "edge", "partner") as client:
                 asked = asyncio.create_task(asyncio.to_thread(pay, gateway, client, "once"))
