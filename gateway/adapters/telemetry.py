@@ -38,8 +38,11 @@ FLUSH_SECONDS = 0.1
 FLUSH_BYTES = 64 * 1024
 
 LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
-_IDS: Final = frozenset({"id", "request_id", "exchange", "trace_id", "span_id", "delivery", "hash", "digest"})
-"""Fields that hold ids of our own making: random digits in them are no card number."""
+_OURS: Final = frozenset({
+    "id", "request_id", "exchange", "trace_id", "span_id", "delivery", "hash", "digest",
+    "route", "listener", "upstream", "kind", "stage", "provider", "method", "mode", "source", "outcome",
+})  # fmt: skip
+"""Fields that hold ids of our own making, names of the configuration, and words of closed sets: nothing of a caller."""
 
 _NUMBERS: Final = frozenset({int, float, bool, type(None)})
 
@@ -125,7 +128,7 @@ class PrometheusTelemetry:
             "event": event,
         }
         for name, value in fields.items():
-            line[name] = value if type(value) in _NUMBERS or name in _IDS else _clean(value)
+            line[name] = value if not value or name in _OURS or type(value) in _NUMBERS else _clean(value)
         try:
             self._append(orjson.dumps(line, _type_name, _LINE))
         except TypeError:
@@ -155,18 +158,18 @@ class PrometheusTelemetry:
             self._lines.append(line)
             self._size += len(line)
             full = self._size >= FLUSH_BYTES
-        if full or not self._timed():
+            planned = self._timer_of is not None and self._timer_of.is_running()
+        if full or not (planned or self._plan()):
             self.flush()
 
-    def _timed(self) -> bool:
-        """Is a flush planned? It is, on the running event loop, if there is one."""
+    def _plan(self) -> bool:
+        """Plan a flush on the running event loop, if there is one."""
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
             return False
-        if self._timer_of is not loop:
-            self._timer_of = loop
-            loop.call_later(FLUSH_SECONDS, self._due)
+        self._timer_of = loop
+        loop.call_later(FLUSH_SECONDS, self._due)
         return True
 
     def _due(self) -> None:
