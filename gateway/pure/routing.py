@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 _LITERAL = re.compile(r"[A-Za-z0-9._~-]+")
+_WALKED = frozenset("{*")
 _PARAMETER = re.compile(r"\{[A-Za-z_][A-Za-z0-9_]*\}")
 
 
@@ -75,22 +76,30 @@ class RouteTable(Generic[T]):
     Two routes of the same template differ in host or methods. A route for any method stands behind those that name it.
     """
 
-    __slots__ = ("_any_host", "_hosts")
+    __slots__ = ("_any_host", "_hosts", "_literal")
 
     def __init__(self, routes: Iterable[tuple[Pattern, T]]) -> None:
         self._hosts: dict[str, _Node[T]] = {}
         self._any_host: _Node[T] = _Node()
+        self._literal: dict[str, _Leaf[T]] = {}
+        """Leaves of templates without a name or rest, for any host: most requests end here without a walk."""
         for pattern, route in routes:
             root = self._any_host
             if pattern.host is not None:
                 root = self._hosts.setdefault(pattern.host.lower(), _Node())
-            _insert(root, pattern, route)
+            leaf = _insert(root, pattern, route)
+            if pattern.host is None and _WALKED.isdisjoint(pattern.path):
+                self._literal[pattern.path] = leaf
 
     def match(self, host: str, method: str, path: str) -> Found[T] | Missed:
         """`host` in lower case without port; `path` canonical, as it stands in the request line."""
+        named = self._hosts.get(host)
+        leaf = self._literal.get(path) if named is None else None
+        found = leaf.find(method) if leaf is not None else None
+        if found is not None:
+            return Found(found[0], {})
         segments = path.split("/")[1:]
         allowed: set[str] = set()
-        named = self._hosts.get(host)
         for root in (self._any_host,) if named is None else (named, self._any_host):
             for leaf, captured in _leaves(root, segments, 0, ()):
                 found = leaf.find(method)
@@ -100,7 +109,7 @@ class RouteTable(Generic[T]):
         return Missed(tuple(sorted(allowed)))
 
 
-def _insert(root: _Node[T], pattern: Pattern, route: T) -> None:
+def _insert(root: _Node[T], pattern: Pattern, route: T) -> _Leaf[T]:
     first, *segments = pattern.path.split("/")
     if first or not segments:
         raise ValueError(f"{pattern.path}: a path template begins with /")
@@ -110,7 +119,7 @@ def _insert(root: _Node[T], pattern: Pattern, route: T) -> None:
         last = position == len(segments)
         if segment == "**" and last:
             node.rest.add(pattern, tuple(names), route)
-            return
+            return node.rest
         if _PARAMETER.fullmatch(segment):
             names.append(segment[1:-1])
             node.named = node.named or _Node()
@@ -122,6 +131,7 @@ def _insert(root: _Node[T], pattern: Pattern, route: T) -> None:
     if len(set(names)) != len(names):
         raise ValueError(f"{pattern.path}: a name stands twice")
     node.here.add(pattern, tuple(names), route)
+    return node.here
 
 
 def _leaves(
