@@ -74,6 +74,7 @@ class Pipeline:
 
     __slots__ = (
         "_finish",
+        "_host",
         "_limits",
         "_ports",
         "_reads_response",
@@ -92,6 +93,7 @@ class Pipeline:
         self.placed = tuple(placed)
         self._route = route
         self._upstream = upstream
+        self._host = (b"Host", upstream.authority)
         self._ports = ports
         self._limits = limits
         self._request = tuple(
@@ -293,14 +295,16 @@ class Pipeline:
 
     def _head(self, x: Exchange) -> bytes:
         request = x.request
-        add: list[Header] = [(b"Host", self._upstream.authority), (b"X-Request-Id", x.id.encode())]
-        if x.principal:
-            add.append((b"Pangate-Subject", x.principal.encode("unicode_escape")))
-        add += (
+        forwarded = f'for="{request.peer.address}";host="{request.host}";proto={request.scheme}'
+        add: list[Header] = [
+            self._host,
+            (b"X-Request-Id", x.id.encode()),
             (b"Pangate-Tenant", x.tenant.encode("unicode_escape")),
-            (b"Forwarded", f'for="{request.peer.address}";host="{request.host}";proto={request.scheme}'.encode()),
+            (b"Forwarded", forwarded.encode()),
             (b"traceparent", x.trace.traceparent().encode()),
-        )
+        ]
+        if principal := x.principal:
+            add.append((b"Pangate-Subject", principal.encode("unicode_escape")))
         if x.trace.state:
             add.append((b"tracestate", x.trace.state.encode()))
         return request_head(request.method, request.target, request.raw_headers, drop=x.consumed, add=add)

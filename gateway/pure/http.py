@@ -11,6 +11,7 @@ import re
 import unicodedata
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
+from functools import lru_cache
 from http import HTTPStatus
 from typing import NoReturn
 from urllib.parse import unquote_to_bytes
@@ -193,7 +194,9 @@ def _closes(headers: Sequence[Header], fields: dict[bytes, bytes]) -> bool:
     return b"close" in options
 
 
+@lru_cache(maxsize=1024)
 def _host(value: bytes | None) -> tuple[str, str]:
+    """Judged once per spelling: a client's Host is the same in every request."""
     found = None if value is None or len(value) > 260 else _HOST.fullmatch(value.lower())
     if found is None or (found[2] is not None and not 0 < int(found[2]) < 65536):
         _refuse(Reason.HOST_INVALID, "Send one Host field with a host name and, if need be, a port.")

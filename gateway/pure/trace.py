@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 _TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
@@ -25,7 +26,7 @@ class TraceContext:
         return f"00-{self.trace_id}-{self.span_id}-{self.flags}"
 
 
-def continue_trace(parents: list[str], states: list[str], entropy: bytes) -> TraceContext:
+def continue_trace(parents: Sequence[str], states: Sequence[str], entropy: bytes) -> TraceContext:
     """Continue the caller's trace, or begin one (section 4.3 of the Recommendation).
 
     `parents` and `states` are all values of the two header fields; `entropy` is 24 random bytes.

@@ -123,10 +123,10 @@ class Proxy:
         )
 
     def _trace(self, request: Request) -> TraceContext:
-        headers = request.headers
-        parents = headers.getall("traceparent", [])
-        states = headers.getall("tracestate", []) if parents else []
-        return continue_trace(parents, states, self._entropy.take(_TRACE_BYTES))
+        headers, drawn = request.headers, self._entropy.take(_TRACE_BYTES)
+        if "traceparent" not in headers:
+            return continue_trace((), (), drawn)
+        return continue_trace(headers.getall("traceparent"), headers.getall("tracestate", ()), drawn)
 
     async def _receive(self, request: Request, route: Route, record: _Record) -> Response:
         assert self._inboxes is not None, "the composition root gives a receiver"
