@@ -130,18 +130,34 @@ class JsonDocument:
         """See `Document`."""
         if not isinstance(selector, PathSelector):
             return []
+        located = [(path, value) for path, value in selector.locate(self._value) if value is not None]
         found = {}
-        for path, value in selector.locate(self._value):
-            if value is None:
-                continue
+        for path, value in located:
             if not isinstance(value, str | int | float) or isinstance(value, bool):
                 raise Refused(Reason.FIELD_INVALID, f"Send a string in {selector.text}.")
-            if self._spans is None:
-                self._spans = json_reader.Spans(self._body)
-            start, end = self._spans.of(path)
+            # A search passes over the whole body: for one match it is the fast way, for many it would be the slow one.
+            start, end = (self._only_place(value) if len(located) == 1 else None) or self._place(path)
             text = value if isinstance(value, str) else self._body[start:end].decode()
             found[start] = Match(start, end, text, orjson.dumps)
         return [found[start] for start in sorted(found)]
+
+    def _only_place(self, value: str | float) -> json_reader.Span | None:
+        """Where a text stands that can stand nowhere else.
+
+        In a body without escapes each text is spelled as it is, between quotes. If that occurs in one place only, this
+        is the place of the value, whatever its path is.
+        """
+        if not isinstance(value, str) or b"\\" in self._body:
+            return None
+        spelling = b'"%b"' % value.encode()
+        start = self._body.find(spelling)
+        return (start, start + len(spelling)) if self._body.find(spelling, start + 1) < 0 else None
+
+    def _place(self, path: tuple[Part, ...]) -> json_reader.Span:
+        """Where the value at a path stands, found by reading up to it."""
+        if self._spans is None:
+            self._spans = json_reader.Spans(self._body)
+        return self._spans.of(path)
 
 
 class FormDocument:

@@ -284,6 +284,36 @@ def test_each_match_is_replaced_by_its_own_and_all_else_is_left_as_it_was() -> N
     assert body == expected
 
 
+@pytest.mark.parametrize(
+    ("before", "spelling", "behind"),
+    [
+        (b'{"a":"4242",', b'"4242"', b"}"),
+        (b'{"4242":"a",', b'"4242"', b"}"),
+        (b'{"a":["4242"],', b'"4242"', b',"z":"4242"}'),
+        (b'{"a":",","b":",",', b'","', b',"z":","}'),
+        (b'{"a":"\\"4242",', b'"4242"', b"}"),
+        (b'{"a":"4242","b":"\\"4242\\"",', b'"\\u00342\\u00342"', b"}"),
+        (b'{"b":"\\\\",', b'"4\\u0032" ', b',"a":"42"}'),
+        (b'{"a":"aa","b":"a\xc3\xa9",', b'"\xc3\xa9"', b',"z":"a\xc3\xa9a"}'),
+        (b'{"a":"", "b":"",', b'""', b"}"),
+        (b'{"a":"12",', b"12", b',"b":12}'),
+    ],
+)
+def test_a_value_is_found_in_its_own_place_and_not_where_its_like_stands(
+    before: bytes, spelling: bytes, behind: bytes
+) -> None:
+    body = before + b'"n":' + spelling + behind
+    (match,) = select(body, "$.n")
+    assert (match.start, match.end) == (len(before) + 4, len(before) + 4 + len(spelling.rstrip()))
+
+
+@pytest.mark.timeout(5)
+def test_time_to_find_many_values_in_a_long_body_grows_with_its_length_alone() -> None:
+    cards = [f"{n:016}" for n in range(MAX_VALUES - 2)]
+    body = orjson.dumps({"note": "x" * 4_000_000, "cards": cards})
+    assert [match.value for match in select(body, "$.cards[*]")] == cards
+
+
 @pytest.mark.parametrize("selector", ["$.cards", "$.object", "$.yes", "$.cards[0]", "$"])
 def test_a_match_that_is_neither_text_nor_number_is_refused(selector: str) -> None:
     with pytest.raises(Refused) as caught:
