@@ -23,7 +23,7 @@ from examples.demo.wire import Server
 from gateway.adapters.dev_certificates import make_dev_certificates
 from tests.e2e.harness import Gateway, free_port
 from tests.faults.ledger import Ledger, Tally
-from tests.faults.load import Ask, Connect, Load, connected, persist
+from tests.faults.load import Ask, Connect, Load, connected
 
 HERE = Path(__file__).parent
 PRODUCT = ("-m", "gateway.cli")
@@ -31,6 +31,8 @@ EAGER = (str(HERE / "eager.py"),)
 EGRESS_HOST = "provider.egress.internal"
 CLIENTS = {"/opaque": 4, "/6t4": 4}
 CHARGING = 2
+WITNESSES = {"client", "shop", "service"}
+"""Who is given tokens: through the first gate the shop, through the second clients and, at the egress, services."""
 MOMENTS = (0.005, 0.4)
 """Seconds after load flows, between which a kill falls."""
 FLOW_SECONDS = 30.0
@@ -73,8 +75,10 @@ class Campaign:
 
     async def kill(self, times: int) -> None:
         """Start a gateway, kill it at a random moment while payments flow, start the next one on the same store."""
+        self.load.over = False
         async with asyncio.TaskGroup() as group:
-            clients = [group.create_task(client) for client in self._clients()]
+            for client in self._clients():
+                group.create_task(client)
             for _ in range(times):
                 await self._start()
                 self.load.flowing.clear()
@@ -82,8 +86,7 @@ class Campaign:
                 await asyncio.sleep(self._moments.uniform(*MOMENTS))
                 self.gateway.kill()
                 self._kills += 1
-            for client in clients:
-                client.cancel()
+            self.load.over = True
 
     async def check(self) -> Tally:
         """Reveal every token of the ledger through the egress listener, and have SQLite look over the file.
@@ -107,9 +110,9 @@ class Campaign:
         egress = self._line("egress", EGRESS_HOST, "shop")
         for target, count in CLIENTS.items():
             for _ in range(count):
-                yield persist(edge, functools.partial(self.load.pay, target=target))
+                yield self.load.persist(edge, functools.partial(self.load.pay, target=target))
         for _ in range(CHARGING):
-            yield persist(egress, self.load.charge)
+            yield self.load.persist(egress, self.load.charge)
 
     def _line(self, listener: str, host: str, identity: str) -> Connect:
         return functools.partial(connected, self.gateway.ports[listener], host, self.gateway.trust(identity))
@@ -150,6 +153,8 @@ async def attack(folder: Path, kills: int, seed: int) -> Tally:
     campaign = Campaign(folder, seed, PRODUCT)
     async with campaign.peers():
         await campaign.kill(kills)
+        if campaign.ledger.receipts.keys() != WITNESSES:
+            raise AssertionError(f"tokens came to {campaign.ledger.receipts} alone")
         return await campaign.check()
 
 

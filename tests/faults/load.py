@@ -50,10 +50,14 @@ async def connected(port: int, host: str, context: ssl.SSLContext) -> AsyncItera
 
 
 class Load:
-    """What the clients send and what shop and provider answer. `flowing` is set with every answer to a client."""
+    """What the clients send and what shop and provider answer.
+
+    `flowing` is set with every answer to a client. With `over`, clients still read what was sent to them, and end.
+    """
 
     def __init__(self, ledger: Ledger, seed: int) -> None:
         self.flowing = asyncio.Event()
+        self.over = False
         self._ledger = ledger
         self._random = random.Random(seed)
 
@@ -94,15 +98,12 @@ class Load:
         self._ledger.revealed(token, answer["charged"])
         self._ledger.received("service", answer["issued"]["number"], issue)
 
-
-async def persist(
-    connect: Callable[[], AbstractAsyncContextManager[Ask]], once: Callable[[Ask], Awaitable[None]]
-) -> None:
-    """Do it again and again, on a new connection whenever the gateway is gone. Ends by being cancelled."""
-    while True:
-        try:
-            async with connect() as ask:
-                while True:
-                    await once(ask)
-        except (OSError, asyncio.IncompleteReadError):
-            await asyncio.sleep(RETRY_SECONDS)
+    async def persist(self, connect: Connect, once: Callable[[Ask], Awaitable[None]]) -> None:
+        """Do it again and again, on a new connection whenever the gateway is gone, until it is gone for good."""
+        while not self.over:
+            try:
+                async with connect() as ask:
+                    while True:
+                        await once(ask)
+            except (OSError, asyncio.IncompleteReadError):
+                await asyncio.sleep(RETRY_SECONDS)
