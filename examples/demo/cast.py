@@ -13,24 +13,28 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from examples.demo.wire import Client
 
 START_SECONDS = 20.0
 PORTS = {"EDGE": 8443, "EGRESS": 8444, "SIDECAR": 8445, "ADMIN": 9901, "SHOP": 9000, "PROVIDER": 9443}
+"""The gateway opens its admin port last."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """The folder with config.yaml, and the ports; `PANGATE_EDGE_PORT` and so on choose others."""
+    """The folder with config.yaml, and the ports; `PANGATE_EDGE_PORT` and so on choose others.
+
+    What keeps the demo from starting is a SystemExit that says what to do about it.
+    """
 
     folder: Path
     ports: Mapping[str, int]
 
     @classmethod
     def at(cls, folder: Path) -> Stage:
-        ports = {name: int(os.environ.get(f"PANGATE_{name}_PORT", port)) for name, port in PORTS.items()}
-        return cls(folder, ports)
+        return cls(folder, {name: _port(_variable(name), port) for name, port in PORTS.items()})
 
     def certificate(self, name: str) -> Path:
         return self.folder / "certs" / name
@@ -55,6 +59,7 @@ class Stage:
     @contextlib.contextmanager
     def cast(self) -> Iterator[None]:
         """The provider, the shop and the gateway, each a process of its own, ended on the way out."""
+        _refuse_taken(self.ports)
         ports, crew = self.ports, [sys.executable, "-m"]
         provider = [*crew, "examples.demo.provider", "--port", str(ports["PROVIDER"])]
         provider += ["--certificate", str(self.certificate("provider.pem"))]
@@ -66,17 +71,15 @@ class Stage:
         self.record("gateway").parent.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as running:
             log = running.enter_context(self.record("gateway").open("wb"))
-            running.enter_context(_process("provider", provider, ports["PROVIDER"]))
-            running.enter_context(_process("shop", shop, ports["SHOP"]))
-            running.enter_context(_process("gateway", gateway, ports["EDGE"], log))
+            running.enter_context(_process("provider", provider, ports["PROVIDER"], self.folder))
+            running.enter_context(_process("shop", shop, ports["SHOP"], self.folder))
+            running.enter_context(_process("gateway", gateway, ports["ADMIN"], self.folder, log))
             yield
 
 
 @contextlib.contextmanager
-def _process(name: str, command: list[str], port: int, output: object = None) -> Iterator[None]:
-    if _listens(port):
-        raise SystemExit(f"demo: port {port} ({name}) is taken; set PANGATE_{name.upper()}_PORT to another")
-    process = subprocess.Popen(command, stdout=output, stderr=None)  # type: ignore[call-overload]
+def _process(name: str, command: list[str], port: int, folder: Path, output: IO[bytes] | None = None) -> Iterator[None]:
+    process = subprocess.Popen(command, cwd=folder, stdout=output)
     try:
         deadline = time.monotonic() + START_SECONDS
         while not _listens(port):
@@ -93,6 +96,32 @@ def _process(name: str, command: list[str], port: int, output: object = None) ->
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def _variable(name: str) -> str:
+    return f"PANGATE_{name}_PORT"
+
+
+def _port(variable: str, default: int) -> int:
+    written = os.environ.get(variable) or str(default)
+    if not written.isdecimal() or not 0 < int(written) < 65536:
+        raise SystemExit(f"demo: {variable} is {written!r}; set it to a port, from 1 to 65535")
+    return int(written)
+
+
+def _refuse_taken(ports: Mapping[str, int]) -> None:
+    taken = {name: port for name, port in ports.items() if _listens(port)}
+    if not taken:
+        return
+    listed = ", ".join(f"{port} ({name.lower()})" for name, port in taken.items())
+    others = " ".join(f"{_variable(name)}={_free_port()}" for name in taken)
+    raise SystemExit(f"demo: taken by another program: port {listed}; try it with other ports:\n  {others} make demo")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def _listens(port: int) -> bool:

@@ -16,11 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gateway.adapters.dev_certificates import make_dev_certificates, mint_token
-
 from examples.demo.cast import Stage
 from examples.demo.provider import sign
 from examples.demo.wire import Answer, Client, recorded
+from gateway.adapters.dev_certificates import make_dev_certificates, mint_token
 
 CARD = "4242424242424242"
 CVC = "737"
@@ -103,6 +102,25 @@ class Story:
         """The requests that the shop or the provider has recorded."""
         return recorded(self.stage.record(who))
 
+    def show(self, *requests: str) -> None:
+        """Requests that one of the services recorded are bytes of this step too."""
+        self.wire += [(request.encode("latin-1"), b"") for request in requests]
+
+    def forwarded(self, event: str) -> list[str]:
+        """How the shop got an event, as soon as it did and no delivery is left to be sent on."""
+        self.wait_until(lambda: self._arrived(event), "the shop never got the webhook")
+        self.wait_until(lambda: "pangate_inbox_pending 0.0" in self.metrics().splitlines(), "a delivery still waits")
+        return self._arrived(event)
+
+    def _arrived(self, event: str) -> list[str]:
+        return [request for request in self.seen("shop") if event in request]
+
+    def wait_until(self, happened: Callable[[], object], wrong: str) -> None:
+        deadline = time.monotonic() + SETTLING_SECONDS
+        while not happened():
+            check(time.monotonic() < deadline, wrong)
+            time.sleep(0.05)
+
     def metrics(self) -> str:
         url = f"http://127.0.0.1:{self.stage.ports['ADMIN']}/metrics"
         with urllib.request.urlopen(url, timeout=5) as response:
@@ -131,12 +149,14 @@ def a_card_goes_in_and_a_token_comes_through(story: Story) -> None:
     card = json.loads(log[0].partition("\r\n\r\n")[2])["card"]
     check(card["cvc"] != CVC, "the shop saw the security code")
     story.tokens = card
+    story.show(log[0])
 
 
 def the_provider_gets_the_true_card(story: Story) -> None:
     """The shop charges through the egress listener with the token; the provider receives the number it stands for."""
     log = story.seen("provider")
     check(len(log) == 1, "the provider was not called")
+    story.show(log[0])
     card = json.loads(log[0].partition("\r\n\r\n")[2])["card"]
     check(card == {"number": CARD, "cvc": CVC}, "the provider did not get the true card")
     check(story.first is not None and story.first.status == 201, "the payment did not succeed")
@@ -145,6 +165,7 @@ def the_provider_gets_the_true_card(story: Story) -> None:
 def what_the_provider_echoes_is_a_token_again(story: Story) -> None:
     """The provider's answer quotes the card number. What reaches the shop, and the partner, is the token."""
     assert story.first is not None
+    story.wire.append((b"", story.first.received))
     check(CARD.encode() not in story.first.received, "the card number came back to the partner")
     check(story.first.json()["card"]["number"] == story.tokens["number"], "the token that came back is another one")
 
@@ -235,18 +256,14 @@ def a_forged_webhook_is_thrown_out(story: Story) -> None:
 
 
 def a_true_webhook_is_delivered_once(story: Story) -> None:
-    """Stored before it is acknowledged, sent on with our own signature; the provider's retry is not."""
+    """Stored before it is acknowledged, sent on with our own signature; what the provider delivers again is not."""
     event = {"id": f"evt_{story.run}", "type": "charge.succeeded"}
     for _ in range(2):
         check(story.deliver(event, WEBHOOK_SECRET).status == 200, "the webhook was not taken")
-    arrived: list[str] = []
-    deadline = time.monotonic() + SETTLING_SECONDS
-    while not arrived and time.monotonic() < deadline:
-        time.sleep(0.05)
-        arrived = [request for request in story.seen("shop") if event["id"] in request]
+    arrived = story.forwarded(event["id"])
     check(len(arrived) == 1, f"the shop got the webhook {len(arrived)} times")
     check("webhook-signature" in arrived[0].lower(), "the delivery does not carry our signature")
-    story.wire.append((arrived[0].encode("latin-1"), b""))
+    story.show(*arrived)
     conflict = {**event, "type": "charge.failed"}
     refused(story.deliver(conflict, WEBHOOK_SECRET), 409, "delivery_conflict")
 
@@ -264,6 +281,7 @@ def everything_blocked_was_counted(story: Story) -> None:
 
 def nobody_else_ever_saw_the_card(story: Story) -> None:
     """Every byte that the shop received, and all that the gateway logged and stored."""
+    story.show(*story.seen("shop"))
     for request in story.seen("shop"):
         check(CARD not in request, "the shop saw the card number")
     for path in [*(story.stage.folder / "var").glob("pangate.db*"), story.stage.record("gateway")]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from examples.demo.wire import Answer, Client
 from gateway.adapters.dev_certificates import make_dev_certificates
-from tests.e2e.harness import Gateway, free_port
+from tests.e2e.harness import Gateway, free_ports
 
 CARD = "4242424242424242"
 JSON = {"Content-Type": "application/json"}
@@ -37,8 +37,7 @@ def demo_folder(folder: Path, more: str = "") -> Path:
 
 def demo_gateway(folder: Path, **upstreams: int) -> Gateway:
     """A gateway on free ports, not started yet. `shop` and `provider` are where the test itself listens."""
-    names = ("edge", "egress", "sidecar", "admin", "shop", "provider")
-    return Gateway(folder, {**{name: free_port() for name in names}, **upstreams})
+    return Gateway(folder, {**free_ports("edge", "egress", "sidecar", "admin", "shop", "provider"), **upstreams})
 
 
 def provider_context(folder: Path) -> ssl.SSLContext:

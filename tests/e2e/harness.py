@@ -31,6 +31,15 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def free_ports(*names: str) -> dict[str, int]:
+    """A port for each, no two the same: all of them are held until the last was found."""
+    with contextlib.ExitStack() as held:
+        probes = {name: held.enter_context(socket.socket()) for name in names}
+        for probe in probes.values():
+            probe.bind(("127.0.0.1", 0))
+        return {name: int(probe.getsockname()[1]) for name, probe in probes.items()}
+
+
 def listens(port: int) -> bool:
     """Does anybody accept connections at this port of loopback?"""
     with socket.socket() as probe:
