@@ -155,6 +155,9 @@ class Gateway:
             self._admin.retire()
         self.telemetry.log("draining")
         seconds = self._config.settings.drain
+        for listener in self._listeners.values():
+            listener.retire()
+        await asyncio.sleep(self._config.settings.drain_delay)
         left = await asyncio.gather(*(listener.drain(seconds) for listener in self._listeners.values()))
         if self._forwarder is not None:
             with contextlib.suppress(TimeoutError):

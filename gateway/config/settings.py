@@ -329,7 +329,11 @@ Globs = Annotated[
 
 
 class ConfigFile(Settings):
-    """config.yaml: where requests come in, where they go, and which policy stands between."""
+    """config.yaml: where requests come in, where they go, and which policy stands between.
+
+    On SIGTERM `/readyz` answers 503 at once, new requests are still served for `drain_delay` (a balancer needs time to
+    look elsewhere), and those in flight then have `drain` to finish.
+    """
 
     version: Literal[1]
     tenant: TenantSetting = Field(default_factory=lambda: Tenant(name="default"))
@@ -351,6 +355,7 @@ class ConfigFile(Settings):
     policies: Globs = _written("policies/*.yaml")
     routes: list[Route] = Field(min_length=1)
     drain: Duration = _written("30s", gt=0)
+    drain_delay: Duration = _written("0s")
     logging: Logging = Field(default_factory=Logging)
 
     def tenant_of(self, route: Route) -> Tenant:

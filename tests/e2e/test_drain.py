@@ -54,6 +54,19 @@ async def test_what_is_in_flight_finishes_while_readiness_is_gone_and_nobody_new
         assert [line["cut_off"] for line in gateway.lines("stopped")] == [0]
 
 
+async def test_for_the_drain_delay_new_requests_are_served_while_readiness_is_gone(tmp_path: Path) -> None:
+    folder = demo_folder(tmp_path)
+    with (folder / "config.yaml").open("a") as config:
+        config.write("drain_delay: 5s\n")
+    async with scripted(answering(CREATED)) as shop, serving(demo_gateway(folder, shop=shop.port)) as gateway:
+        gateway.signal(signal.SIGTERM)
+        await asyncio.to_thread(wait_until, lambda: gateway.admin("/readyz")[0] == 503)
+        with caller(gateway, "edge", "partner") as late:
+            answer = await asyncio.to_thread(pay, gateway, late, "late")
+        assert (answer.status, answer.headers["connection"]) == (201, "close")
+        gateway.kill()
+
+
 def hammer(gateway: Gateway, client: Client, name: str, answers: list[Answer]) -> str:
     """Pay over one connection until the gateway ends it; how it did."""
     while True:
