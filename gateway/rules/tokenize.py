@@ -81,6 +81,11 @@ class Settings(RuleSettings):
             raise ValueError("list what to replace under fields or response")
         return self
 
+    @property
+    def holds_codes(self) -> bool:
+        """Do security codes come to be held in memory?"""
+        return any(field.token_class == "cvc" for field in self.fields)
+
 
 @dataclass(frozen=True, slots=True)
 class _Target:
