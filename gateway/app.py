@@ -334,14 +334,17 @@ def _contents(tls: BaseModel | None) -> bytes:
 
 def _needs_restart(running: ConfigFile, config: Config) -> Iterator[Complaint]:
     """Settings that a reload cannot change, because sockets or files were opened by them."""
-    for part in ("admin", "store", "shared", "keys"):
+    for part in ("admin", "store", "shared", "keys", "logging"):
         if getattr(running, part) != getattr(config.settings, part):
             yield config.source.at((part,), f"{part}: a change needs a restart")
     for name in running.listeners.keys() | config.settings.listeners.keys():
         before, after = running.listeners.get(name), config.settings.listeners.get(name)
         if before is None or after is None or _socket_of(before) != _socket_of(after):
-            yield config.source.at(("listeners", name), f"listeners.{name}: a change other than of tls needs a restart")
+            text = f"listeners.{name}: a change other than of TLS files needs a restart"
+            yield config.source.at(("listeners", name), text)
 
 
 def _socket_of(listener: ListenerSettings) -> tuple[object, ...]:
-    return listener.bind, listener.identity, listener.limits, listener.tls is None
+    """Whether certificates are asked for is part of it: connections that exist would not be asked again."""
+    asked = listener.tls and listener.tls.client_certificate
+    return listener.bind, listener.identity, listener.limits, asked

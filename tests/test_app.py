@@ -1,0 +1,100 @@
+"""The composition root: what a reload may change, and what it says it cannot."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from gateway.adapters.dev_certificates import make_dev_certificates
+from gateway.app import Gateway
+from gateway.check import check
+from gateway.pure.routing import Found
+
+CONFIG = """\
+version: 1
+listeners:
+  egress:
+    bind: 127.0.0.1:0
+    tls:
+      certificate: certs/server.pem
+      key: file:certs/server.key
+      client_ca: certs/services-ca.pem
+      client_certificate: optional
+admin: {bind: "127.0.0.1:0"}
+store: sqlite:var/pangate.db
+keys: {key: file:certs/vault.key}
+upstreams:
+  psp: {url: "http://127.0.0.1:9"}
+routes:
+  - {name: psp, listener: egress, match: {host: psp.example, path: /v1/**}, policy: out, upstream: psp}
+drain: 1s
+logging: {level: error}
+"""
+POLICY = "rules:\n  - {kind: mtls, ca: certs/services-ca.pem}\n"
+LIMIT = "  - {kind: rate_limit, key: [tenant], rate: 1/day}\n"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    make_dev_certificates(tmp_path / "certs")
+    (tmp_path / "policies").mkdir()
+    (tmp_path / "policies" / "out.yaml").write_text(POLICY)
+    (tmp_path / "config.yaml").write_text(CONFIG)
+    return tmp_path / "config.yaml"
+
+
+def rewrite(path: Path, before: str, after: str) -> None:
+    changed = path.read_text().replace(before, after)
+    assert changed != path.read_text()
+    path.write_text(changed)
+
+
+@asynccontextmanager
+async def running(path: Path) -> AsyncIterator[Gateway]:
+    gateway = Gateway(path, check(path))
+    try:
+        await gateway.open()
+        yield gateway
+    finally:
+        await gateway.close()
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "blamed"),
+    [
+        ("client_certificate: optional", "client_certificate: required", "listeners.egress"),
+        ("bind: 127.0.0.1:0\n    tls", "bind: 127.0.0.2:0\n    tls", "listeners.egress"),
+        ("client_certificate: optional", "client_certificate: optional\n    limits: {max_body: 1MiB}", "egress"),
+        ("level: error", "level: debug", "logging"),
+        (sqlite:var/pangate.db, "sqlite:other.db", "store"),
+        ('"127.0.0.1:0"}', '"127.0.0.2:0"}', "admin"),
+        ("keys: {", "shared: redis://127.0.0.1:9\nkeys: {", "shared"),
+        ("certs/vault.key", "certs/other.key", "keys"),
+    ],
+)
+async def test_a_reload_refuses_what_it_cannot_change_and_says_where(
+    path: Path, before: str, after: str, blamed: str
+) -> None:
+    (path.parent / "certs" / "other.key").write_bytes((path.parent / "certs" / "vault.key").read_bytes())
+    (path.parent / "certs" / "other.key").chmod(0o600)
+    async with running(path) as gateway:
+        rewrite(path, before, after)
+        (complaint,) = await gateway.reload()
+    assert complaint.startswith(f"{path}:")
+    assert blamed in complaint
+    assert complaint.endswith("needs a restart")
+
+
+async def test_a_reload_applies_policies_certificates_and_upstreams(path: Path) -> None:
+    async with running(path) as gateway:
+        make_dev_certificates(path.parent / "certs", force=True)
+        rewrite(path.parent / "policies" / "out.yaml", POLICY, POLICY + LIMIT)
+        rewrite(path, 'psp: {url: "http://127.0.0.1:9"}', 'psp: {url: "http://127.0.0.1:19"}')
+        assert await gateway.reload() == []
+        found = gateway._running.snapshot.tables["egress"].match("psp.example", "GET", "/v1/x")
+    assert isinstance(found, Found)
+    assert found.route.pipeline is not None
+    assert [placed.kind for placed in found.route.pipeline.placed] == ["mtls", "rate_limit"]
