@@ -69,7 +69,7 @@ async def running(path: Path) -> AsyncIterator[Gateway]:
         ("bind: 127.0.0.1:0\n    tls", "bind: 127.0.0.2:0\n    tls", "listeners.egress"),
         ("client_certificate: optional", "client_certificate: optional\n    limits: {max_body: 1MiB}", "egress"),
         ("level: error", "level: debug", "logging"),
-        (sqlite:var/pangate.db, "sqlite:other.db", "store"),
+        ("sqlite:var/pangate.db", "sqlite:var/other.db", "store"),
         ('"127.0.0.1:0"}', '"127.0.0.2:0"}', "admin"),
         ("keys: {", "shared: redis://127.0.0.1:9\nkeys: {", "shared"),
         ("certs/vault.key", "certs/other.key", "keys"),
