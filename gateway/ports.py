@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
 from gateway.pure.errors import Reason
+from gateway.pure.gcra import Limit
 from gateway.pure.metrics import Metric
 
 Header = tuple[bytes, bytes]
@@ -335,18 +336,16 @@ class Store(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One request counted against one limit: at most `amount` per `period` seconds.
+    """One request counted against one limit.
 
-    `strategy` gcra admits `burst` at once and then evenly; the others are those of the `limits` library. An `enforced`
-    hit that is over its limit keeps all hits of the same call from being counted; a hit that is not enforced (report)
-    is counted and decided for itself alone.
+    `strategy` gcra admits the burst at once and then evenly; the others are those of the `limits` library. An
+    `enforced` hit that is over its limit keeps all hits of the same call from being counted; a hit that is not enforced
+    (report) is counted and decided for itself alone.
     """
 
     key: str
     strategy: str
-    amount: int
-    period: float
-    burst: int
+    limit: Limit
     enforced: bool
 
 

@@ -27,7 +27,7 @@ from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from gateway.adapters.memory import MemoryShared, decision
 from gateway.ports import Clock, Decision, Entropy, Hit, Keys, Telemetry, Unavailable
-from gateway.pure.gcra import SECOND, Room
+from gateway.pure.gcra import Room
 
 _NONCE_BYTES = 12
 
@@ -167,7 +167,7 @@ class RedisShared:
         loop = asyncio.get_running_loop()
         arguments: list[str | int | bytes] = []
         for hit in hits:
-            arguments += (hit.strategy, hit.amount, round(hit.period * SECOND), hit.burst, int(hit.enforced))
+            arguments += (hit.strategy, *hit.limit, int(hit.enforced))
         answer: asyncio.Future[list[int]] = loop.create_future()
         if not self._waiting:
             loop.call_soon(self._depart, loop)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 EXACT = 2**53
 SECOND = 1_000_000
@@ -24,32 +24,26 @@ State = tuple[int, ...]
 """Empty when the limit is whole. The numbers are the strategy's; the last is a time its clock never steps behind."""
 
 
-class Hit(Protocol):
-    """One request against one limit, as `gateway.ports.Hit`: at most `amount` per `period` seconds."""
-
-    @property
-    def strategy(self) -> str: ...
-    @property
-    def amount(self) -> int: ...
-    @property
-    def period(self) -> float: ...
-    @property
-    def burst(self) -> int: ...
-    @property
-    def enforced(self) -> bool: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Limit:
-    """The numbers of a limit; `period` in microseconds."""
+class Limit(NamedTuple):
+    """At most `amount` requests per `period` microseconds; `gcra` admits `burst` of them at once."""
 
     amount: int
     period: int
     burst: int
 
 
-@dataclass(frozen=True, slots=True)
-class Room:
+class Hit(Protocol):
+    """One request against one limit, as `gateway.ports.Hit`."""
+
+    @property
+    def strategy(self) -> str: ...
+    @property
+    def limit(self) -> Limit: ...
+    @property
+    def enforced(self) -> bool: ...
+
+
+class Room(NamedTuple):
     """What a state leaves: requests that pass now, microseconds until whole again and until the next one passes."""
 
     remaining: int
@@ -57,8 +51,7 @@ class Room:
     retry_after: int
 
 
-@dataclass(frozen=True, slots=True)
-class Ruling:
+class Ruling(NamedTuple):
     """The answer to one hit. `state` is what to keep from now on, None if the hit was not counted."""
 
     allowed: bool
@@ -84,30 +77,25 @@ def decide(hits: Sequence[Hit], states: Sequence[State], now: int) -> list[Rulin
 
     If an enforced hit is over its limit, none is counted; else each that is within its own limit is.
     """
-    settled = [_Settled(hit, state, now) for hit, state in zip(hits, states, strict=True)]
-    passes = all(one.room.remaining > 0 for one in settled if one.enforced)
-    return [one.ruling(counted=passes and one.room.remaining > 0) for one in settled]
+    passes = True
+    settled: list[tuple[Strategy, Limit, int, State, Room]] = []
+    for hit, state in zip(hits, states, strict=True):
+        strategy, limit, moment = STRATEGIES[hit.strategy], hit.limit, now
+        if state:
+            moment = max(now, state[-1])
+            state = strategy.settle(state, limit, moment)  # noqa: PLW2901 - the same state, brought up to now
+        room = strategy.measure(state, limit, moment)
+        passes = passes and (room.remaining > 0 or not hit.enforced)
+        settled.append((strategy, limit, moment, state, room))
+    return [_rule(*each, counted=passes) for each in settled]
 
 
-class _Settled:
-    """A hit whose state was brought up to now."""
-
-    __slots__ = ("_limit", "_now", "_state", "_strategy", "enforced", "room")
-
-    def __init__(self, hit: Hit, state: State, now: int) -> None:
-        self._strategy = STRATEGIES[hit.strategy]
-        self._limit = Limit(hit.amount, round(hit.period * SECOND), hit.burst)
-        self._now = max(now, state[-1]) if state else now
-        self._state = self._strategy.settle(state, self._limit, self._now) if state else state
-        self.room = self._strategy.measure(self._state, self._limit, self._now)
-        self.enforced = hit.enforced
-
-    def ruling(self, *, counted: bool) -> Ruling:
-        allowed = self.room.remaining > 0
-        if not counted:
-            return Ruling(allowed, self.room, None)
-        state = self._strategy.count(self._state, self._limit, self._now)
-        return Ruling(allowed, self._strategy.measure(state, self._limit, self._now), state)
+def _rule(strategy: Strategy, limit: Limit, now: int, state: State, room: Room, *, counted: bool) -> Ruling:
+    allowed = room.remaining > 0
+    if not (allowed and counted):
+        return Ruling(allowed, room, None)
+    state = strategy.count(state, limit, now)
+    return Ruling(allowed, strategy.measure(state, limit, now), state)
 
 
 def _up(dividend: int, divisor: int) -> int:

@@ -6,12 +6,12 @@ against none. Answers carry `RateLimit-Policy` and `RateLimit` (draft-ietf-httpa
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import json
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache
 from hashlib import blake2b
 from typing import Annotated, ClassVar, Literal
 
@@ -27,6 +27,8 @@ from gateway.rule import PASS, Deny, Place, Rule, RuleSettings, Stage, Verdict
 
 MOVING_WINDOW_MAX = 1_000
 """A moving window remembers the time of each request."""
+_REMEMBERED = 4096
+"""Callers whose key is known without computing it again."""
 _IDENTIFYING = ("jwt", "mtls")
 
 OnStoreError = Literal["deny", "local", "allow"]
@@ -105,16 +107,19 @@ class RateLimit(Rule):
         self.name = name
         self.enforced = settings.mode == "enforce"
         self.on_store_error: OnStoreError = settings.on_store_error
-        self._amount, self._seconds = _amount_and_seconds(settings.rate)
-        self._burst = settings.burst or self._amount
-        self._strategy = settings.window
-        self._policy = policy
+        amount, seconds = _amount_and_seconds(settings.rate)
+        burst = settings.burst or amount
+        self.quota = _quota(name, amount, seconds, burst)
         self._facts = [_fact(fact) for fact in settings.key]
-        described = (name, settings.mode, self._strategy, self._amount, self._seconds, self._burst, *settings.key)
-        self._described = _digest(map(str, described))
+        described = (name, settings.mode, settings.window, amount, seconds, burst, *settings.key)
+        limit = Limit(amount, seconds * SECOND, burst)
+        hit = functools.partial(_hit, policy, name, _digest(map(str, described)), settings.window, limit, self.enforced)
+        self._hit = functools.lru_cache(_REMEMBERED)(hit)
         self._shared = shared
         self._telemetry = telemetry
-        self._together: Sequence[RateLimit] = (self,)
+        self._together: Sequence[RateLimit] = ()
+        self._tells = False
+        self.join((self,))
 
     @classmethod
     def provision(cls, settings: Settings, ports: Ports, place: Place) -> RateLimit:
@@ -132,6 +137,7 @@ class RateLimit(Rule):
         self._together = [rule for rule in rules if isinstance(rule, RateLimit)]
         if sum(rule.name == self.name for rule in self._together) > 1:
             raise ValueError(f"two limits of this policy are named {self.name}")
+        self._tells = self is next((rule for rule in self._together if rule.enforced), None)
 
     async def on_request(self, exchange: Exchange) -> Verdict:
         if exchange.limits is None:
@@ -144,7 +150,7 @@ class RateLimit(Rule):
         return PASS if decision.allowed else self._limited(exchange)
 
     async def on_response(self, exchange: Exchange) -> Verdict:
-        if self is next((rule for rule in self._together if rule.enforced), None):
+        if self._tells:
             assert exchange.response is not None
             exchange.response.headers.extend(self._fields(exchange))
         return PASS
@@ -163,11 +169,8 @@ class RateLimit(Rule):
             return {}
 
     def hit(self, exchange: Exchange) -> Hit:
-        """This request against this limit. The keys of one policy and tenant share a hash tag (Redis Cluster)."""
-        tag = _digest((exchange.tenant, self._policy))
-        value = _digest((self._described, *(fact(exchange) for fact in self._facts)))
-        key = f"pangate:limit:{{{tag}}}:{self.name}:{value}"
-        return Hit(key, self._strategy, self._amount, self._seconds, self._burst, self.enforced)
+        """This request against this limit."""
+        return self._hit(exchange.tenant, *[fact(exchange) for fact in self._facts])
 
     def _limited(self, exchange: Exchange) -> Deny:
         over = [
@@ -194,16 +197,9 @@ class RateLimit(Rule):
         ]
         if not told:
             return []
-        policies = ", ".join(rule.quota() for rule, _ in told)
-        left = ", ".join(f'"{rule.name}";r={decision.remaining};t={_wait(decision)}' for rule, decision in told)
+        policies = ", ".join([rule.quota for rule, _ in told])
+        left = ", ".join([f'"{rule.name}";r={decision.remaining};t={_wait(decision)}' for rule, decision in told])
         return [(b"RateLimit-Policy", policies.encode()), (b"RateLimit", left.encode())]
-
-    def quota(self) -> str:
-        """An item of RateLimit-Policy. A bucket larger than its rate is told as what fills it in how long."""
-        quota, window = self._amount, self._seconds
-        if self._burst > self._amount:
-            quota, window = self._burst, math.ceil(self._burst * self._seconds / self._amount)
-        return f'"{self.name}";q={quota};w={window}'
 
 
 _UNAVAILABLE = Deny(Reason.LIMITER_UNAVAILABLE, "Try again in a moment.", headers=((b"Retry-After", b"1"),))
@@ -212,6 +208,21 @@ _UNAVAILABLE = Deny(Reason.LIMITER_UNAVAILABLE, "Try again in a moment.", header
 async def _ask(shared: Shared, rules: Sequence[RateLimit], exchange: Exchange) -> dict[str, Decision]:
     decisions = await shared.hit([rule.hit(exchange) for rule in rules])
     return {rule.name: decision for rule, decision in zip(rules, decisions, strict=True)}
+
+
+def _hit(
+    policy: str, name: str, described: str, strategy: str, limit: Limit, enforced: bool, tenant: str, *facts: str | None
+) -> Hit:
+    """The hit of a caller with these facts. The keys of one policy and tenant share a hash tag (Redis Cluster)."""
+    tag, value = _digest((tenant, policy)), _digest((described, *facts))
+    return Hit(f"pangate:limit:{{{tag}}}:{name}:{value}", strategy, limit, enforced)
+
+
+def _quota(name: str, amount: int, seconds: int, burst: int) -> str:
+    """An item of RateLimit-Policy. A bucket larger than its rate is told as what fills it in how long."""
+    if burst > amount:
+        return f'"{name}";q={burst};w={math.ceil(burst * seconds / amount)}'
+    return f'"{name}";q={amount};w={seconds}'
 
 
 def _wait(decision: Decision) -> int:
@@ -243,7 +254,7 @@ def _claim(exchange: Exchange, name: str) -> str | None:
     return value if value is None or isinstance(value, str) else json.dumps(value, sort_keys=True)
 
 
-@lru_cache(4096)
+@functools.lru_cache(_REMEMBERED)
 def _network(address: str) -> str:
     """One caller's worth of addresses: an IPv4 address, or the /64 that an IPv6 host may choose from freely."""
     if ":" not in address:

@@ -20,7 +20,7 @@ from gateway.adapters.keys import FileKeys, generate_key
 from gateway.adapters.memory import MemoryShared
 from gateway.adapters.redis import RedisShared, _Script, open_redis
 from gateway.ports import Hit, Shared, Unavailable
-from gateway.pure.gcra import SECOND, STRATEGIES, State, decide
+from gateway.pure.gcra import SECOND, STRATEGIES, Limit, State, decide
 from tests.conftest import CountingEntropy, HandClock, Recorder
 from tests.servers import VOLATILE, redis_url, running_redis
 
@@ -29,9 +29,10 @@ __all__ = ["redis_url"]
 every_strategy = pytest.mark.parametrize("strategy", STRATEGIES)
 
 
-def a_hit(key: str, strategy: str = "gcra", enforced: bool = True, **numbers: Any) -> Hit:
-    given = {"amount": 20, "period": 100.0, "burst": 20, **numbers}
-    return Hit("{" + key + "}", strategy, enforced=enforced, **given)
+def a_hit(
+    key: str, strategy: str = "gcra", enforced: bool = True, amount: int = 20, period: float = 100.0, burst: int = 20
+) -> Hit:
+    return Hit("{" + key + "}", strategy, Limit(amount, round(period * SECOND), burst), enforced)
 
 
 @pytest.fixture

@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.ports import Hit
-from gateway.pure.gcra import SECOND, STRATEGIES, Ruling, State, decide
+from gateway.pure.gcra import SECOND, STRATEGIES, Limit, Ruling, State, decide
 
 START = 1_800_000_000 * SECOND
 
 
 def a_hit(strategy: str, amount: int = 3, period: float = 10, burst: int = 5, enforced: bool = True) -> Hit:
-    return Hit("key", strategy, amount, period, burst, enforced)
+    return Hit("key", strategy, Limit(amount, round(period * SECOND), burst), enforced)
 
 
 class Counter:
@@ -32,12 +32,12 @@ class Counter:
 
     def look(self, now: int) -> Ruling:
         """What an `ask` would answer before it counts."""
-        closed = Hit("other", "fixed_window", 0, 1, 0, enforced=True)
+        closed = Hit("other", "fixed_window", Limit(0, 1, 0), enforced=True)
         return decide([self.hit, closed], [self.state, ()], now)[0]
 
     @property
     def capacity(self) -> int:
-        return self.hit.burst if self.hit.strategy == "gcra" else self.hit.amount
+        return self.hit.limit.burst if self.hit.strategy == "gcra" else self.hit.limit.amount
 
 
 every_strategy = pytest.mark.parametrize("strategy", STRATEGIES)
@@ -138,7 +138,7 @@ def test_a_clock_that_steps_back_refills_nothing_and_locks_nobody_out(hit: Hit, 
         now += step
         counter.ask(now)
     assert counter.look(now - back).room.remaining <= counter.look(now).room.remaining
-    assert counter.look(now - back).room.retry_after <= 2 * hit.period * SECOND
+    assert counter.look(now - back).room.retry_after <= 2 * hit.limit.period
     passed = sum(counter.ask(now - back).allowed for _ in range(counter.capacity + 1))
     assert passed <= counter.capacity
     assert not counter.look(now - back).allowed

@@ -270,7 +270,7 @@ async def test_who_waits_as_long_as_told_passes(route: Route, clock: HandClock, 
     ],
 )
 def test_the_told_policy_never_promises_more_than_the_rate(route: Route, settings: dict[str, Any], told: str) -> None:
-    assert route.of({**settings, "name": "n"}).rules[0].quota() == told
+    assert route.of({**settings, "name": "n"}).rules[0].quota == told
 
 
 # --- report
