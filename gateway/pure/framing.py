@@ -21,6 +21,8 @@ class Framing(Protocol):
     """The body of one request as it arrives."""
 
     done: bool
+    total: int
+    """Bytes of content; settled once `done`."""
 
     def take(self, data: bytes) -> int:
         """How many of the bytes belong to the body. Raises `Refused`."""
@@ -30,10 +32,10 @@ class Framing(Protocol):
 class Sized:
     """A body of `length` bytes."""
 
-    __slots__ = ("_left", "done")
+    __slots__ = ("_left", "done", "total")
 
     def __init__(self, length: int) -> None:
-        self._left = length
+        self._left = self.total = length
         self.done = length == 0
 
     def take(self, data: bytes) -> int:
@@ -46,14 +48,14 @@ class Sized:
 class Chunked:
     """A chunked body (RFC 9112 section 7.1) without extensions and without trailers, in chunks of sensible size."""
 
-    __slots__ = ("_chunks", "_expects", "_left", "_line", "_total", "done")
+    __slots__ = ("_chunks", "_expects", "_left", "_line", "done", "total")
 
     def __init__(self) -> None:
         self._expects = "size"
         self._line = b""
         self._left = 0
         self._chunks = 0
-        self._total = 0
+        self.total = 0
         self.done = False
 
     def take(self, data: bytes) -> int:
@@ -92,8 +94,8 @@ class Chunked:
         self._left = int(line, 16)
         self._expects = "separator" if self._left else "end"
         self._chunks += 1
-        self._total += self._left
-        if self._chunks > _FREE_CHUNKS + self._total // _CHUNK_BYTES_MIN:
+        self.total += self._left
+        if self._chunks > _FREE_CHUNKS + self.total // _CHUNK_BYTES_MIN:
             raise Refused(Reason.MALFORMED_REQUEST, f"Send chunks of at least {_CHUNK_BYTES_MIN} bytes.")
 
 

@@ -301,7 +301,9 @@ class Connection(web.RequestHandler):
         self.due = math.inf
 
     def body_is_whole(self) -> bool:
-        return self._framing.done and self._payload.is_eof()
+        """Do both readers say so, of the same number of bytes?"""
+        framing, payload = self._framing, self._payload
+        return framing.done and payload.is_eof() and framing.total == payload.total_bytes
 
     def now(self) -> float:
         return self._edge.ports.clock.monotonic()
