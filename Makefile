@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 SHARD ?= 1/1
 
-.PHONY: demo test lint types contracts check fix bench faults scorecard lock clean
+.PHONY: demo test lint types contracts check fix docs bench faults scorecard lock clean
 
 demo: $(VENV)/.runtime
 	@$(BIN)/pangate demo $(if $(ONCE),--once)
@@ -29,6 +29,9 @@ check: lint types contracts test
 fix: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(VENV)/.dev
+	$(BIN)/python -m docs.generate
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m bench.run

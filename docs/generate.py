@@ -1,0 +1,223 @@
+"""Write the pages of docs/reference/ that list what the code lists: `make docs`.
+
+Names, statuses, titles, labels and help come from the code. What stands here is what the code does not know: what a
+caller does about a refusal, and what the values of a label mean. A reason without advice, or a label without meaning,
+is an error.
+"""
+
+# ruff: noqa: INP001 - a folder of pages with one script in it, not a package
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from gateway.pure.errors import Reason
+from gateway.pure.metrics import Metric
+
+FOLDER = Path(__file__).parent / "reference"
+
+_GENERATED = "<!-- Written by `make docs`; edit docs/generate.py. -->"
+
+_CORRECT = "Correct the request."
+_LATER = "Nothing was sent. Try again after `Retry-After`."
+_IN_DOUBT = "The upstream may have acted: look, or ask again with the same idempotency key; send no new payment."
+
+ADVICE: Mapping[str, Mapping[Reason, str]] = {
+    "Listener: before a route is known": {
+        Reason.MALFORMED_REQUEST: "Speak HTTP/1.1; frame the body once, and send all of it.",
+        Reason.TARGET_NOT_CANONICAL: "Send path and query in their one spelling; each query parameter once.",
+        Reason.HOST_INVALID: "Send one valid Host field.",
+        Reason.HEADER_INVALID: "Send each field once, in printable ASCII; no Upgrade, Trailer or method override.",
+        Reason.HEADERS_TOO_LARGE: "Send fewer or shorter header fields.",
+        Reason.TARGET_TOO_LONG: "Shorten the query, or send it as a body.",
+        Reason.BODY_NOT_ALLOWED: "Send GET, HEAD, DELETE and OPTIONS without a body.",
+        Reason.BODY_TOO_LARGE: "Send less; `detail` says how much is taken.",
+        Reason.CONTENT_ENCODING: "Send the body as it is, not compressed.",
+        Reason.EXPECTATION_FAILED: "Expect nothing but `100-continue`.",
+        Reason.METHOD_NOT_SUPPORTED: "Use GET, HEAD, POST, PUT, PATCH, DELETE or OPTIONS.",
+        Reason.REQUEST_TIMEOUT: "Send head and body without pausing.",
+        Reason.TOO_MANY_CONNECTIONS: "Close connections that are not used; try again after `Retry-After`.",
+        Reason.ROUTE_NOT_FOUND: "Check host and path; only declared routes exist.",
+        Reason.METHOD_NOT_ALLOWED: "Use a method that `Allow` names.",
+    },
+    "Who calls": {
+        Reason.CERTIFICATE_REQUIRED: "Connect with a client certificate.",
+        Reason.CERTIFICATE_INVALID: "Get a certificate of the authority that this route trusts, made for client use.",
+        Reason.CERTIFICATE_NOT_ALLOWED: "Ask the operator to allow the certificate's name or fingerprint here.",
+        Reason.TOKEN_REQUIRED: "Send `Authorization: Bearer` and an access token.",
+        Reason.TOKEN_INVALID: "Get a new token; `detail` says what this one lacks.",
+        Reason.TOKEN_MISPLACED: "Send the token in `Authorization`; replace it, for URLs end up in logs.",
+        Reason.TOKEN_EXPIRED: "Get a new token, then send the request again.",
+        Reason.SCOPE_INSUFFICIENT: "Ask the issuer for a token with the scopes in `detail`.",
+        Reason.KEYS_UNAVAILABLE: _LATER,
+        Reason.TENANT_UNDETERMINED: "Present credentials that name the tenant.",
+    },
+    "How often": {
+        Reason.RATE_LIMITED: "Wait as long as `Retry-After` says; `violated-policies` names the limits.",
+        Reason.LIMITER_UNAVAILABLE: _LATER,
+    },
+    "Idempotency keys": {
+        Reason.IDEMPOTENCY_KEY_REQUIRED: "Send a new key with each payment, and the same one with its retries.",
+        Reason.IDEMPOTENCY_KEY_INVALID: "Send one key of 1 to 255 visible ASCII characters, such as a UUID.",
+        Reason.IDEMPOTENCY_KEY_REUSED: "Retry with the very same request, or use a new key for another one.",
+        Reason.IDEMPOTENCY_KEY_IN_USE: "Wait for the first answer, then ask again with the same key.",
+        Reason.OUTCOME_UNKNOWN: "Ask again with the same key, or have the operator find out; use no other key.",
+        Reason.RESPONSE_NOT_RETAINED: "The request was executed (`original_status`); read what it made instead.",
+    },
+    "Card data and tokens": {
+        Reason.MEDIA_TYPE_UNSUPPORTED: "Send JSON or a form, whichever the route reads, in UTF-8.",
+        Reason.BODY_MALFORMED: _CORRECT,
+        Reason.FIELD_REQUIRED: "Send the field that `detail` names.",
+        Reason.FIELD_INVALID: "Send card data where card data belongs, and tokens where tokens do; see `detail`.",
+        Reason.TOKEN_SPACE_EXHAUSTED: "Tell the operator: a range of cards needs `format: opaque`.",
+        Reason.CARD_TOKEN_UNKNOWN: "Send a token that this gateway gave to this tenant.",
+        Reason.CARD_TOKEN_NOT_ALLOWED: "Send a number's token as number, a security code's as security code.",
+        Reason.SAD_EXPIRED: "Ask the cardholder for the security code again.",
+        Reason.VAULT_UNAVAILABLE: _LATER,
+        Reason.RESPONSE_UNREADABLE: _IN_DOUBT,
+        Reason.RESPONSE_TOO_LARGE: _IN_DOUBT,
+    },
+    "Store and upstream": {
+        Reason.STORE_UNAVAILABLE: _LATER,
+        Reason.UPSTREAM_UNREACHABLE: _LATER,
+        Reason.UPSTREAM_BUSY: _LATER,
+        Reason.UPSTREAM_TIMEOUT: _IN_DOUBT,
+        Reason.UPSTREAM_FAILED: _IN_DOUBT,
+        Reason.UPSTREAM_INVALID: _IN_DOUBT,
+        Reason.SETTLE_FAILED: _IN_DOUBT,
+    },
+    "Webhook deliveries (read by the provider)": {
+        Reason.SIGNATURE_REQUIRED: "Sign the delivery.",
+        Reason.SIGNATURE_INVALID: "Sign the exact bytes with the endpoint's secret.",
+        Reason.DELIVERY_STALE: "Sign anew at each attempt, with a clock that is right.",
+        Reason.DELIVERY_INVALID: "Send one JSON object with an id, live or test as the endpoint takes them.",
+        Reason.DELIVERY_CONFLICT: "Send another body under another id; this one was set aside.",
+    },
+    "The gateway itself": {
+        Reason.INTERNAL_ERROR: "Try again once; then tell the operator the `instance`.",
+    },
+}
+
+_PROBLEMS = """\
+# Problems
+
+Every refusal is a problem document (RFC 9457, `application/problem+json`). `type` is `urn:pangate:problem:` and a
+label of this closed list; `detail` says what to do and never quotes the request; `instance` holds the request's id,
+which is also in `X-Request-Id` and in the log. Where an upstream was called, `outcome` says what is known of the call:
+`refused` (nothing was sent), `answered`, or `unknown`. `error` holds the same for SDKs that look there: `type` as
+listed, `code` the label, `message` the detail.
+
+The labels are also the values of `reason` in `pangate_blocked_total` and in the log.
+"""
+
+_METRICS = """\
+# Metrics
+
+`GET /metrics` on the admin listener, in the text format of Prometheus; beside these, the `process_` and `python_`
+families of its client library. Labels hold names of the configuration and words of closed sets, never anything of a
+request; a family keeps at most 10,000 label sets and counts the rest under `other`. Histograms are in seconds.
+"""
+
+_LABELS: Mapping[str, str] = {
+    "route": "name of the route; empty before one is known",
+    "method": "`GET` and so on; `other` for what is not served",
+    "code": "status",
+    "source": "`upstream`, or `gateway` if the answer is its own",
+    "upstream": "name of the upstream",
+    "outcome": "`answered`, `refused` (nothing was sent), `unknown`",
+    "stage": "`listener`, `identify`, `admit`, `replay`, `protect`, `prepare`, `forward`, `settle`, `inbox`",
+    "reason": "label of a [problem](problems.md)",
+    "mode": "`enforce`, or `report` if it had no effect",
+    "listener": "name of the listener",
+    "name": "name of the listener",
+    "policy": "name of the limit",
+    "class": "`pan` or `cvc`",
+    "provider": "`stripe` and so on",
+    "hash": "digest of the files that were read, as in the log",
+}
+
+_OF_METRIC: Mapping[tuple[Metric, str], str] = {
+    (Metric.HANDSHAKE_FAILURES, "reason"): (
+        "`certificate_invalid`, `certificate_missing`, `no_common_parameters`, `not_tls`, `refused_by_client`, "
+        "`incomplete`, `other`"
+    ),
+    (Metric.JWKS_REFRESHES, "result"): "`ok`, `failed`",
+    (Metric.TOKEN_CACHE, "result"): "`hit`, `miss`",
+    (Metric.RATELIMIT_DECISIONS, "result"): "`allowed`, `limited`",
+    (Metric.RATELIMIT_STORE_ERRORS, "mode"): "the limit's `on_store_error`",
+    (Metric.IDEMPOTENCY, "result"): "`new`, `replay`, `in_flight`, `mismatch`, `unknown`",
+    (Metric.TOKENIZED, "result"): (
+        "`new`, `existing` (the number had a token), `token` (it was one already), `response` (in a response)"
+    ),
+    (Metric.REVEALED, "result"): (
+        "`revealed`; refused: `unknown`, `not_allowed` (of the other class), `clear` (card data), `expired`"
+    ),
+    (Metric.WEBHOOK_VERIFIED, "result"): "`accepted`, `duplicate`, or the reason of the refusal",
+    (Metric.WEBHOOK_FORWARDED, "result"): "`forwarded`, `retry`, `parked` (given up)",
+    (Metric.STORE_UNITS, "result"): "`committed`, `refused`, `failed`",
+    (Metric.CONFIG_RELOADS, "result"): "`applied`, `rejected`",
+}
+
+_SUFFIX = {"counter": "_total", "gauge": "", "histogram": ""}
+
+
+def problems() -> str:
+    """The page of all reasons. Raises KeyError for one without advice."""
+    without = set(Reason).difference(*ADVICE.values())
+    if without:
+        raise KeyError(f"what does a caller do about {', '.join(sorted(reason.label for reason in without))}?")
+    parts = [_PROBLEMS]
+    for heading, advice in ADVICE.items():
+        rows = (
+            (f"`{reason.label}`", str(reason.status), f"`{reason.error_type}`", reason.title, text)
+            for reason, text in advice.items()
+        )
+        parts.append(f"## {heading}\n\n{_table(('type', 'status', '`error.type`', 'title', 'what to do'), rows)}")
+    return _page(parts)
+
+
+def metrics() -> str:
+    """The page of all metrics. Raises KeyError for a label without meaning."""
+    rows = (
+        (f"`pangate_{metric.family}{_SUFFIX[metric.kind]}`", metric.kind, metric.help, _labels(metric))
+        for metric in Metric
+    )
+    shared = ((f"`{label}`", text) for label, text in _LABELS.items())
+    return _page(
+        [
+            _METRICS,
+            _table(("name", "type", "meaning", "labels"), rows),
+            f"## Labels that several have\n\n{_table(('label', 'values'), shared)}",
+        ]
+    )
+
+
+PAGES = {"problems.md": problems, "metrics.md": metrics}
+
+
+def _labels(metric: Metric) -> str:
+    return "<br>".join(_label(metric, label) for label in metric.labels)
+
+
+def _label(metric: Metric, label: str) -> str:
+    own = _OF_METRIC.get((metric, label))
+    if own is None and label not in _LABELS:
+        raise KeyError(f"{metric.family}: what does the label {label} mean?")
+    return f"`{label}`: {own}" if own else f"`{label}`"
+
+
+def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    lines = [list(head)]
+    lines += [["---"] * len(lines[0]), *map(list, rows)]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+
+
+def _page(parts: Iterable[str]) -> str:
+    title, *rest = parts
+    return "\n".join((f"{_GENERATED}\n", title, *rest))
+
+
+if __name__ == "__main__":
+    for name, page in PAGES.items():
+        (FOLDER / name).write_text(page(), encoding="utf-8")
