@@ -21,7 +21,7 @@ from gateway.pure.jose import SignedToken, encode_base64url
 
 IDENTIFIER_LENGTH: Final = 255
 
-_BEARER = re.compile(r"bearer ([A-Za-z0-9._~+/-]+=*)", re.IGNORECASE)
+_BEARER = re.compile(r"(?i:bearer) ([A-Za-z0-9._~+/-]+=*)")
 _IDENTIFIER = re.compile(rf"[\x20-\x7e]{{1,{IDENTIFIER_LENGTH}}}")
 _SCOPES = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+(?: [\x21\x23-\x5b\x5d-\x7e]+)*")
 
@@ -100,12 +100,12 @@ def bearer(authorization: Sequence[str], query: str) -> str:
     if query and any(unquote_plus(pair.partition("=")[0]) == "access_token" for pair in re.split("[&;]", query)):
         detail = "Send the token in the Authorization header; a URL ends up in logs, so replace this token."
         raise Refused(Reason.TOKEN_MISPLACED, detail)
+    found = _BEARER.fullmatch(authorization[0]) if len(authorization) == 1 else None
+    if found is not None:
+        return found[1]
     if not any(value.lower().startswith("bearer") for value in authorization):
         raise Refused(Reason.TOKEN_REQUIRED, "Send an access token: Authorization: Bearer, one space, the token.")
-    found = _BEARER.fullmatch(authorization[0]) if len(authorization) == 1 else None
-    if found is None:
-        raise _invalid("Send one Authorization header: Bearer, one space, one token.")
-    return found[1]
+    raise _invalid("Send one Authorization header: Bearer, one space, one token.")
 
 
 def judge_claims(token: SignedToken, expected: Expected) -> AccessToken:

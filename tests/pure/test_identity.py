@@ -281,6 +281,7 @@ def test_without_bearer_credentials_a_token_is_asked_for(authorization: list[str
         ["Bearer Bearer a"],
         ["Bearer a\n"],
         ["Bearer caf\xe9"],
+        ["Bearer \u212aey\u017f"],
         ["Bearera"],
         ["Bearer a", "Bearer a"],
         ["Bearer a", "Basic b"],
