@@ -127,6 +127,7 @@ class Client:
     def __init__(self, port: int, host: str, context: ssl.SSLContext | None, seconds: float = 20) -> None:
         self._host = host
         raw = socket.create_connection(("127.0.0.1", port), timeout=seconds)
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket = context.wrap_socket(raw, server_hostname=host) if context else raw
         self._file = self._socket.makefile("rb")
 

@@ -1,4 +1,4 @@
-"""The demo as `make demo ONCE=1` runs it: it tells its whole story, and without any one rule it stops where that hurts."""
+"""The demo as `make demo ONCE=1` runs it: the story is told to its end, and not without each rule of the policies."""
 
 from __future__ import annotations
 
