@@ -1,0 +1,203 @@
+"""Every board and every alert has something to look at: their queries, asked of a real Prometheus about a real run."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import ssl
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from signal import SIGHUP
+
+import jwt
+import pytest
+
+from examples.demo.provider import sign
+from examples.demo.wire import Answer
+from tests.deploy_queries import Query, dashboard_queries, watched_queries
+from tests.e2e.demo_world import CARD, JSON, caller, demo_folder, demo_gateway, provider_context, serving
+from tests.e2e.harness import Gateway, wait_until
+from tests.e2e.prometheus import Prometheus, find_prometheus, running_prometheus
+from tests.servers import VOLATILE, RunningRedis, running_redis
+from tests.upstreams import Conversation, ScriptedUpstream, scripted
+
+EGRESS_HOST = "provider.egress.internal"
+ROUTES = """
+  - {name: tried, listener: edge, match: {methods: [POST], path: /v1/tried}, policy: tried, upstream: payments}
+  - {name: lax, listener: edge, match: {methods: [POST], path: /v1/lax}, policy: lax, upstream: payments}
+"""
+POLICIES = {
+    "tried": """
+rules:
+  - {kind: mtls, ca: certs/partners-ca.pem, san: ["spiffe://shop.example/*"]}
+  - {kind: rate_limit, key: [principal], rate: 1/hour, mode: report}
+""",
+    "lax": """
+rules:
+  - {kind: mtls, ca: certs/partners-ca.pem, san: ["spiffe://shop.example/*"]}
+  - {kind: rate_limit, key: [principal], rate: 1/hour, on_store_error: local}
+""",
+}
+
+
+def created(**content: object) -> bytes:
+    body = json.dumps(content).encode()
+    return b"HTTP/1.1 201 Created\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+
+
+def empty(status: int) -> bytes:
+    return b"HTTP/1.1 %d X\r\nContent-Length: 0\r\n\r\n" % status
+
+
+async def shop(conversation: Conversation) -> None:
+    """Takes payments and webhooks; breaks off, or refuses, where the request says so."""
+    while True:
+        request = await conversation.request()
+        if b"break-off" in request:
+            conversation.reset()
+            return
+        refusals = (status for word, status in ((b"not-now", 503), (b"never", 410)) if word in request)
+        await conversation.send(next((empty(status) for status in refusals), created(id="pay_1")))
+
+
+async def provider(conversation: Conversation) -> None:
+    """Quotes the card number that it was given."""
+    while True:
+        await conversation.request()
+        await conversation.send(created(card={"number": CARD}))
+
+
+@dataclass
+class Run:
+    """The gateway, and all that one can do to it, good and bad."""
+
+    gateway: Gateway
+    behind: ScriptedUpstream
+    redis: RunningRedis
+    bearer: str
+    _numbers: itertools.count[int] = field(default_factory=itertools.count)
+
+    def everything(self) -> None:
+        """Each counter of the gateway moves, but for those that tell of a store that is down."""
+        self.payments()
+        self.charges()
+        self.webhooks()
+        self.limits()
+        self.callers_unknown()
+        self.reloads()
+
+    def payments(self) -> None:
+        """New, repeated, its key used for another one, and one that the shop breaks off."""
+        key = f"key-{next(self._numbers)}"
+        asked = [self._pay(key), self._pay(key), self._pay(key, "another"), self._pay(key + "-2", "break-off")]
+        assert [answer.status for answer in asked] == [201, 201, 422, 502]
+
+    def _pay(self, key: str, note: str = "") -> Answer:
+        headers = {**JSON, "Authorization": self.bearer, "Idempotency-Key": key}
+        content = {"amount": 1, "currency": "EUR", "note": note, "card": {"number": CARD, "cvc": "737"}}
+        with caller(self.gateway, "edge", "partner") as client:
+            return client.ask("POST", "/v1/payments", headers, json.dumps(content).encode())
+
+    def charges(self) -> None:
+        """With tokens, with the same code again, and with a token that was never given out."""
+        card = json.loads(self.behind.requests[-1].partition(b"\r\n\r\n")[2])["card"]
+        unknown = {"number": "tok_live_" + "1" * 26}
+        with caller(self.gateway, "egress", "shop", EGRESS_HOST) as client:
+            for content, status in ((card, 201), (card, 422), (unknown, 422)):
+                body = json.dumps({"card": content}).encode()
+                assert client.ask("POST", "/v1/charges", JSON, body).status == status
+
+    def webhooks(self) -> None:
+        """Taken, taken before, refused by the shop for now and for ever; and a forged one."""
+        number = next(self._numbers)
+        for text in ("fine", "fine", "not-now", "never"):
+            assert self._deliver(text, number, "provider.whsec").status == 200
+        assert self._deliver("forged", number, "standard.whsec").status == 400
+
+    def _deliver(self, text: str, number: int, secret: str) -> Answer:
+        body = json.dumps({"id": f"evt-{text}-{number}", "type": "charge.succeeded"}).encode()
+        key = (self.gateway.folder / "examples" / "demo" / secret).read_text().strip()
+        with caller(self.gateway, "edge", None) as client:
+            return client.ask("POST", "/hooks/provider", {"Stripe-Signature": sign(key, int(time.time()), body)}, body)
+
+    def limits(self) -> None:
+        """Passed, reported, and refused."""
+        with caller(self.gateway, "edge", "partner") as client:
+            for path, statuses in (("/v1/tried", {201}), ("/v1/lax", {201, 429})):
+                assert {client.ask("POST", path, JSON, b"{}").status for _ in range(2)} <= statuses
+
+    def callers_unknown(self) -> None:
+        """No certificate, one of another authority, and a token signed with a key that nobody publishes."""
+        with caller(self.gateway, "edge", None) as client:
+            assert client.ask("POST", "/v1/payments", JSON, b"{}").status == 401
+        with suppress(ssl.SSLError, ConnectionError), caller(self.gateway, "edge", "shop") as client:
+            client.ask("POST", "/v1/payments", JSON, b"{}")
+        before = self.gateway.metric("pangate_jwks_refreshes_total")
+        wait_until(lambda: self._ask_with_strange_key() > before, what="a fetch of the key set")
+
+    def _ask_with_strange_key(self) -> float:
+        signer = self.gateway.certificate("jwt-issuer.key").read_bytes()
+        token = jwt.encode({}, signer, "ES256", headers={"typ": "at+jwt", "kid": "strange"})
+        with caller(self.gateway, "edge", "partner") as client:
+            headers = {**JSON, "Authorization": f"Bearer {token}"}
+            assert client.ask("POST", "/v1/payments", headers, b"{}").status == 401
+        return self.gateway.metric("pangate_jwks_refreshes_total")
+
+    def reloads(self) -> None:
+        """One that is refused, then one that is applied."""
+        config = self.gateway.folder / "config.yaml"
+        good = config.read_text()
+        for result, text in (("rejected", good + "nonsense: true\n"), ("applied", good)):
+            before = self.gateway.metric("pangate_config_reloads_total", result=result)
+            config.write_text(text)
+            self.gateway.signal(SIGHUP)
+            wait_until(lambda: self.gateway.metric("pangate_config_reloads_total", result=result) > before)  # noqa: B023
+
+    def without_redis(self) -> None:
+        """Refused where the policy says so, counted for this process alone where it says that."""
+        assert self._pay(f"key-{next(self._numbers)}").status == 503
+        self.limits()
+
+
+@asynccontextmanager
+async def watched(folder: Path, binary: Path) -> AsyncIterator[tuple[Run, Prometheus]]:
+    demo_folder(folder, ROUTES)
+    for name, text in POLICIES.items():
+        (folder / "policies" / f"{name}.yaml").write_text(text)
+    with running_redis(folder, *VOLATILE) as redis:
+        config = (folder / "config.yaml").read_text()
+        assert "shared: memory" in config
+        (folder / "config.yaml").write_text(config.replace("shared: memory", f"shared: {redis.url}"))
+        async with (
+            scripted(shop) as behind,
+            scripted(provider, provider_context(folder)) as beyond,
+            serving(demo_gateway(folder, shop=behind.port, provider=beyond.port)) as gateway,
+        ):
+            with running_prometheus(binary, folder, gateway.ports["admin"]) as prometheus:
+                yield Run(gateway, behind, redis, gateway.bearer()), prometheus
+
+
+def without_data(prometheus: Prometheus) -> list[Query]:
+    queries = [*dashboard_queries("1m"), *watched_queries()]
+    return [query for query in queries if not any(value > 0 for value in prometheus.query(query.text))]
+
+
+async def test_every_panel_and_every_alert_has_data_after_a_run(tmp_path: Path) -> None:
+    binary = await asyncio.to_thread(find_prometheus, tmp_path)
+    if binary is None:
+        pytest.skip("there is no prometheus on PATH, and no package manager to get one from")
+    async with watched(tmp_path, binary) as (run, prometheus):
+        for act in (run.everything, run.everything, run.redis.process.kill, run.without_redis, run.without_redis):
+            await asyncio.to_thread(act)
+            done = time.time()
+            await asyncio.to_thread(wait_until, lambda: prometheus.scraped_after(done), 20, "a scrape")  # noqa: B023
+        with caller(run.gateway, "edge", None), suppress(AssertionError):
+            await asyncio.to_thread(wait_until, lambda: not without_data(prometheus), 5)
+        assert without_data(prometheus) == []
+        assert prometheus.failing_rules() == []
+        assert prometheus.query('ALERTS{alertname="PangateOutcomesUnknown", alertstate="firing"}') == [1]
+        assert not prometheus.query('rate(pangate_blocked_total{reason="none"}[1m])'), "what does not exist has no data"
