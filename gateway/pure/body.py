@@ -94,7 +94,8 @@ def compile_selector(text: str) -> Selector:
         raise ValueError(f"{text!r} is no JSONPath (RFC 9535): {error}") from None
     steps = _simple_steps(path)
     if steps is not None:
-        return PathSelector(text, lambda value: _walk(value, steps))
+        locate = _walk if _ANY in steps else _descend
+        return PathSelector(text, lambda value: locate(value, steps))
     return PathSelector(text, lambda value: ((match.parts, match.value) for match in path.finditer(value)))
 
 
@@ -205,6 +206,18 @@ def _simple_steps(path: Any) -> tuple[Part | type[_ANY], ...] | None:
         else:
             return None
     return tuple(steps)
+
+
+def _descend(value: Any, steps: tuple[Any, ...]) -> list[Located]:
+    """The one place that a path without wildcards can lead to (RFC 9535 section 2.3.5.1: a singular query)."""
+    for step in steps:
+        if isinstance(value, dict):
+            if step not in value:
+                return []
+        elif not (isinstance(value, list) and isinstance(step, int) and step < len(value)):
+            return []
+        value = value[step]
+    return [(steps, value)]
 
 
 def _walk(value: Any, steps: tuple[Part | type[_ANY], ...]) -> list[Located]:

@@ -20,6 +20,7 @@ OPAQUE_BYTES = 16
 """Random bytes that `opaque` and `six_to_four` take."""
 
 _ALPHABET = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
+_PAIRS = tuple(first + second for first in _ALPHABET for second in _ALPHABET)
 _PREFIXES: dict[TokenClass, str] = {"pan": "tok", "cvc": "cvc"}
 _CLASSES: dict[str, TokenClass] = {prefix: name for name, prefix in _PREFIXES.items()}
 _OPAQUE = re.compile(rf"((tok|cvc)_[a-z0-9]{{1,16}}_[{_ALPHABET}]{{22}})([{_ALPHABET}]{{4}})")
@@ -75,9 +76,10 @@ def _checksum(head: str, key: bytes) -> str:
 
 
 def _base58(number: int, width: int) -> str:
-    """The last `width` base58 digits of a number, most significant first."""
-    digits = []
-    for _ in range(width):
-        number, digit = divmod(number, 58)
-        digits.append(_ALPHABET[digit])
-    return "".join(reversed(digits))
+    """The last `width` base58 digits of a number, most significant first; `width` is even."""
+    pairs = []
+    for _ in range(width // 2):
+        number, pair = divmod(number, len(_PAIRS))
+        pairs.append(_PAIRS[pair])
+    pairs.reverse()
+    return "".join(pairs)
