@@ -177,11 +177,11 @@ class HttpUpstream:
 
     async def _connect(self) -> Wire:
         """Fill a slot that was taken; a failure gives it back."""
-        origin, wire = self._origin, None
+        origin, wire = self._origin, Wire(self, self._clock, self._timeouts, self._limits)
         try:
             async with asyncio.timeout(self._timeouts.connect):
-                _, wire = await asyncio.get_running_loop().create_connection(
-                    lambda: Wire(self, self._clock, self._timeouts, self._limits),
+                await asyncio.get_running_loop().create_connection(
+                    lambda: wire,
                     origin.host,
                     origin.port,
                     ssl=self._tls,
@@ -189,13 +189,13 @@ class HttpUpstream:
                 )
             if wire.closed:
                 raise ConnectionResetError
-        except OSError as error:
+        except BaseException as error:
+            self.lost(wire)  # uvloop drops a connection that was made and cancelled at once without a word
+            self._pass_on(None)
+            if not isinstance(error, OSError):
+                raise
             detail = _UNTRUSTED if isinstance(error, ssl.SSLError) else _UNREACHABLE
-            self._pass_on(None)
             raise UpstreamError(Outcome.REFUSED, Reason.UPSTREAM_UNREACHABLE, detail) from error
-        except BaseException:
-            self._pass_on(None)
-            raise
         wire.leased = True
         return wire
 

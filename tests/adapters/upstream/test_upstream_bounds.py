@@ -123,6 +123,20 @@ async def test_closing_breaks_off_what_is_under_way_and_leaves_nothing_open() ->
         assert (await failure(upstream.acquire(safe=False)))[0] is Outcome.REFUSED
 
 
+@pytest.mark.parametrize("moment", range(8))
+async def test_a_connection_given_up_while_it_is_made_is_not_waited_for_at_the_end(moment: int) -> None:
+    async with scripted(answering(OK)) as server:
+        upstream = HttpUpstream("payments", server.url, clock=HandClock())
+        taking = asyncio.create_task(upstream.acquire(safe=False))
+        await turns(moment)
+        taking.cancel()
+        await asyncio.wait((taking,))
+        if not taking.cancelled():
+            taking.result().release()
+        assert upstream.in_use == 0
+        await asyncio.wait_for(upstream.close(), 1)
+
+
 # --- no slot is ever lost
 
 
