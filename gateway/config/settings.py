@@ -312,7 +312,7 @@ class Route(Settings):
 
 
 class Logging(Settings):
-    """Structured lines on standard error."""
+    """Structured lines on standard output."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
 
