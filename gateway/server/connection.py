@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import math
+import socket
+import struct
 from collections.abc import Callable
 from typing import cast
 
@@ -26,6 +28,7 @@ from gateway.server.edge import Arrival, Edge
 from gateway.server.request_body import RequestBody
 
 _READ_BUFFER = 64 * 1024
+_RESET = struct.pack("ii", 1, 0)
 _END_OF_HEAD = b"\r\n\r\n"
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _BROKE_OFF = Refused(Reason.MALFORMED_REQUEST, "Send the body to its end, as it was declared.")
@@ -155,7 +158,9 @@ class Connection(web.RequestHandler):
         self._expect(self._edge.limits.write_stall, self.abort)
 
     def abort(self) -> None:
-        """Cut the connection: what was sent so far must not look like a clean end."""
+        """Cut the connection by a reset: what was sent so far must not look like a clean end."""
+        if not self._wire.is_closing():
+            self._wire.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self.force_close()
         self._wire.abort()
 

@@ -69,6 +69,8 @@ def test_leading_zeros_of_a_size_are_zeros() -> None:
         b"2\r\n{}\n0\r\n\r\n",
         b"0\r\nHost: evil\r\n\r\n",
         b"0\r\n\n",
+        b"0\r\nX: y\r\n\r\n",
+        b"2\r\n{}x\r\n0\r\n\r\n",
         b"g\r\n",
         b"aaaaaaaaaaaaaaaa",
     ],

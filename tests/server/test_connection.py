@@ -268,6 +268,14 @@ async def test_a_stream_to_http_1_0_ends_with_the_connection() -> None:
         assert (answer.body, answer.header(b"transfer-encoding")) == (b"abcdef", None)
 
 
+async def test_a_stream_to_http_1_0_that_breaks_ends_in_a_reset() -> None:
+    async with world() as it:
+        broken = UpstreamError(Outcome.UNKNOWN, Reason.UPSTREAM_FAILED, "broke off")
+        it.upstream.answer = answering(lambda: Response(200, stream=Pieces(b"abc", broken)))
+        with pytest.raises(ConnectionResetError):
+            await it.ask(GET.replace(b"/1.1", b"/1.0"))
+
+
 async def test_a_stream_waits_for_a_client_that_reads_slowly() -> None:
     async with world() as it:
         produced = 0

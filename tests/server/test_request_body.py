@@ -33,6 +33,11 @@ async def test_100_continue_is_sent_when_the_body_is_first_read() -> None:
         assert (await client.answer()).status == 200
 
 
+async def test_a_client_that_did_not_wait_is_not_told_to_go_on() -> None:
+    async with world() as it:
+        assert (await it.ask(post(b"hello", b"Expect: 100-continue"))).status == 200
+
+
 async def test_no_100_continue_precedes_a_refusal() -> None:
     async with world() as it:
         client = await it.client()

@@ -35,6 +35,13 @@ def test_client_certificates_are_asked_for_as_configured(
     assert server_context(pair.certificate, pair.key, authority.file, asked).verify_mode is mode  # type: ignore[arg-type]
 
 
+def test_where_certificates_are_asked_for_no_two_connections_share_a_context_of_tls_1_2(
+    authority: Authority, pair: Pair
+) -> None:
+    context = server_context(pair.certificate, pair.key, authority.file, "optional")
+    assert context.minimum_version is ssl.TLSVersion.TLSv1_3
+
+
 def test_certificate_and_key_are_read_once(authority: Authority, tmp_path: Path) -> None:
     """Also for the contexts of single connections: a half replaced pair on the disk is never served."""
     pair = Authority(tmp_path).server()
