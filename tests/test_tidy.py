@@ -1,0 +1,285 @@
+"""What no other test would notice: rooms, names, sizes, banned calls, links, and what must not be in the repository.
+
+Each exception says why it is one, and an exception that is no longer needed fails.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from gateway.config.kinds import rule_kinds, webhook_schemes
+from gateway.pure.cards import luhn_valid
+from gateway.pure.errors import Reason
+from gateway.pure.metrics import Metric
+
+ROOT = Path(__file__).parents[1]
+FILE_LINES_MAX = 400
+FUNCTION_LINES_MAX = 60
+
+
+def tracked() -> dict[str, str]:
+    """The text files of the repository, as they are now."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout
+    paths = [name.decode() for name in listed.split(b"\0") if name]
+    return {path: (ROOT / path).read_text(encoding="utf-8") for path in paths if (ROOT / path).is_file()}
+
+
+FILES = tracked()
+PAGES = {path: text for path, text in FILES.items() if path.endswith(".md")}
+MODULES = {
+    path.removeprefix("gateway/"): text
+    for path, text in FILES.items()
+    if path.startswith("gateway/") and path.endswith(".py")
+}
+TREES = {path: ast.parse(text) for path, text in MODULES.items()}
+
+
+def none_but(excused: Mapping[str, str], found: Iterable[str]) -> None:
+    """Everything found is excused, and everything excused is found."""
+    there = set(found)
+    assert sorted(there - excused.keys()) == []
+    assert sorted(excused.keys() - there) == [], "no longer needed"
+
+
+# --- a place for everything ------------------------------------------------------------------------------------------
+
+TESTED_ELSEWHERE = {
+    "adapters/clock.py": "tests/e2e/test_drain.py",
+    "adapters/memory.py": "tests/adapters/test_shared.py",
+    "adapters/redis.py": "tests/adapters/test_shared.py",
+    "adapters/sqlite_operations.py": "tests/adapters/test_store.py",
+    "config/complaints.py": "tests/config/test_load.py",
+    "config/consistency.py": "tests/config/test_load.py",
+    "config/inert.py": "tests/test_check.py",
+    "exchange.py": "tests/test_pipeline.py",
+    "pure/errors.py": "tests/test_pipeline.py",
+    "pure/form_reader.py": "tests/pure/test_body.py",
+    "pure/json_reader.py": "tests/pure/test_body.py",
+    "pure/metrics.py": "tests/test_deploy.py",
+    "pure/units.py": "tests/config/test_settings.py",
+    "server/edge.py": "tests/server/test_listener.py",
+}
+"""Modules whose promises are those of a larger thing, and where they are tested."""
+
+ONLY_SHAPES = {
+    "ports.py": "Protocols, and records without a decision",
+    "rule.py": "what a rule is; each kind is one",
+    "snapshot.py": "records that the builder fills",
+}
+
+
+@pytest.mark.parametrize("kind", rule_kinds())
+def test_a_kind_of_rule_has_its_test_and_its_section(kind: str) -> None:
+    assert f"tests/rules/test_{kind}.py" in FILES
+    assert f"\n## {kind}\n" in PAGES["docs/reference/rules.md"]
+
+
+@pytest.mark.parametrize("provider", webhook_schemes())
+def test_a_webhook_provider_has_its_test_and_its_recorded_deliveries(provider: str) -> None:
+    assert f"tests/webhooks/test_{provider}.py" in FILES
+    assert f"tests/data/webhooks/{provider}.json" in FILES
+
+
+def test_a_module_has_a_test_file_of_its_name() -> None:
+    without = [path for path in MODULES if not path.endswith("__init__.py") and not has_test(path)]
+    none_but(TESTED_ELSEWHERE | ONLY_SHAPES, without)
+    assert [path for path in TESTED_ELSEWHERE.values() if path not in FILES] == []
+
+
+def has_test(module: str) -> bool:
+    """In the folder that mirrors the module's, or below it."""
+    room, _, name = f"tests/{module}".rpartition("/")
+    return any(path.startswith(f"{room}/") and path.endswith(f"/test_{name}") for path in FILES)
+
+
+def test_every_reason_and_every_metric_is_used() -> None:
+    used = set(re.findall(r"\b((?:Reason|Metric)\.[A-Z_0-9]+)", "\n".join(MODULES.values())))
+    assert {str(member) for listed in (Reason, Metric) for member in listed} - used == set()
+
+
+# --- sizes -----------------------------------------------------------------------------------------------------------
+
+LONG_FILES = {"ports.py": "one protocol after another; to be split by subject"}
+LONG_FUNCTIONS: dict[str, str] = {}
+
+
+def test_no_file_is_long() -> None:
+    none_but(LONG_FILES, (path for path, text in MODULES.items() if text.count("\n") > FILE_LINES_MAX))
+
+
+def test_no_function_is_long() -> None:
+    functions = (
+        (f"{path}:{node.name}", (node.end_lineno or 0) - node.lineno + 1)
+        for path, tree in TREES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    )
+    none_but(LONG_FUNCTIONS, (name for name, lines in functions if lines > FUNCTION_LINES_MAX))
+
+
+# --- banned calls ----------------------------------------------------------------------------------------------------
+
+_ASK_THE_CLOCK = "time is asked of the Clock, so that tests can drive it"
+_ASK_THE_CONFIGURATION = "what a process runs with stands in its configuration"
+_KEEP_TASKS = "a task that nobody holds is lost, its exception too: each is made where it is kept and awaited"
+
+BANNED = {
+    "time.time": _ASK_THE_CLOCK,
+    "time.monotonic": _ASK_THE_CLOCK,
+    "time.perf_counter": _ASK_THE_CLOCK,
+    "datetime.now": _ASK_THE_CLOCK,
+    "time.sleep": "it stops every request",
+    "print": "a log line is an event with fields; the command line uses click",
+    "os.environ": _ASK_THE_CONFIGURATION,
+    "os.getenv": _ASK_THE_CONFIGURATION,
+    "create_task": _KEEP_TASKS,
+    "ensure_future": _KEEP_TASKS,
+}
+EXCUSED = {
+    "adapters/clock.py: time.time": "the Clock",
+    "adapters/clock.py: time.monotonic": "the Clock",
+    "adapters/dev_certificates.py: time.time": "a command, not the gateway; its tests give the time",
+    "server/tls.py: datetime.now": "judges files when they are read, for `pangate check` too",
+    "config/load.py: os.environ": "`${NAME}`",
+    "adapters/keys.py: os.environ": "`env:NAME`",
+    "app.py: create_task": "the workers, cancelled and awaited at the end",
+    "adapters/key_sets.py: create_task": "one fetch for all who wait; cancelled at the end",
+    "adapters/redis.py: create_task": "a round trip for all who wait; awaited at the end",
+    "adapters/upstream_connection.py: create_task": "sends a body while the answer is read; ended with the call",
+    "workers/deliveries.py: create_task": "deliveries on their way, awaited at the end",
+}
+
+
+def names_used(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            yield ast.unparse(node)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{imported.name}" for imported in node.names)
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            yield node.func.id
+
+
+def banned_in(tree: ast.Module) -> set[str]:
+    return {call for name in names_used(tree) for call in BANNED if name == call or name.endswith(f".{call}")}
+
+
+def test_nothing_is_called_that_has_a_better_home() -> None:
+    none_but(EXCUSED, (f"{path}: {call}" for path, tree in TREES.items() for call in banned_in(tree)))
+
+
+@pytest.mark.parametrize(
+    ("program", "call"),
+    [
+        ("import time\ntime.time()", "time.time"),
+        ("from time import monotonic", "time.monotonic"),
+        ("import datetime as dt\ndt.datetime.now(dt.UTC)", "datetime.now"),
+        ("import asyncio\nasyncio.get_running_loop().create_task(x)", "create_task"),
+        ("print(1)", "print"),
+    ],
+)
+def test_a_banned_call_is_seen(program: str, call: str) -> None:
+    assert banned_in(ast.parse(program)) == {call}
+
+
+# --- pages -----------------------------------------------------------------------------------------------------------
+
+
+def test_relative_links_lead_somewhere() -> None:
+    broken = [
+        f"{page}: {target}"
+        for page, text in PAGES.items()
+        for target in re.findall(r"\]\(([^)\s]+)\)", text)
+        if not re.match(r"[a-z]+:", target) and not resolves(page, target)
+    ]
+    assert broken == []
+
+
+def resolves(page: str, target: str) -> bool:
+    path, _, anchor = target.partition("#")
+    found = (ROOT / page).parent / path if path else ROOT / page
+    if not anchor:
+        return found.exists()
+    return found.is_file() and anchor in map(slug, re.findall(r"^#+ (.+)$", found.read_text("utf-8"), re.MULTILINE))
+
+
+def slug(heading: str) -> str:
+    """The anchor of a heading, as GitHub makes it."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+def test_files_that_a_page_names_exist() -> None:
+    named = {
+        (page, path)
+        for page, text in PAGES.items()
+        for path in re.findall(r"`((?:gateway|tests|docs|bench|deploy|examples)/[\w./-]+\.\w+)`", text)
+    }
+    assert named
+    assert {(page, path) for page, path in named if not (ROOT / path).is_file()} == set()
+
+
+def test_the_changelog_has_a_place_for_what_comes() -> None:
+    assert "\n## [Unreleased]\n" in FILES["CHANGELOG.md"]
+
+
+# --- what must not be in the repository ------------------------------------------------------------------------------
+
+PUBLISHED = {
+    "4242424242424242", "4000000000000002", "4000000000000341", "4111111111111111", "4222222222222",
+    "5555555555554444", "2223003122003222", "378282246310005", "6011111111111117", "30569309025904",
+    "3566002020360505", "6205500000000000004",
+}  # fmt: skip
+"""Test numbers that Stripe, Adyen or PayPal publish."""
+OTHER_NUMBERS = {
+    "tests/pure/test_tokens.py: 4242420000004242": "made up: in groups it is no token, whatever its check digit",
+}
+_DIGITS = re.compile(r"(?<![\w.])[0-9](?:[ -]?[0-9]){12,18}(?!\w)")
+
+_MACHINE = re.compile(r"(?<![\w.-])/(?:work|home|Users|tmp/bash_jobs)/")
+_PRIVATE_KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----|pangate-key-1:[A-Za-z0-9+/]{43}=")
+_AUTHORS = "|".join(
+    w[::-1] for w in ("ia", "mll", "tpg", "edualc", "ciporhtna", "ianepo", "tolipoc", "tnatsissa", "tnega")
+)
+"""Backwards, so that this file does not find itself."""
+_AUTHOR = re.compile(rf"(?<![\w-])(?:{_AUTHORS})s?(?![\w-])", re.IGNORECASE)
+
+
+def lines_with(pattern: re.Pattern[str]) -> list[str]:
+    return [
+        f"{path}:{number}"
+        for path, text in FILES.items()
+        if pattern.search(text)
+        for number, line in enumerate(text.splitlines(), 1)
+        if pattern.search(line)
+    ]
+
+
+def test_no_card_number_but_published_test_numbers() -> None:
+    numbers = ((path, re.sub("[ -]", "", found)) for path, text in FILES.items() for found in _DIGITS.findall(text))
+    none_but(OTHER_NUMBERS, (f"{path}: {n}" for path, n in numbers if luhn_valid(n) and n not in PUBLISHED))
+
+
+def test_no_path_of_somebodys_machine() -> None:
+    assert lines_with(_MACHINE) == []
+
+
+def test_no_private_key() -> None:
+    assert lines_with(_PRIVATE_KEY) == []
+
+
+def test_no_word_of_who_or_what_wrote_it() -> None:
+    assert lines_with(_AUTHOR) == []
+
+
+def test_requirements_name_no_registry() -> None:
+    files = [
+        text for path, text in FILES.items() if path.startswith("requirements/") and path.endswith((".txt", ".in"))
+    ]
+    assert files
+    assert [line for text in files for line in text.splitlines() if re.search(r"://|--(extra-)?index-url", line)] == []
