@@ -256,7 +256,7 @@ class DeliveryRow(Row):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PutDelivery(Operation[DeliveryRow]):
-    """Store a verified delivery once. `key` is signed material; `digest` is the SHA-256 of the raw body.
+    """Store a verified delivery once. `key` and `digest` are keyed HMACs: of signed material, and of the raw body.
 
     `id` is ours, unique; `sealed` holds raw body and headers.
     """

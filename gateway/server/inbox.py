@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 from collections import Counter
 from collections.abc import Callable
 
@@ -67,13 +68,14 @@ class InboxReceiver:
         delivery_id = "dlv_" + self._ports.entropy(16).hex()
         packed = pack(Envelope(verified.coverage.value, request.raw_headers, body))
         try:
+            secret = self._ports.keys.mac(route.tenant, "delivery")
             put = PutDelivery(
                 tenant=route.tenant,
                 id=delivery_id,
                 route=route.name,
                 provider=inbox.provider,
-                key=verified.key,
-                digest=hashlib.sha256(body).digest(),
+                key=hmac.digest(secret, verified.key.encode(), hashlib.sha256).hex(),
+                digest=hmac.digest(secret, body, hashlib.sha256),
                 sealed=self._ports.keys.seal(route.tenant, "inbox", packed, delivery_id.encode()),
                 now=request.received_at,
             )
