@@ -144,22 +144,3 @@ async def test_closing_finishes_what_is_queued_and_takes_nothing_more(store: Sto
             await store.commit([claim()])
     await asyncio.gather(*closing)
     assert all(rows.refused is None for rows in await asyncio.gather(held, *units))
-
-
-async def test_callers_on_several_event_loops_each_get_their_answer(store: Store) -> None:
-    def elsewhere(n: int) -> int | None:
-        return asyncio.run(store.commit([claim(b"%d" % n)])).refused  # type: ignore[arg-type]
-
-    assert await asyncio.gather(*(asyncio.to_thread(elsewhere, n) for n in range(4))) == [None] * 4
-
-
-async def test_an_event_loop_that_ends_early_harms_no_caller_on_another(store: Store) -> None:
-    async def ask_and_leave() -> None:
-        start(store, [claim(b"elsewhere")])
-        await asyncio.sleep(0)
-
-    async with writer_held(store) as held:
-        await asyncio.to_thread(lambda: asyncio.run(ask_and_leave()))
-        (here,) = start(store, [claim(b"here")])
-    await held
-    assert (await here).refused is None
