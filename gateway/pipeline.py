@@ -70,9 +70,10 @@ class BodyLimits:
 
 
 class Pipeline:
-    """The compiled policy of one route, and the upstream it leads to."""
+    """The compiled policy of one route, and the upstream it leads to: one of our own, or (`egress`) an outside provider."""
 
     __slots__ = (
+        "_egress",
         "_finish",
         "_host",
         "_limits",
@@ -86,7 +87,14 @@ class Pipeline:
     )
 
     def __init__(
-        self, route: str, placed: Sequence[Placed], upstream: Upstream, ports: Ports, limits: BodyLimits
+        self,
+        route: str,
+        placed: Sequence[Placed],
+        upstream: Upstream,
+        ports: Ports,
+        limits: BodyLimits,
+        *,
+        egress: bool = False,
     ) -> None:
         there = [(i, p) for i, p in enumerate(placed, 1) if p.mode != "off"]
         back = there[::-1]
@@ -94,6 +102,7 @@ class Pipeline:
         self._route = route
         self._upstream = upstream
         self._host = (b"Host", upstream.authority)
+        self._egress = egress
         self._ports = ports
         self._limits = limits
         self._request = tuple(
@@ -295,19 +304,28 @@ class Pipeline:
 
     def _head(self, x: Exchange) -> bytes:
         request = x.request
-        forwarded = f'for="{request.peer.address}";host="{request.host}";proto={request.scheme}'
         add: list[Header] = [
             self._host,
             (b"X-Request-Id", x.id.encode()),
-            (b"Pangate-Tenant", x.tenant.encode("unicode_escape")),
-            (b"Forwarded", forwarded.encode()),
             (b"traceparent", x.trace.traceparent().encode()),
         ]
-        if principal := x.principal:
-            add.append((b"Pangate-Subject", principal.encode("unicode_escape")))
+        if not self._egress:
+            add += self._told(x)
         if x.trace.state:
             add.append((b"tracestate", x.trace.state.encode()))
         return request_head(request.method, request.target, request.raw_headers, drop=x.consumed, add=add)
+
+    def _told(self, x: Exchange) -> list[Header]:
+        """What our own services are told of the caller. An outside provider learns nothing of it."""
+        request = x.request
+        address = f"[{request.peer.address}]" if ":" in request.peer.address else request.peer.address
+        told = [
+            (b"Pangate-Tenant", x.tenant.encode("unicode_escape")),
+            (b"Forwarded", f'for="{address}";host="{request.host}";proto={request.scheme}'.encode()),
+        ]
+        if principal := x.principal:
+            told.append((b"Pangate-Subject", principal.encode("unicode_escape")))
+        return told
 
     def _crashed(self, x: Exchange, placed: Placed, error: Exception) -> Deny:
         """What a hook that raised has decided: ports and parsers refuse by raising, anything else is our mistake."""

@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from gateway.adapters.sqlite import open_sqlite
-from gateway.exchange import Edit, Exchange
+from gateway.exchange import Edit, Exchange, Peer
 from gateway.pipeline import BodyLimits, Pipeline, Placed
 from gateway.ports import (
     BodyStream,
@@ -101,11 +101,11 @@ class World:
     def rule(self, name: str, **script: Any) -> Scripted:
         return Scripted(name, self.log, **script)
 
-    async def run(self, *rules: Rule | tuple[Rule, str], x: Exchange | None = None) -> Response:
+    async def run(self, *rules: Rule | tuple[Rule, str], x: Exchange | None = None, egress: bool = False) -> Response:
         placed = [Placed("scripted", r[0], r[1]) if isinstance(r, tuple) else Placed("scripted", r) for r in rules]  # type: ignore[arg-type]
         nothing: Any = None
         ports = Ports(HandClock(), CountingEntropy(), self.store, nothing, nothing, nothing, nothing, self.telemetry)
-        pipeline = Pipeline("create-payment", placed, self.wire, ports, self.limits)
+        pipeline = Pipeline("create-payment", placed, self.wire, ports, self.limits, egress=egress)
         return await pipeline.run(x or make_exchange())
 
     @property
@@ -350,3 +350,18 @@ async def test_an_upstream_learns_who_calls_from_the_gateway_alone(world: World)
     assert b"Pangate-Subject: spiffe://shop.example/partner\r\n" in head
     for forbidden in (b"root", b"X-Forwarded", b"Bearer"):
         assert forbidden not in head
+
+
+async def test_an_outside_provider_learns_nothing_of_who_calls(world: World) -> None:
+    x = make_exchange()
+    x.sans = ("spiffe://shop.example/payments",)
+    await world.run(world.rule("a"), x=x, egress=True)
+    head = world.wire.sent[0][1]
+    for telling in (b"Pangate-", b"Forwarded", b"spiffe", b"192.0.2.7"):
+        assert telling not in head
+    assert b"traceparent: " in head
+
+
+async def test_an_ipv6_address_is_forwarded_in_brackets(world: World) -> None:
+    await world.run(world.rule("a"), x=make_exchange(peer=Peer("2001:db8::7")))
+    assert b'Forwarded: for="[2001:db8::7]";host="api.example";proto=https\r\n' in world.wire.sent[0][1]

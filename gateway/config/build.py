@@ -95,7 +95,12 @@ class _Builder:
             placed.insert(identified, Placed("tenant", TenantOf(tenant)))
         limits = self._settings.listeners[route.listener].limits
         bounds = BodyLimits(limits.max_request, limits.max_response)
-        return Pipeline(route.name, placed, self._upstreams[route.upstream], self._ports, bounds)
+        upstream = self._upstreams[route.upstream]
+        return Pipeline(route.name, placed, upstream, self._ports, bounds, egress=self._is_egress(route))
+
+    def _is_egress(self, route: RouteSettings) -> bool:
+        """Who calls is known, and the provider that is called is named."""
+        return bool(route.match.host) and self._settings.listeners[route.listener].knows_callers
 
     def _provisioned(self, route: RouteSettings, policy: Policy) -> Iterator[_Standing]:
         """The rules of a policy that are not off, each made for its place in this route."""
@@ -122,7 +127,7 @@ class _Builder:
             position=position,
             upstream=route.upstream,
             host=host,
-            egress=bool(host) and self._settings.listeners[route.listener].knows_callers,
+            egress=self._is_egress(route),
             earlier=earlier,
         )
 

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from gateway.config.tenant import Tenant, TenantSetting
 from gateway.pure.bind import Tcp, parse_bind
 from gateway.pure.units import Duration, Files, PathRef, SecretRef, Size
+from gateway.pure.webhooks import MAX_SECRETS
 
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 _METHOD = re.compile(r"[A-Z]{1,16}")
@@ -279,7 +280,7 @@ class Inbox(Settings):
     """
 
     provider: str
-    secrets: list[SecretRef] = Field(min_length=1)
+    secrets: list[SecretRef] = Field(min_length=1, max_length=MAX_SECRETS)
     tolerance: Duration = _written("5m", gt=0)
     path: str | None = Field(default=None, pattern=r"^/[!-~]*$")
     signing: SecretRef | None = None

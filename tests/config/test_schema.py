@@ -63,6 +63,7 @@ CHECKS: dict[str, Any] = {
     "required": lambda v, names, *_: not isinstance(v, dict) or all(name in v for name in names),
     "items": lambda v, node, _, root: not isinstance(v, list) or all(fits(item, node, root) for item in v),
     "minItems": lambda v, n, *_: not isinstance(v, list) or len(v) >= n,
+    "maxItems": lambda v, n, *_: not isinstance(v, list) or len(v) <= n,
     "minProperties": lambda v, n, *_: not isinstance(v, dict) or len(v) >= n,
     "minLength": lambda v, n, *_: not isinstance(v, str) or len(v) >= n,
     "maxLength": lambda v, n, *_: not isinstance(v, str) or len(v) <= n,
