@@ -71,7 +71,8 @@ class Connection(web.RequestHandler):
         self._wire: asyncio.Transport
         self.peer: Peer
         self.due = math.inf
-        self._late: Callable[[], None] = self.hang_up
+        self._late: Callable[[Connection], None] = Connection.hang_up
+        """Not bound: that would tie the connection to itself, and leave its TLS state to the cycle collector."""
         self._arrived: Arrival | Refused | None = None
         self._pending = b""
         self._in_head = True
@@ -101,7 +102,7 @@ class Connection(web.RequestHandler):
             certificate=tls.getpeercert(binary_form=True) if tls is not None else None,
             identity=self._edge.identity,
         )
-        self._expect(self._edge.limits.header, self._head_late)
+        self._expect(self._edge.limits.header, Connection._head_late)
         super().connection_made(transport)
 
     async def start(self) -> None:
@@ -134,14 +135,14 @@ class Connection(web.RequestHandler):
 
     # --- deadlines ------------------------------------------------------------------------------------------------
 
-    def _expect(self, seconds: float, late: Callable[[], None]) -> None:
+    def _expect(self, seconds: float, late: Callable[[Connection], None]) -> None:
         self.due = self.now() + seconds
         self._late = late
 
     def expire(self) -> None:
         """Called by the listener once `due` has passed."""
         self.due = math.inf
-        self._late()
+        self._late(self)
 
     def _head_late(self) -> None:
         if self._head_bytes:
@@ -155,7 +156,7 @@ class Connection(web.RequestHandler):
     def hang_up(self) -> None:
         """Close once what was written has reached the client."""
         self.force_close()
-        self._expect(self._edge.limits.write_stall, self.abort)
+        self._expect(self._edge.limits.write_stall, Connection.abort)
 
     def abort(self) -> None:
         """Cut the connection by a reset: what was sent so far must not look like a clean end."""
@@ -175,7 +176,7 @@ class Connection(web.RequestHandler):
         if self._wire.can_write_eof():
             self._wire.write_eof()
         self._resume_transport_reading()
-        self._expect(self._edge.limits.linger, self.hang_up)
+        self._expect(self._edge.limits.linger, Connection.hang_up)
 
     # --- reading --------------------------------------------------------------------------------------------------
 
@@ -220,7 +221,7 @@ class Connection(web.RequestHandler):
     def _read_head(self, data: bytes) -> None:
         limits = self._edge.limits
         if not self._head_bytes:
-            self._expect(limits.header, self._head_late)
+            self._expect(limits.header, Connection._head_late)
         window = self._head_tail + data
         found = window.find(_END_OF_HEAD)
         cut = len(data) if found < 0 else found + 4 - len(self._head_tail)
@@ -300,7 +301,7 @@ class Connection(web.RequestHandler):
             self._wire.write(_CONTINUE)
 
     def await_body(self, seconds: float) -> None:
-        self._expect(seconds, self._body_late)
+        self._expect(seconds, Connection._body_late)
 
     def body_came(self) -> None:
         self.due = math.inf
@@ -332,7 +333,7 @@ class Connection(web.RequestHandler):
             sent = await self._stream(response, close=close, http_1_0=http_1_0)
         self._close = self._close or close or not sent
         if not self._close:
-            self._expect(self._edge.limits.idle, self.hang_up)
+            self._expect(self._edge.limits.idle, Connection.hang_up)
         return sent
 
     async def _stream(self, response: Response, *, close: bool, http_1_0: bool) -> bool:
@@ -368,7 +369,7 @@ class Connection(web.RequestHandler):
         self.transport.write(data)
         if not self._paused:
             return True
-        self._expect(self._edge.limits.write_stall, self.abort)
+        self._expect(self._edge.limits.write_stall, Connection.abort)
         try:
             await self._drain_helper()
         except ConnectionError:

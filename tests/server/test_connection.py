@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from gateway.ports import Outcome, Response, UpstreamError
 from gateway.pure.errors import Reason
 from gateway.pure.framing import Sized
+from gateway.server.connection import Connection
 from tests.server.edge_world import GET, HOST, Pieces, Seen, post, turns, world
 
 
@@ -298,3 +300,20 @@ async def test_a_stream_waits_for_a_client_that_reads_slowly() -> None:
         assert produced == before < 1000
         client.writer.transport.abort()
         await turns(lambda: bool(it.lines()))
+
+
+# --- the end ------------------------------------------------------------------------------------------------------
+
+
+async def test_a_closed_connection_leaves_nothing_to_the_cycle_collector() -> None:
+    """Else TLS states pile up until it runs, and it seldom runs."""
+    async with world() as it:
+        client = await it.client()
+        assert (await client.ask(GET)).status == 200
+        (known,) = map(id, it.listener._connections.all)
+        gc.disable()
+        try:
+            await client.close()
+            await turns(lambda: known not in {id(o) for o in gc.get_objects() if type(o) is Connection})
+        finally:
+            gc.enable()
