@@ -46,13 +46,13 @@ def listens(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def wait_until(happened: Any, seconds: float = 10.0, what: str = "it") -> None:
+def wait_until(happened: Any, seconds: float = 10.0, what: str = "it", pause: float = 0.02) -> None:
     """Poll a condition of another process, bounded in time."""
     deadline = time.monotonic() + seconds
     while not happened():
         if time.monotonic() > deadline:
             raise AssertionError(f"{what} did not happen within {seconds} s")
-        time.sleep(0.02)
+        time.sleep(pause)
 
 
 @dataclass
@@ -141,14 +141,16 @@ class Gateway:
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
 
+    def samples(self, family: str) -> dict[str, float]:
+        """The samples of a family by their labels, as text."""
+        named = (line.rpartition(" ") for line in self.admin("/metrics")[1].splitlines())
+        parted = ((name.partition("{"), float(value)) for name, _, value in named if name.startswith(family))
+        return {labels.removesuffix("}"): value for (name, _, labels), value in parted if name == family}
+
     def metric(self, family: str, **labels: str) -> float:
         """The sum over all samples of a family that have these labels."""
-        total = 0.0
-        for line in self.admin("/metrics")[1].splitlines():
-            name, _, value = line.rpartition(" ")
-            if name.partition("{")[0] == family and all(f'{k}="{v}"' in name for k, v in labels.items()):
-                total += float(value)
-        return total
+        found = self.samples(family).items()
+        return sum(value for text, value in found if all(f'{k}="{v}"' in text for k, v in labels.items()))
 
 
 @contextlib.contextmanager

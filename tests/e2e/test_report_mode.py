@@ -146,11 +146,10 @@ def send(gateway: Gateway, asked: list[Ask]) -> list[Answer]:
 
 
 def blocked(gateway: Gateway) -> dict[tuple[str, str, str, str], float]:
-    samples = re.findall(r"^pangate_blocked_total\{(.*)\} (.*)$", gateway.admin("/metrics")[1], re.MULTILINE)
     found = {}
-    for labels, value in samples:
+    for labels, value in gateway.samples("pangate_blocked_total").items():
         label = dict(re.findall(r'(\w+)="([^"]*)"', labels))
-        found[label["route"], label["stage"], label["reason"], label["mode"]] = float(value)
+        found[label["route"], label["stage"], label["reason"], label["mode"]] = value
     return found
 
 
