@@ -4,8 +4,8 @@
 
 While one commit waits for the disk the next batch gathers behind it, so that the cost of an fsync is divided by as many
 units as are under way. Nobody is answered before the commit that holds their unit is on the disk. A unit that refuses
-or raises is rolled back to its savepoint and harms no other; a commit that fails fails all of its units, for nobody
-can be told that what they read in it was true.
+or raises is rolled back to its savepoint (one that could have written nothing by then has none) and harms no other; a
+commit that fails fails all of its units, for nobody can be told that what they read in it was true.
 
 The file is held by one process alone (exclusive locking, no shared memory), and check-points of the write-ahead log are
 run by the same thread when nobody waits. SQLite 3.51.3 or later is bundled with apsw: older ones can corrupt a log that
@@ -25,7 +25,7 @@ from pathlib import Path
 
 import apsw
 
-from gateway.adapters.sqlite_operations import DOUBT_ALL_KEYS, MIGRATIONS, micros, run_unit
+from gateway.adapters.sqlite_operations import DOUBT_ALL_KEYS, MIGRATIONS, micros, run_unit, undoes_itself
 from gateway.ports import Clock, Operation, Row, Rows, Telemetry, Unavailable
 from gateway.pure.metrics import Metric
 
@@ -221,16 +221,19 @@ class SqliteStore:
 
     def _attempt(self, waiting: _Waiting) -> None:
         db = self._db
-        db.execute("SAVEPOINT unit")
+        guarded = not undoes_itself(waiting.unit)
+        if guarded:
+            db.execute("SAVEPOINT unit")
         try:
             run_unit(db, waiting.unit, waiting.rows)
         except Exception as error:
             if not db.in_transaction:
                 raise  # SQLite gave the whole transaction up (disk full, I/O error)
             waiting.error = self._blame(error)
-        if waiting.error is not None or waiting.rows.refused is not None:
-            db.execute("ROLLBACK TO unit")
-        db.execute("RELEASE unit")
+        if guarded:
+            if waiting.error is not None or waiting.rows.refused is not None:
+                db.execute("ROLLBACK TO unit")
+            db.execute("RELEASE unit")
 
     def _blame(self, error: Exception) -> Exception:
         """The error of one unit as its caller gets it."""

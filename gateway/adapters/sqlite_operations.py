@@ -1,7 +1,7 @@
 """What each operation of the store means in SQL: the schema, and one small function for every kind of operation.
 
-A handler runs inside the unit's savepoint on the store's thread. It answers a row; what a refused or raising unit wrote
-is undone by the caller. Times are integers, microseconds of Unix time. No column holds card data in clear: values are
+A handler runs inside the unit on the store's thread. It answers a row; what a refused or raising unit wrote is undone
+by the caller. Times are integers, microseconds of Unix time. No column holds card data in clear: values are
 sealed and fingerprints are keyed by whoever asks.
 """
 
@@ -46,6 +46,11 @@ QUARANTINED_PER_KEY_MAX = 16
 
 _DONE = Row()
 _REFUSED = Row(refused=True)
+
+
+def undoes_itself(unit: tuple[Operation[Row], ...]) -> bool:
+    """Whether a unit that refuses or raises has written nothing even without a savepoint to return to."""
+    return len(unit) == 1 and type(unit[0]) in WRITES_LAST
 
 
 def run_unit(db: apsw.Connection, unit: tuple[Operation[Row], ...], rows: Rows) -> None:
@@ -284,3 +289,9 @@ HANDLERS: Final[Mapping[type[Operation[Any]], Callable[[apsw.Connection, Any, Ro
     ForwardedDelivery: _forwarded_delivery,
     RetryDelivery: _retry_delivery,
 }
+
+WRITES_LAST: Final[frozenset[type[Operation[Any]]]] = frozenset(
+    {PutToken, KnowTokens, SettleReveal, ClaimKey, FinishKey, ReleaseKey, DoubtKey}
+)
+"""The kinds of a request's operations whose handlers change rows with one statement at most, and then neither refuse
+nor raise. A statement of SQLite is atomic."""

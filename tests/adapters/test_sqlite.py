@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import stat
 import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 import apsw
 import pytest
 
 from gateway.adapters.sqlite import WAL_PAGES_IDLE, WAL_PAGES_MAX, SqliteStore, open_sqlite
 from gateway.adapters.sqlite_operations import QUARANTINED_PER_KEY_MAX
-from gateway.ports import Candidate, DeliveryVerdict, KeyState, KnowTokens, SettleReveal, Unavailable
+from gateway.ports import (
+    Candidate,
+    DeliveryVerdict,
+    DoubtKey,
+    KeyState,
+    KnowTokens,
+    Operation,
+    ReleaseKey,
+    Row,
+    SettleReveal,
+    Unavailable,
+)
 from gateway.pure.metrics import Metric
 from tests.adapters.operations import (
     NOW,
@@ -250,6 +264,45 @@ async def test_conflicting_bodies_of_one_key_do_not_fill_the_disk(reopen: Open, 
     kept = db.execute("SELECT state, count(*) FROM deliveries GROUP BY state ORDER BY state").fetchall()
     db.close()
     assert kept == [("pending", 1), ("quarantined", QUARANTINED_PER_KEY_MAX)]
+
+
+def content(store: SqliteStore) -> list[list[object]]:
+    """All that is written down; for a moment in which the writer has nothing to do."""
+    return [store._db.execute(f"SELECT * FROM {table}").fetchall() for table in ("tokens", "reveals", "keys")]
+
+
+def raises(*_: object) -> NoReturn:
+    raise ArithmeticError
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        put_token("tok_1", "tok_1"),
+        replace(put_token(mint=lambda n: Candidate("tok_1", b"") if n == 0 else raises()), tries=2),
+        put_token(mint=lambda _: Candidate("tok_2", "no bytes")),  # type: ignore[arg-type]
+        KnowTokens("shop", "pan", ("tok_1", "tok_2")),
+        SettleReveal("shop", "req-1", b"no text", NOW),  # type: ignore[arg-type]
+        reveal("tok_1", "tok_2"),
+        reveal("tok_1", codes="no number"),  # type: ignore[arg-type]
+        claim(owner="req-2"),
+        claim(b"other", tenant=b"no text"),  # type: ignore[arg-type]
+        finish(owner="req-2"),
+        finish(response=raises),
+        finish(response=lambda _: "no bytes"),  # type: ignore[arg-type, return-value]
+        ReleaseKey("shop", b"key", "req-2"),
+        DoubtKey("shop", b"key", "req-2", NOW),
+    ],
+    ids=lambda operation: type(operation).__name__,
+)
+async def test_an_operation_that_refuses_or_raises_leaves_nothing_behind(
+    store: SqliteStore, operation: Operation[Row]
+) -> None:
+    await store.commit([put_token("tok_1"), claim(), reveal("tok_1")])
+    before = content(store)
+    with contextlib.suppress(ArithmeticError, Unavailable):
+        assert (await ask(store, operation)).refused
+    assert content(store) == before
 
 
 # --- the disk --------------------------------------------------------------------------------------------------------
