@@ -99,6 +99,8 @@ class Exchange:
     # IDENTIFY
     sans: tuple[str, ...] = ()
     claims: Mapping[str, Any] | None = None
+    subject: str = ""
+    """Of the access token: `iss|sub`."""
     consumed: set[bytes] = field(default_factory=set)
     """Header fields, in lower case, that the gateway used up and does not forward."""
 
@@ -141,10 +143,8 @@ class Exchange:
 
     @property
     def principal(self) -> str:
-        """Who calls: `iss|sub`, else the certificate's SAN or the declared identity, else empty."""
-        if self.claims is not None:
-            return f"{self.claims.get('iss', '')}|{self.claims.get('sub', '')}"
-        return self.sans[0] if self.sans else ""
+        """Who calls: the access token's `iss|sub`, else the certificate's SAN or the declared identity, else empty."""
+        return self.subject or (self.sans[0] if self.sans else "")
 
     def document(self) -> Document:
         """The request's body, parsed once. Raises `Refused` if it cannot be read."""

@@ -70,7 +70,7 @@ class BodyLimits:
 
 
 class Pipeline:
-    """The compiled policy of one route, and the upstream it leads to: one of our own, or (`egress`) an outside provider."""
+    """The compiled policy of one route, and the upstream it leads to: our own, or (`egress`) an outside provider."""
 
     __slots__ = (
         "_egress",

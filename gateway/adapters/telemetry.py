@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterable
+from bisect import bisect_left
+from collections.abc import Iterator
 from datetime import UTC, datetime
+from itertools import accumulate
 from typing import Any, Final, Protocol
 
 import orjson
 from prometheus_client import (
     CONTENT_TYPE_PLAIN_0_0_4,
     CollectorRegistry,
-    Counter,
-    Gauge,
     GCCollector,
-    Histogram,
     PlatformCollector,
     ProcessCollector,
     generate_latest,
 )
 from prometheus_client import Metric as Family
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 from gateway.ports import Clock
 from gateway.pure.metrics import Metric
@@ -46,8 +47,7 @@ _OURS: Final = frozenset({
 
 _NUMBERS: Final = frozenset({int, float, bool, type(None)})
 
-_KINDS: Final[dict[str, Callable[..., Any]]] = {"counter": Counter, "gauge": Gauge, "histogram": Histogram}
-_ACTIONS: Final = {"counter": "inc", "gauge": "set", "histogram": "observe"}
+_FAMILIES: Final = {"counter": CounterMetricFamily, "gauge": GaugeMetricFamily}
 _LINE = orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z | orjson.OPT_PASSTHROUGH_DATACLASS
 
 
@@ -72,9 +72,9 @@ class PrometheusTelemetry:
         self._registry = CollectorRegistry()
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=self._registry)
-        self._families = {metric.family: _family(metric, self._registry) for metric in Metric}
-        self._actions: dict[tuple[str, tuple[str, ...]], Callable[[float], None]] = {}
-        self._children = dict.fromkeys(self._families, 0)
+        self._series = _Series()
+        self._registry.register(self._series)
+        self._known = self._series.known
         self._lock = threading.Lock()
         self._lines: list[bytes] = []
         self._size = 0
@@ -85,32 +85,27 @@ class PrometheusTelemetry:
 
     def count(self, metric: Metric, *labels: str, by: float = 1) -> None:
         """Raises ValueError for another number of labels than the family has, or a negative `by`."""
-        (self._actions.get((metric.family, labels)) or self._action(metric, labels))(by)
+        if by < 0:
+            raise ValueError("a counter never falls")
+        one = self._known.get((metric.family, labels)) or self._series.add(metric, labels)
+        with one.lock:
+            one.total += by
 
     def observe(self, metric: Metric, value: float, *labels: str) -> None:
         """`value` in seconds."""
-        (self._actions.get((metric.family, labels)) or self._action(metric, labels))(value)
+        one = self._known.get((metric.family, labels)) or self._series.add(metric, labels)
+        bucket = bisect_left(BUCKETS, value)
+        with one.lock:
+            one.buckets[bucket] += 1
+            one.total += value
 
     def set(self, metric: Metric, value: float, *labels: str) -> None:
-        (self._actions.get((metric.family, labels)) or self._action(metric, labels))(value)
+        one = self._known.get((metric.family, labels)) or self._series.add(metric, labels)
+        one.total = value
 
     def render(self) -> tuple[bytes, str]:
         """All families in the text format of Prometheus, and its media type."""
-        return generate_latest(_WithoutCreated(self._registry)), CONTENT_TYPE_PLAIN_0_0_4
-
-    def _action(self, metric: Metric, labels: tuple[str, ...]) -> Callable[[float], None]:
-        if len(labels) != len(metric.labels):
-            raise ValueError(f"{metric.family} takes the labels {metric.labels}")
-        family = self._families[metric.family]
-        with self._lock:
-            known = self._children[metric.family] < CHILDREN_MAX
-            chosen = labels if known else ("other",) * len(labels)
-            child = family.labels(*chosen) if labels else family
-            action: Callable[[float], None] = getattr(child, _ACTIONS[metric.kind])
-            if known and (metric.family, labels) not in self._actions:
-                self._children[metric.family] += 1
-                self._actions[metric.family, labels] = action
-        return action
+        return generate_latest(self._registry), CONTENT_TYPE_PLAIN_0_0_4
 
     # --- log
 
@@ -122,13 +117,11 @@ class PrometheusTelemetry:
         level = fields.pop("level", "info")
         if LEVELS.get(level, 20) < self._threshold:  # type: ignore[call-overload]
             return
-        line: dict[str, object] = {
-            "ts": datetime.fromtimestamp(self._clock.now(), UTC),
-            "level": level,
-            "event": event,
-        }
-        for name, value in fields.items():
-            line[name] = value if not value or name in _OURS or type(value) in _NUMBERS else _clean(value)
+        line = {"ts": datetime.fromtimestamp(self._clock.now(), UTC), "level": level, "event": event, **fields}
+        for name in fields.keys() - _OURS:
+            value = fields[name]
+            if value and type(value) not in _NUMBERS:
+                line[name] = _clean(value)
         try:
             self._append(orjson.dumps(line, _type_name, _LINE))
         except TypeError:
@@ -181,21 +174,59 @@ class PrometheusTelemetry:
         return orjson.dumps({"ts": now, "level": "error", "event": "log_lines_lost", "count": self._lost}, None, _LINE)
 
 
-class _WithoutCreated(Collector):
-    """The samples of a registry but for `_created`, which cost as much as the values they date."""
+class _One:
+    """One series: a number, and for a histogram the observations by bucket. Its lock makes a change whole."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self._registry = registry
+    __slots__ = ("buckets", "lock", "total")
 
-    def collect(self) -> Iterable[Family]:
-        for family in self._registry.collect():
-            family.samples = [sample for sample in family.samples if not sample.name.endswith("_created")]
-            yield family
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.total = 0.0
+        self.buckets = [0] * (len(BUCKETS) + 1)
 
 
-def _family(metric: Metric, registry: CollectorRegistry) -> Any:
-    options = {"buckets": BUCKETS} if metric.kind == "histogram" else {}
-    return _KINDS[metric.kind](PREFIX + metric.family, metric.help, metric.labels, registry=registry, **options)
+class _Series(Collector):
+    """Every series of our own, kept as plain numbers; turned into families of the client library when it is scraped."""
+
+    def __init__(self) -> None:
+        self.known: dict[tuple[str, tuple[str, ...]], _One] = {}
+        self._by_metric: dict[Metric, dict[tuple[str, ...], _One]] = {metric: {} for metric in Metric}
+        self._lock = threading.Lock()
+
+    def add(self, metric: Metric, labels: tuple[str, ...]) -> _One:
+        """The series of these labels; once a family has too many, one for all others."""
+        if len(labels) != len(metric.labels):
+            raise ValueError(f"{metric.family} takes the labels {metric.labels}")
+        with self._lock:
+            ones = self._by_metric[metric]
+            chosen = labels if len(ones) < CHILDREN_MAX or labels in ones else ("other",) * len(labels)
+            one = ones.setdefault(chosen, _One())
+            if chosen == labels:
+                self.known[metric.family, labels] = one
+            return one
+
+    def collect(self) -> Iterator[Family]:
+        for metric, ones in self._by_metric.items():
+            with self._lock:
+                series = list(ones.items())
+            yield _histogram(metric, series) if metric.kind == "histogram" else _numbers(metric, series)
+
+
+def _numbers(metric: Metric, series: list[tuple[tuple[str, ...], _One]]) -> Any:
+    family: Any = _FAMILIES[metric.kind](PREFIX + metric.family, metric.help, labels=metric.labels)
+    for labels, one in series if metric.labels else series or [((), _One())]:
+        family.add_metric(labels, one.total)
+    return family
+
+
+def _histogram(metric: Metric, series: list[tuple[tuple[str, ...], _One]]) -> Any:
+    family = HistogramMetricFamily(PREFIX + metric.family, metric.help, labels=metric.labels)
+    for labels, one in series if metric.labels else series or [((), _One())]:
+        with one.lock:
+            total, buckets = one.total, list(one.buckets)
+        counted = zip((*map(floatToGoString, BUCKETS), "+Inf"), accumulate(buckets), strict=True)
+        family.add_metric(labels, buckets=list(counted), sum_value=total)
+    return family
 
 
 def _clean(value: object) -> object:

@@ -59,6 +59,8 @@ class AccessToken:
     """A token whose signature and claims were found good. Times are Unix seconds, leeway included."""
 
     claims: Mapping[str, Any] = field(repr=False)
+    principal: str
+    """Who it speaks of: `iss|sub`."""
     scopes: frozenset[str]
     valid_from: float
     valid_until: float
@@ -128,6 +130,7 @@ def judge_claims(token: SignedToken, expected: Expected) -> AccessToken:
         raise _invalid("The token lives longer than this route allows.")
     return AccessToken(
         claims=MappingProxyType(dict(claims)),
+        principal=f"{claims['iss']}|{claims['sub']}",
         scopes=_scopes(claims, profile),
         valid_from=max(issued, not_before or 0) - expected.leeway,
         valid_until=expires + expected.leeway,

@@ -47,7 +47,7 @@ class Settings(RuleSettings):
 
 
 class Jwt(Rule):
-    """Writes the claims to `exchange.claims`, and uses up the Authorization header unless told to forward it."""
+    """Writes `exchange.claims` and `exchange.subject`, and uses up the Authorization field unless told not to."""
 
     stage = Stage.IDENTIFY
     reportable = True
@@ -91,7 +91,7 @@ class Jwt(Rule):
             token.check_scopes(self._scopes)
         except Refused as refused:
             return Deny(refused.reason, refused.detail, headers=self._challenge(refused.reason))
-        exchange.claims = token.claims
+        exchange.claims, exchange.subject = token.claims, token.principal
         if not self._forward:
             exchange.consumed.add(b"authorization")
         return PASS

@@ -171,12 +171,12 @@ class Proxy:
 
     def _observe(self, record: _Record, response: Response, took: float, sent: bool) -> None:
         telemetry, exchange = self._ports.telemetry, record.exchange
-        upstream = exchange.upstream_seconds if exchange is not None else 0.0
-        blocks = [[b.kind or b.stage, b.reason, b.mode] for b in exchange.blocks] if exchange is not None else []
-        if record.refused is not None:
-            blocks.append([*record.refused, "enforce"])
-        outcome = exchange.outcome if exchange is not None else None
-        answered = outcome is Outcome.ANSWERED and not any(mode == "enforce" for _, _, mode in blocks)
+        upstream, outcome, blocks = 0.0, "", _blocks(record)
+        answered = False
+        if exchange is not None:
+            upstream = exchange.upstream_seconds
+            outcome = exchange.outcome.value if exchange.outcome is not None else ""
+            answered = exchange.outcome is Outcome.ANSWERED and not any(mode == "enforce" for _, _, mode in blocks)
         source = "upstream" if answered else "gateway"
         method = record.method if record.method in METHODS else "other"
         telemetry.count(Metric.REQUESTS, record.route, method, str(response.status), source)
@@ -190,12 +190,12 @@ class Proxy:
             method=method,
             status=response.status,
             source=source,
-            outcome=outcome.value if outcome is not None else "",
+            outcome=outcome,
             blocks=blocks,
             sent=sent,
-            duration_ms=_ms(took),
-            upstream_ms=_ms(upstream),
-            overhead_ms=_ms(took - upstream),
+            duration_ms=round(took * 1000, 3),
+            upstream_ms=round(upstream * 1000, 3),
+            overhead_ms=round((took - upstream) * 1000, 3),
             principal=exchange.principal if exchange is not None else "",
             trace_id=exchange.trace.trace_id if exchange is not None else "",
         )
@@ -225,5 +225,9 @@ class _Drawn:
         return self._block[self._at - count : self._at]
 
 
-def _ms(seconds: float) -> float:
-    return round(seconds * 1000, 3)
+def _blocks(record: _Record) -> list[list[str]]:
+    """What was refused: by which kind of rule, or at which stage; why; and whether it had an effect."""
+    blocks = [[b.kind or b.stage, b.reason, b.mode] for b in record.exchange.blocks] if record.exchange else []
+    if record.refused is not None:
+        blocks.append([*record.refused, "enforce"])
+    return blocks

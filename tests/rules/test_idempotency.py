@@ -137,7 +137,7 @@ class Gateway:
         fields = {"Content-Type": "application/json", **request.pop("headers", {})}
         if key is not None:
             fields["Idempotency-Key"] = key
-        exchange = make_exchange(headers=fields, body=body, **{"claims": {"iss": "i", "sub": "alice"}, **request})
+        exchange = make_exchange(headers=fields, body=body, **{"subject": "i|alice", **request})
         exchange.id = f"req-{next(self._ids)}"
         return await self.pipeline.run(exchange)
 
@@ -219,9 +219,7 @@ async def test_quoted_and_bare_are_one_key(gateway: Gateway) -> None:
     assert replayed(await gateway.send('"k1"'))
 
 
-@pytest.mark.parametrize(
-    "other", [{"claims": {"iss": "i", "sub": "bob"}}, {"tenant": "acme"}, {"claims": {"iss": "j", "sub": "alice"}}]
-)
+@pytest.mark.parametrize("other", [{"subject": "i|bob"}, {"tenant": "acme"}, {"subject": "j|alice"}])
 async def test_nobody_meets_another_callers_key(gateway: Gateway, other: dict[str, Any]) -> None:
     await gateway.send()
     assert not replayed(await gateway.send(**other))
