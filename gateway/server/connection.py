@@ -390,4 +390,9 @@ def _parser_refusal(error: Exception, limits: HeadLimits) -> Refused:
         return Refused(Reason.HEADERS_TOO_LARGE, f"Send at most {limits.field} bytes in one header field.")
     if isinstance(error, InvalidURLError):
         return Refused(Reason.TARGET_NOT_CANONICAL, "Send the target in origin form (RFC 9112 section 3.2.1).")
+    said = str(getattr(error, "message", ""))
+    if said.startswith("Too many headers"):
+        return Refused(Reason.HEADERS_TOO_LARGE, f"Send at most {limits.fields} header fields.")
+    if said.startswith(("Missing 'Host'", "Duplicate 'Host'")):
+        return Refused(Reason.HOST_INVALID, "Send exactly one Host field.")
     return Refused(Reason.MALFORMED_REQUEST, "Send well-formed HTTP/1.1 (RFC 9112).")

@@ -103,6 +103,13 @@ async def test_connection_close_and_http_1_0_are_heeded() -> None:
         (b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\n" + HOST + b"\r\n", 414, "target_too_long"),
         (b"GET / HTTP/1.1\r\n" + HOST + b"X-A: " + b"a" * 7000 + b"\r\n\r\n", 431, "headers_too_large"),
         (b"GET / HTTP/1.1\r\n" + HOST + (b"X-A: " + b"a" * 6000 + b"\r\n") * 20, 431, "headers_too_large"),
+        (
+            b"GET / HTTP/1.1\r\n" + HOST + b"".join(b"X-%d: 1\r\n" % n for n in range(80)) + b"\r\n",
+            431,
+            "headers_too_large",
+        ),
+        (b"GET / HTTP/1.1\r\n\r\n", 400, "host_invalid"),
+        (b"GET / HTTP/1.1\r\n" + HOST + HOST + b"\r\n", 400, "host_invalid"),
         (b"TRACE / HTTP/1.1\r\n" + HOST + b"\r\n", 501, "method_not_supported"),
         (post(b"x", b"Content-Encoding: gzip"), 415, "content_encoding"),
         (b"\r\n\r\n" + GET, 400, "malformed_request"),
