@@ -128,6 +128,7 @@ class Client:
         self._host = host
         raw = socket.create_connection(("127.0.0.1", port), timeout=seconds)
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket = context.wrap_socket(raw, server_hostname=host) if context else raw
         self._file = self._socket.makefile("rb")
 
