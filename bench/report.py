@@ -40,11 +40,11 @@ def versions() -> dict[str, str]:
 
 def publish(name: str, rows: Sequence[Row]) -> None:
     """Print the table and write `var/reports/NAME.json`."""
-    print(f"\n| {'row':28} | {'value':>10} | {'unit':20} | {'goal':34} | met |")
-    print(f"| {'-' * 28} | {'-' * 10} | {'-' * 20} | {'-' * 34} | --- |")
+    print(f"\n| {'row':36} | {'value':>10} | {'unit':20} | {'goal':12} | met |")
+    print(f"| {'-' * 36} | {'-' * 10} | {'-' * 20} | {'-' * 12} | --- |")
     for row in rows:
         met = {None: "", True: "yes", False: "no"}[row.met]
-        print(f"| {row.name:28} | {row.value:10.2f} | {row.unit:20} | {row.goal:34} | {met:3} |")
+        print(f"| {row.name:36} | {row.value:10.2f} | {row.unit:20} | {row.goal:12} | {met:3} |")
     REPORTS.mkdir(parents=True, exist_ok=True)
     document = {
         "date": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),

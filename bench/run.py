@@ -1,8 +1,8 @@
 """`make bench`: CPU microseconds per request of Pangate, beside nginx and a minimal aiohttp proxy, in one run.
 
-Every proxy runs alone on one core, loader and backend on the other. Connections (mutual TLS, kept alive) are opened
-before anything is measured, so no figure holds a handshake. The variants take turns; a figure is the median of the
-rounds. Every answer is checked: a wrong one ends the run with an error.
+Every proxy runs alone on one core, loader and backend on the other. Connections (mutual TLS, kept alive; 16, then 64
+at once) are opened before anything is measured, so no figure holds a handshake. The variants take turns; a figure is
+the median of the rounds. Every answer is checked: a wrong one ends the run with an error.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from bench.processes import LOADER_CORE, PROXY_CORE, cpu_nanoseconds, free_port,
 from bench.report import Row, publish
 from gateway.adapters.dev_certificates import make_dev_certificates, mint_token
 
-CONNECTIONS = 16
+CONNECTIONS = (16, 64)
 HERE = Path(__file__).parent
 _BODY_BYTES = 431
 _EXPECTED = ANSWER.partition(b"\r\n\r\n")[2]
@@ -34,16 +34,12 @@ _EXPECTED = ANSWER.partition(b"\r\n\r\n")[2]
 
 @dataclass
 class Variant:
-    """A proxy doing one kind of work; `samples` are CPU microseconds per request, one a round."""
+    """A proxy doing one kind of work; `samples` are CPU microseconds per request, one a round, by connections."""
 
     name: str
     pid: int
     target: Target
-    samples: list[float] = field(default_factory=list)
-
-    @property
-    def median(self) -> float:
-        return statistics.median(self.samples)
+    samples: dict[int, list[float]] = field(default_factory=lambda: {count: [] for count in CONNECTIONS})
 
 
 def payment() -> bytes:
@@ -92,18 +88,13 @@ def stage(folder: Path) -> Iterator[list[Variant]]:
             Variant("pangate_bare", pid, Target(port, context, post("/bare"), right)),
             Variant("pangate_durable", pid, Target(port, context, post("/durable", bearer), right)),
         ]
-        port = free_port()
-        peer = [
-            *python,
-            "bench.peers.minimal_aiohttp",
-            "--port",
-            str(port),
-            "--upstream",
-            f"http://127.0.0.1:{backend}",
-        ]
+        peer = [*python, "bench.peers.minimal_aiohttp", "--upstream", f"http://127.0.0.1:{backend}"]
         peer += ["--certificate", str(certs / "server.pem"), "--key", str(certs / "server.key")]
-        pid = start("minimal", [*peer, "--ca", str(certs / "partners-ca.pem")], port, PROXY_CORE)
-        variants.append(Variant("minimal_aiohttp", pid, Target(port, context, post("/bare"), right)))
+        peer += ["--ca", str(certs / "partners-ca.pem")]
+        for name, extra in (("minimal_aiohttp", []), ("minimal_aiohttp_uvloop", ["--uvloop"])):
+            port = free_port()
+            pid = start(name, [*peer, "--port", str(port), *extra], port, PROXY_CORE)
+            variants.append(Variant(name, pid, Target(port, context, post("/bare"), right)))
         if nginx := shutil.which("nginx"):
             port = free_port()
             conf = (HERE / "peers" / "nginx.conf").read_text()
@@ -116,27 +107,30 @@ def stage(folder: Path) -> Iterator[list[Variant]]:
 async def measure(variants: list[Variant], rounds: int, requests: int) -> None:
     loads = []
     for variant in variants:
-        load = Load(variant.target)
-        await load.connect(CONNECTIONS)
-        await load.run(requests // 4)
-        loads.append(load)
+        for connections in CONNECTIONS:
+            load = Load(variant.target)
+            await load.connect(connections)
+            await load.run(requests // 4)
+            loads.append((variant, connections, load))
     for _ in range(rounds):
-        for variant, load in zip(variants, loads, strict=True):
+        for variant, connections, load in loads:
             before = cpu_nanoseconds(variant.pid)
             await load.run(requests)
-            variant.samples.append((cpu_nanoseconds(variant.pid) - before) / requests / 1000)
-    for load in loads:
+            variant.samples[connections].append((cpu_nanoseconds(variant.pid) - before) / requests / 1000)
+    for _, _, load in loads:
         await load.close()
 
 
-def rows(variants: list[Variant]) -> list[Row]:
-    us = {variant.name: variant.median for variant in variants}
-    found = [Row(name, value, "us CPU/request") for name, value in us.items()]
-    ratio = us["pangate_durable"] / us["minimal_aiohttp"]
-    found.append(Row("durable_to_minimal", ratio, "ratio", "under 1: cheaper than doing nothing", ratio < 1))
-    if "nginx" in us:
-        found.append(Row("bare_to_nginx", us["pangate_bare"] / us["nginx"], "ratio"))
-    return found
+def rows(variants: list[Variant]) -> Iterator[Row]:
+    for connections in CONNECTIONS:
+        us = {variant.name: statistics.median(variant.samples[connections]) for variant in variants}
+        for name, value in us.items():
+            yield Row(f"{name}_{connections}", value, "us CPU/request")
+        for peer in ("minimal_aiohttp", "minimal_aiohttp_uvloop"):
+            ratio = us["pangate_durable"] / us[peer]
+            yield Row(f"durable_to_{peer}_{connections}", ratio, "ratio", "below 1", ratio < 1)
+        if "nginx" in us:
+            yield Row(f"bare_to_nginx_{connections}", us["pangate_bare"] / us["nginx"], "ratio")
 
 
 def main() -> None:
@@ -147,7 +141,7 @@ def main() -> None:
     os.sched_setaffinity(0, {LOADER_CORE})
     with tempfile.TemporaryDirectory(prefix="pangate-bench-") as folder, stage(Path(folder)) as variants:
         asyncio.run(measure(variants, options.rounds, options.requests))
-        publish("bench", rows(variants))
+        publish("bench", list(rows(variants)))
 
 
 if __name__ == "__main__":
