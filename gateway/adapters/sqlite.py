@@ -18,7 +18,7 @@ import asyncio
 import contextlib
 import queue
 import threading
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,7 +113,6 @@ class _Waiting:
 
     unit: tuple[Operation[Row], ...]
     rows: Rows
-    loop: asyncio.AbstractEventLoop
     future: asyncio.Future[Rows]
     error: Exception | None = None
 
@@ -125,16 +124,23 @@ class _Waiting:
 
 
 class SqliteStore:
-    """Implements `ports.Store`. Made by `open_sqlite`; may be used from several event loops at once."""
+    """Implements `ports.Store`. Made by `open_sqlite`; belongs to the event loop that first commits.
+
+    Units that arrive while others are being written are gathered on the loop's side, and handed to the writer together
+    once the loop has run what was ready: one hand-over, one commit and one answer for all of them.
+    """
 
     def __init__(self, db: apsw.Connection, clock: Clock, telemetry: Telemetry) -> None:
         self._db = db
         self._clock = clock
         self._telemetry = telemetry
-        self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
-        self._gate = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._gathered: deque[_Waiting] = deque()
+        self._busy = False
+        """A batch is with the writer, or about to be handed over."""
         self._closing = False
-        self._drained = False
+        self._batches: queue.SimpleQueue[list[_Waiting]] = queue.SimpleQueue()
+        """An empty batch is the end."""
         self._wal_pages = 0
         db.set_wal_hook(self._count_pages)
         self._thread = threading.Thread(target=self._run, name="store", daemon=True)
@@ -146,47 +152,61 @@ class SqliteStore:
         Raises `Unavailable`, and whatever a callable of an operation raised. A caller that is cancelled does not know
         what became of its unit.
         """
+        if self._closing or len(self._gathered) >= QUEUE_UNITS_MAX:
+            raise Unavailable("store")
+        loop = self._loop
+        if loop is None:
+            loop = self._loop = asyncio.get_running_loop()
         operations = tuple(unit)
-        loop = asyncio.get_running_loop()
-        waiting = _Waiting(operations, Rows(operations), loop, loop.create_future())
-        with self._gate:  # nothing may enter behind the end mark that `close` puts into the queue
-            if self._closing or self._queue.qsize() >= QUEUE_UNITS_MAX:
-                raise Unavailable("store")
-            self._queue.put(waiting)
+        waiting = _Waiting(operations, Rows(operations), loop.create_future())
+        self._gathered.append(waiting)
+        if not self._busy:
+            self._busy = True
+            loop.call_soon(self._hand_over)
         return await waiting.future
 
     async def close(self) -> None:
-        """Finish what is queued, then close the file. Later calls wait for the same end."""
-        with self._gate:
-            if not self._closing:
-                self._closing = True
-                self._queue.put(None)
+        """Finish what is gathered, then close the file. Later calls wait for the same end."""
+        self._closing = True
+        if not self._busy:
+            self._batches.put([])
         await asyncio.to_thread(self._thread.join)
+
+    def _hand_over(self) -> None:
+        gathered = self._gathered
+        batch = [gathered.popleft() for _ in range(min(len(gathered), BATCH_UNITS_MAX))]
+        self._busy = bool(batch)
+        if batch or self._closing:
+            self._batches.put(batch)
+
+    def _answered(self, batch: list[_Waiting]) -> None:
+        """On the loop: wake who waits, and hand over the next batch once they have had their turn."""
+        for waiting in batch:
+            if waiting.future.done():  # cancelled
+                continue
+            if waiting.error is not None:
+                waiting.future.set_exception(waiting.error)
+            else:
+                waiting.future.set_result(waiting.rows)
+        assert self._loop is not None
+        self._loop.call_soon(self._hand_over)
 
     # --- the writer's thread ---
 
     def _run(self) -> None:
-        while not self._drained:
-            batch = self._take()
-            if batch:
-                self._write(batch)
-                self._answer(batch)
-            if self._wal_pages >= (WAL_PAGES_MAX if batch else WAL_PAGES_IDLE):
+        while True:
+            try:
+                batch = self._batches.get(timeout=IDLE_SECONDS if self._wal_pages >= WAL_PAGES_IDLE else None)
+            except queue.Empty:
+                self._checkpoint()
+                continue
+            if not batch:
+                break
+            self._write(batch)
+            self._answer(batch)
+            if self._wal_pages >= WAL_PAGES_MAX:
                 self._checkpoint()
         self._close_file()
-
-    def _take(self) -> list[_Waiting]:
-        """What waits, at most one batch; empty at the end, and in an idle moment that suits a check-point."""
-        batch: list[_Waiting] = []
-        with contextlib.suppress(queue.Empty):
-            waiting = self._queue.get(timeout=IDLE_SECONDS if self._wal_pages >= WAL_PAGES_IDLE else None)
-            while waiting is not None:
-                batch.append(waiting)
-                if len(batch) == BATCH_UNITS_MAX:
-                    return batch
-                waiting = self._queue.get_nowait()
-            self._drained = True
-        return batch
 
     def _write(self, batch: list[_Waiting]) -> None:
         """Run the units and commit; sets the error of those that failed. Raises nothing."""
@@ -247,12 +267,9 @@ class SqliteStore:
         return error
 
     def _answer(self, batch: list[_Waiting]) -> None:
-        by_loop: dict[asyncio.AbstractEventLoop, list[_Waiting]] = {}
-        for waiting in batch:
-            by_loop.setdefault(waiting.loop, []).append(waiting)
-        for loop, answered in by_loop.items():
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits there any more
-                loop.call_soon_threadsafe(_resolve, answered)
+        assert self._loop is not None
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits there any more
+            self._loop.call_soon_threadsafe(self._answered, batch)
 
     def _count_pages(self, _: apsw.Connection, __: str, pages: int) -> int:
         self._wal_pages = pages
@@ -274,16 +291,6 @@ class SqliteStore:
     def _log(self, event: str, error: BaseException, **fields: object) -> None:
         with contextlib.suppress(Exception):  # a line that cannot be written stops no payment
             self._telemetry.log(event, level="error", error=type(error).__name__, **fields)
-
-
-def _resolve(answered: list[_Waiting]) -> None:
-    for waiting in answered:
-        if waiting.future.done():  # cancelled
-            continue
-        if waiting.error is not None:
-            waiting.future.set_exception(waiting.error)
-        else:
-            waiting.future.set_result(waiting.rows)
 
 
 def _unavailable(cause: BaseException) -> Unavailable:
