@@ -51,7 +51,7 @@ class Provider:
             message = "The security code is invalid."
             return Reply(402, {"error": {"type": "card_error", "code": "invalid_cvc", "message": message}})
         if card["number"] == DECLINED:
-            message = f"The card {card['number']} was declined."
+            message = "Your card was declined."
             return Reply(402, {"error": {"type": "card_error", "code": "card_declined", "message": message}})
         return Reply(
             201,
