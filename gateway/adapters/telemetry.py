@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from bisect import bisect_left
+from collections import deque
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from itertools import accumulate
@@ -36,7 +37,7 @@ BUCKETS = (
 CHILDREN_MAX = 10_000
 """Label sets of one family; what comes beyond is counted under `other`."""
 FLUSH_SECONDS = 0.1
-FLUSH_BYTES = 64 * 1024
+NOTES_MAX = 2048
 
 LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 _OURS: Final = frozenset({
@@ -61,8 +62,9 @@ class Sink(Protocol):
 class PrometheusTelemetry:
     """Implements `ports.Telemetry`; may be used from any thread.
 
-    Lines below `level` are dropped. Others are written together: after `FLUSH_BYTES`, or `FLUSH_SECONDS` after the
-    first of them; at once where no event loop runs.
+    A request only notes what happened. Notes are turned into numbers and lines together, `FLUSH_SECONDS` after the
+    first of them, or when there are `NOTES_MAX`, or when somebody asks; at once where no event loop runs. Done one by
+    one between other work, the same takes several times as long.
     """
 
     def __init__(self, clock: Clock, sink: Sink, level: str = "info") -> None:
@@ -74,10 +76,9 @@ class PrometheusTelemetry:
             collector(registry=self._registry)
         self._series = _Series()
         self._registry.register(self._series)
-        self._known = self._series.known
+        self._notes: deque[tuple[Any, ...]] = deque()
+        """(metric, labels, value) or (None, time, level, event, fields)."""
         self._lock = threading.Lock()
-        self._lines: list[bytes] = []
-        self._size = 0
         self._lost = 0
         self._timer_of: asyncio.AbstractEventLoop | None = None
 
@@ -87,24 +88,20 @@ class PrometheusTelemetry:
         """Raises ValueError for another number of labels than the family has, or a negative `by`."""
         if by < 0:
             raise ValueError("a counter never falls")
-        one = self._known.get((metric.family, labels)) or self._series.add(metric, labels)
-        with one.lock:
-            one.total += by
+        self.observe(metric, by, *labels)
 
     def observe(self, metric: Metric, value: float, *labels: str) -> None:
         """`value` in seconds."""
-        one = self._known.get((metric.family, labels)) or self._series.add(metric, labels)
-        bucket = bisect_left(BUCKETS, value)
-        with one.lock:
-            one.buckets[bucket] += 1
-            one.total += value
+        if len(labels) != len(metric.labels):
+            raise ValueError(f"{metric.family} takes the labels {metric.labels}")
+        self._note((metric, labels, value))
 
     def set(self, metric: Metric, value: float, *labels: str) -> None:
-        one = self._known.get((metric.family, labels)) or self._series.add(metric, labels)
-        one.total = value
+        self.observe(metric, value, *labels)
 
     def render(self) -> tuple[bytes, str]:
         """All families in the text format of Prometheus, and its media type."""
+        self.flush()
         return generate_latest(self._registry), CONTENT_TYPE_PLAIN_0_0_4
 
     # --- log
@@ -115,44 +112,33 @@ class PrometheusTelemetry:
         A value that is no JSON is written as the name of its type, and a text without what looks like a card number.
         """
         level = fields.pop("level", "info")
-        if LEVELS.get(level, 20) < self._threshold:  # type: ignore[call-overload]
-            return
-        line = {"ts": datetime.fromtimestamp(self._clock.now(), UTC), "level": level, "event": event, **fields}
-        for name in fields.keys() - _OURS:
-            value = fields[name]
-            if value and type(value) not in _NUMBERS:
-                line[name] = _clean(value)
-        try:
-            self._append(orjson.dumps(line, _type_name, _LINE))
-        except TypeError:
-            self._append(orjson.dumps({name: _plain(value) for name, value in line.items()}, _type_name, _LINE))
+        if LEVELS.get(level, 20) >= self._threshold:  # type: ignore[call-overload]
+            self._note((None, self._clock.now(), level, event, fields))
+
+    # --- notes to numbers and lines
 
     def flush(self) -> None:
-        """Write what is buffered. Lines that the sink does not take are lost, and the next ones say how many."""
+        """Reckon what was noted. Lines that the sink does not take are lost, and the next ones say how many."""
         with self._lock:
-            lines, self._lines, self._size = self._lines, [], 0
-            if not lines:
-                return
-            if self._lost:
-                lines.insert(0, self._lost_line())
-            try:
-                self._sink.write(b"".join(lines))
-                self._sink.flush()
-                self._lost = 0
-            except (OSError, ValueError):
-                self._lost += len(lines) - bool(self._lost)
+            lines: list[bytes] = []
+            for _ in range(len(self._notes)):
+                note = self._notes.popleft()
+                if note[0] is None:
+                    lines.append(_line(*note[1:]))
+                else:
+                    self._series.change(*note)
+            if lines:
+                self._write(lines)
 
     def close(self) -> None:
         """Write the rest. The sink stays open."""
         self.flush()
 
-    def _append(self, line: bytes) -> None:
-        with self._lock:
-            self._lines.append(line)
-            self._size += len(line)
-            full = self._size >= FLUSH_BYTES
-            planned = self._timer_of is not None and self._timer_of.is_running()
-        if full or not (planned or self._plan()):
+    def _note(self, note: tuple[Any, ...]) -> None:
+        notes = self._notes
+        notes.append(note)
+        timer = self._timer_of
+        if len(notes) >= NOTES_MAX or not ((timer is not None and timer.is_running()) or self._plan()):
             self.flush()
 
     def _plan(self) -> bool:
@@ -169,18 +155,27 @@ class PrometheusTelemetry:
         self._timer_of = None
         self.flush()
 
+    def _write(self, lines: list[bytes]) -> None:
+        if self._lost:
+            lines.insert(0, self._lost_line())
+        try:
+            self._sink.write(b"".join(lines))
+            self._sink.flush()
+            self._lost = 0
+        except (OSError, ValueError):
+            self._lost += len(lines) - bool(self._lost)
+
     def _lost_line(self) -> bytes:
         now = datetime.fromtimestamp(self._clock.now(), UTC)
         return orjson.dumps({"ts": now, "level": "error", "event": "log_lines_lost", "count": self._lost}, None, _LINE)
 
 
 class _One:
-    """One series: a number, and for a histogram the observations by bucket. Its lock makes a change whole."""
+    """One series: a number, and for a histogram the observations by bucket."""
 
-    __slots__ = ("buckets", "lock", "total")
+    __slots__ = ("buckets", "total")
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
         self.total = 0.0
         self.buckets = [0] * (len(BUCKETS) + 1)
 
@@ -189,26 +184,25 @@ class _Series(Collector):
     """Every series of our own, kept as plain numbers; turned into families of the client library when it is scraped."""
 
     def __init__(self) -> None:
-        self.known: dict[tuple[str, tuple[str, ...]], _One] = {}
         self._by_metric: dict[Metric, dict[tuple[str, ...], _One]] = {metric: {} for metric in Metric}
-        self._lock = threading.Lock()
 
-    def add(self, metric: Metric, labels: tuple[str, ...]) -> _One:
-        """The series of these labels; once a family has too many, one for all others."""
-        if len(labels) != len(metric.labels):
-            raise ValueError(f"{metric.family} takes the labels {metric.labels}")
-        with self._lock:
-            ones = self._by_metric[metric]
-            chosen = labels if len(ones) < CHILDREN_MAX or labels in ones else ("other",) * len(labels)
+    def change(self, metric: Metric, labels: tuple[str, ...], value: float) -> None:
+        """Add to a counter, set a gauge, observe in a histogram. Once a family has too many series, one is for all."""
+        ones = self._by_metric[metric]
+        one = ones.get(labels)
+        if one is None:
+            chosen = labels if len(ones) < CHILDREN_MAX else ("other",) * len(labels)
             one = ones.setdefault(chosen, _One())
-            if chosen == labels:
-                self.known[metric.family, labels] = one
-            return one
+        if metric.kind == "gauge":
+            one.total = value
+            return
+        one.total += value
+        if metric.kind == "histogram":
+            one.buckets[bisect_left(BUCKETS, value)] += 1
 
     def collect(self) -> Iterator[Family]:
         for metric, ones in self._by_metric.items():
-            with self._lock:
-                series = list(ones.items())
+            series = list(ones.items())
             yield _histogram(metric, series) if metric.kind == "histogram" else _numbers(metric, series)
 
 
@@ -222,11 +216,21 @@ def _numbers(metric: Metric, series: list[tuple[tuple[str, ...], _One]]) -> Any:
 def _histogram(metric: Metric, series: list[tuple[tuple[str, ...], _One]]) -> Any:
     family = HistogramMetricFamily(PREFIX + metric.family, metric.help, labels=metric.labels)
     for labels, one in series if metric.labels else series or [((), _One())]:
-        with one.lock:
-            total, buckets = one.total, list(one.buckets)
-        counted = zip((*map(floatToGoString, BUCKETS), "+Inf"), accumulate(buckets), strict=True)
-        family.add_metric(labels, buckets=list(counted), sum_value=total)
+        counted = zip((*map(floatToGoString, BUCKETS), "+Inf"), accumulate(one.buckets), strict=True)
+        family.add_metric(labels, buckets=list(counted), sum_value=one.total)
     return family
+
+
+def _line(now: float, level: object, event: str, fields: dict[str, object]) -> bytes:
+    line = {"ts": datetime.fromtimestamp(now, UTC), "level": level, "event": event, **fields}
+    for name in fields.keys() - _OURS:
+        value = fields[name]
+        if value and type(value) not in _NUMBERS:
+            line[name] = _clean(value)
+    try:
+        return orjson.dumps(line, _type_name, _LINE)
+    except TypeError:
+        return orjson.dumps({name: _plain(value) for name, value in line.items()}, _type_name, _LINE)
 
 
 def _clean(value: object) -> object:

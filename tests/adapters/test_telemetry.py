@@ -11,7 +11,7 @@ from prometheus_client import REGISTRY
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.adapters import telemetry as module
-from gateway.adapters.telemetry import CHILDREN_MAX, FLUSH_BYTES, PrometheusTelemetry
+from gateway.adapters.telemetry import CHILDREN_MAX, NOTES_MAX, PrometheusTelemetry
 from gateway.ports import Telemetry
 from gateway.pure.metrics import Metric
 from tests.conftest import HandClock
@@ -233,7 +233,7 @@ async def test_lines_wait_for_company_and_not_for_long(
 
 
 async def test_many_lines_are_written_without_waiting(telemetry: PrometheusTelemetry, sink: Sink) -> None:
-    for _ in range(FLUSH_BYTES // 1000 + 1):
+    for _ in range(NOTES_MAX + 1):
         telemetry.log("x", note="n" * 1000)
 
     assert sink.lines
