@@ -31,6 +31,8 @@ from gateway.pure.metrics import Metric
 
 BATCH_UNITS_MAX = 256
 """Units that share one commit."""
+GATHERING_TURNS_MAX = 8
+"""Turns of the event loop that a batch waits at the most for more units."""
 QUEUE_UNITS_MAX = 10_000
 """Units that may wait; one more is refused at once."""
 WAL_PAGES_IDLE = 1_000
@@ -126,8 +128,8 @@ class _Waiting:
 class SqliteStore:
     """Implements `ports.Store`. Made by `open_sqlite`; belongs to the event loop that first commits.
 
-    Units that arrive while others are being written are gathered on the loop's side, and handed to the writer together
-    once the loop has run what was ready: one hand-over, one commit and one answer for all of them.
+    Units are gathered on the loop's side, while others are being written and as long as each turn of the loop brings
+    more, and handed to the writer together: one hand-over, one commit and one answer for all of them.
     """
 
     def __init__(self, db: apsw.Connection, clock: Clock, telemetry: Telemetry) -> None:
@@ -172,8 +174,13 @@ class SqliteStore:
             self._batches.put([])
         await asyncio.to_thread(self._thread.join)
 
-    def _hand_over(self) -> None:
+    def _hand_over(self, seen: int = 0, turns: int = GATHERING_TURNS_MAX) -> None:
+        """Wait for company as long as every turn of the loop brings some; it costs a lone unit one turn."""
         gathered = self._gathered
+        if len(gathered) > seen and turns and not self._closing:
+            assert self._loop is not None
+            self._loop.call_soon(self._hand_over, len(gathered), turns - 1)
+            return
         batch = [gathered.popleft() for _ in range(min(len(gathered), BATCH_UNITS_MAX))]
         self._busy = bool(batch)
         if batch or self._closing:
