@@ -99,7 +99,7 @@ class Jwt(Rule):
     async def _token(self, text: str) -> AccessToken:
         """The verified token, from memory while the key that verified it is in the set."""
         known = self._verified.get(text)
-        if known is not None and self._find(known[1].kid, known[1].algorithm) is known[1]:
+        if known is not None and self._keys.find(known[1].kid, known[1].algorithm) is known[1]:
             self._telemetry.count(Metric.TOKEN_CACHE, "hit")
             return known[0]
         self._telemetry.count(Metric.TOKEN_CACHE, "miss")
