@@ -75,6 +75,7 @@ class Wire(asyncio.Protocol):
         "_deadline",
         "_drained",
         "_limits",
+        "_loop",
         "_owner",
         "_paused",
         "_reader",
@@ -95,6 +96,7 @@ class Wire(asyncio.Protocol):
         self._clock = clock
         self._timeouts = timeouts
         self._limits = limits
+        self._loop: asyncio.AbstractEventLoop
         self._transport: asyncio.Transport
         self._reader: ResponseReader | None = None
         self._answer: asyncio.Future[Response] | None = None
@@ -133,7 +135,7 @@ class Wire(asyncio.Protocol):
 
     def _begin(self, method: str) -> asyncio.Future[Response]:
         self._reader = ResponseReader(method, max_head=self._limits.max_head, max_fields=self._limits.max_fields)
-        self._answer = answer = asyncio.get_running_loop().create_future()
+        self._answer = answer = self._loop.create_future()
         self._deadline = self._clock.monotonic() + self._timeouts.total
         self.exchanges += 1
         self.heard = False
@@ -266,6 +268,7 @@ class Wire(asyncio.Protocol):
     # --- asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._loop = asyncio.get_running_loop()
         self._transport = cast("asyncio.Transport", transport)
         self._owner.made(self)
 
