@@ -8,7 +8,8 @@ from typing import Any
 
 from multidict import CIMultiDictProxy
 
-from gateway.ports import Header, IncomingBody, Operation, Outcome, Response, Row, Rows
+from gateway.operations import Operation, Row, Rows
+from gateway.ports import Header, IncomingBody, Outcome, Response
 from gateway.pure.body import Document, parse
 from gateway.pure.trace import TraceContext
 

@@ -18,18 +18,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from gateway.exchange import Block, Exchange, splice
-from gateway.ports import (
-    BodyStream,
-    Connection,
-    Header,
-    Outcome,
-    Ports,
-    Response,
-    Rows,
-    Unavailable,
-    Upstream,
-    UpstreamError,
-)
+from gateway.operations import Rows
+from gateway.ports import BodyStream, Connection, Header, Outcome, Ports, Response, Unavailable, Upstream, UpstreamError
 from gateway.pure.errors import PROBLEM_TYPE, Reason, Refused, problem
 from gateway.pure.http import request_head, response_headers
 from gateway.pure.metrics import Metric

@@ -10,7 +10,8 @@ from typing import Any, ClassVar, Final, Literal
 from pydantic import BaseModel, ConfigDict
 
 from gateway.exchange import Exchange
-from gateway.ports import Header, Ports, Response, Row
+from gateway.operations import Row
+from gateway.ports import Header, Ports, Response
 from gateway.pure.errors import Reason
 
 

@@ -14,7 +14,8 @@ from gateway.adapters.keys import FileKeys, generate_key
 from gateway.adapters.sqlite import SqliteStore, open_sqlite
 from gateway.adapters.upstream import HttpUpstream
 from gateway.exchange import Request
-from gateway.ports import Delivery, DueDeliveries, DueRow, Ports, Response
+from gateway.operations import Delivery, DueDeliveries, DueRow
+from gateway.ports import Ports, Response
 from gateway.pure.webhooks import Scheme
 from gateway.server.inbox import InboxReceiver
 from gateway.snapshot import Inbox, Route

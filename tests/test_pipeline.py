@@ -11,18 +11,9 @@ import pytest
 
 from gateway.adapters.sqlite import open_sqlite
 from gateway.exchange import Edit, Exchange, Peer
+from gateway.operations import ClaimKey, KeyState, ReleaseKey, Row
 from gateway.pipeline import BodyLimits, Pipeline, Placed
-from gateway.ports import (
-    BodyStream,
-    ClaimKey,
-    KeyState,
-    Outcome,
-    Ports,
-    ReleaseKey,
-    Response,
-    Row,
-    UpstreamError,
-)
+from gateway.ports import BodyStream, Outcome, Ports, Response, UpstreamError
 from gateway.pure.errors import Reason
 from gateway.pure.metrics import Metric
 from gateway.rule import PASS, Answer, Deny, Rule, Stage

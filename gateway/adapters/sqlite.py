@@ -26,7 +26,8 @@ from pathlib import Path
 import apsw
 
 from gateway.adapters.sqlite_operations import DOUBT_ALL_KEYS, MIGRATIONS, micros, run_unit, undoes_itself
-from gateway.ports import Clock, Operation, Row, Rows, Telemetry, Unavailable
+from gateway.operations import Operation, Row, Rows
+from gateway.ports import Clock, Telemetry, Unavailable
 from gateway.pure.metrics import Metric
 
 BATCH_UNITS_MAX = 256

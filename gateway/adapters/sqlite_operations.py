@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import apsw
 
-from gateway.ports import (
+from gateway.operations import (
     ClaimKey,
     Delivery,
     DeliveryRow,

@@ -7,7 +7,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NoReturn
 
-from gateway.ports import Operation, Row, Unavailable
+from gateway.operations import Operation, Row
+from gateway.ports import Unavailable
 from gateway.pure.metrics import Metric
 
 

@@ -14,21 +14,8 @@ from typing import Annotated, ClassVar, Literal, cast
 from pydantic import Field
 
 from gateway.exchange import Edit, Exchange, splice
-from gateway.ports import (
-    ClaimKey,
-    DoubtKey,
-    FinishKey,
-    Header,
-    KeyRow,
-    KeyState,
-    Operation,
-    Outcome,
-    Ports,
-    ReleaseKey,
-    Response,
-    Row,
-    Rows,
-)
+from gateway.operations import ClaimKey, DoubtKey, FinishKey, KeyRow, KeyState, Operation, ReleaseKey, Row, Rows
+from gateway.ports import Header, Outcome, Ports, Response
 from gateway.pure.errors import Reason
 from gateway.pure.metrics import Metric
 from gateway.pure.replay import Kept, decode, encode, fingerprint, kept_headers, read_key, scope

@@ -13,7 +13,8 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from gateway.exchange import Edit, Exchange
-from gateway.ports import Outcome, Ports, RevealRow, RevealTokens, Row, SettleReveal, Unavailable
+from gateway.operations import RevealRow, RevealTokens, Row, SettleReveal
+from gateway.ports import Outcome, Ports, Unavailable
 from gateway.pure.body import Match, Selector, compile_selector
 from gateway.pure.cards import is_cvc, luhn_valid, pan_digits
 from gateway.pure.errors import Reason, Refused

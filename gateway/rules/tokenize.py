@@ -14,7 +14,8 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gateway.exchange import Edit, Exchange
-from gateway.ports import Candidate, KnowTokens, Outcome, Ports, PutToken, Row, Rows, TokenRow, Unavailable
+from gateway.operations import Candidate, KnowTokens, PutToken, Row, Rows, TokenRow
+from gateway.ports import Outcome, Ports, Unavailable
 from gateway.pure.body import Match, Selector, compile_selector
 from gateway.pure.cards import is_cvc, luhn_valid, pan_digits
 from gateway.pure.errors import Reason, Refused

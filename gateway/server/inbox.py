@@ -10,7 +10,8 @@ from collections.abc import Callable
 import orjson
 
 from gateway.exchange import Request
-from gateway.ports import DeliveryVerdict, Header, Ports, PutDelivery, Response, Unavailable
+from gateway.operations import DeliveryVerdict, PutDelivery
+from gateway.ports import Header, Ports, Response, Unavailable
 from gateway.pure.deliveries import Envelope, pack
 from gateway.pure.errors import PROBLEM_TYPE, Reason, Refused, problem
 from gateway.pure.metrics import Metric

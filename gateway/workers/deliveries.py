@@ -10,17 +10,8 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Mapping
 
-from gateway.ports import (
-    Delivery,
-    DueDeliveries,
-    DueRow,
-    ForwardedDelivery,
-    Ports,
-    Response,
-    RetryDelivery,
-    Unavailable,
-    UpstreamError,
-)
+from gateway.operations import Delivery, DueDeliveries, DueRow, ForwardedDelivery, RetryDelivery
+from gateway.ports import Ports, Response, Unavailable, UpstreamError
 from gateway.pure.deliveries import OWN_FIELDS, next_attempt, original_fields, retry_after, signed_fields, unpack
 from gateway.pure.http import request_head
 from gateway.pure.metrics import Metric

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from gateway.ports import Clock, PurgeKeys, Store, Telemetry, Unavailable
+from gateway.operations import PurgeKeys
+from gateway.ports import Clock, Store, Telemetry, Unavailable
 
 
 async def run_retention(

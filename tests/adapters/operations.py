@@ -7,7 +7,7 @@ import contextlib
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 
-from gateway.ports import (
+from gateway.operations import (
     Candidate,
     ClaimKey,
     DeliveryVerdict,
@@ -21,8 +21,8 @@ from gateway.ports import (
     RevealTokens,
     Row,
     Rows,
-    Store,
 )
+from gateway.ports import Store
 
 NOW = 1_800_000_000.0
 

@@ -19,7 +19,7 @@ import pytest
 
 from gateway.adapters.sqlite import WAL_PAGES_IDLE, WAL_PAGES_MAX, SqliteStore, open_sqlite
 from gateway.adapters.sqlite_operations import QUARANTINED_PER_KEY_MAX
-from gateway.ports import (
+from gateway.operations import (
     Candidate,
     DeliveryVerdict,
     DoubtKey,
@@ -29,8 +29,8 @@ from gateway.ports import (
     ReleaseKey,
     Row,
     SettleReveal,
-    Unavailable,
 )
+from gateway.ports import Unavailable
 from gateway.pure.metrics import Metric
 from tests.adapters.operations import (
     NOW,

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from gateway.ports import (
+from gateway.operations import (
     Candidate,
     DeliveryVerdict,
     DoubtKey,
@@ -23,9 +23,9 @@ from gateway.ports import (
     Row,
     SealedToken,
     SettleReveal,
-    Store,
     TokenRow,
 )
+from gateway.ports import Store
 from tests.adapters.operations import (
     NOW,
     ask,

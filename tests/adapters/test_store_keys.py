@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from gateway.adapters.sqlite import open_sqlite
-from gateway.ports import ClaimKey, DoubtKey, FinishKey, KeyRow, KeyState, Operation, PurgeKeys, ReleaseKey, Row
+from gateway.operations import ClaimKey, DoubtKey, FinishKey, KeyRow, KeyState, Operation, PurgeKeys, ReleaseKey, Row
 from tests.adapters.operations import ask
 from tests.conftest import HandClock, Recorder
 

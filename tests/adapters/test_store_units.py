@@ -8,7 +8,8 @@ import sys
 import pytest
 
 from gateway.adapters.sqlite import BATCH_UNITS_MAX, QUEUE_UNITS_MAX
-from gateway.ports import Candidate, KeyState, KnowTokens, Operation, ReleaseKey, Row, Store, Unavailable
+from gateway.operations import Candidate, KeyState, KnowTokens, Operation, ReleaseKey, Row
+from gateway.ports import Store, Unavailable
 from gateway.pure.metrics import Metric
 from tests.adapters.operations import ask, claim, due, finish, key_row, put_token, reveal, start, writer_held
 from tests.conftest import Recorder

@@ -15,21 +15,9 @@ from pydantic import ValidationError
 from gateway.adapters.keys import FileKeys, generate_key
 from gateway.adapters.sqlite import open_sqlite
 from gateway.exchange import Edit, Exchange
+from gateway.operations import Candidate, ClaimKey, KeyState, PutToken, Row
 from gateway.pipeline import BodyLimits, Pipeline, Placed
-from gateway.ports import (
-    BodyStream,
-    Candidate,
-    ClaimKey,
-    Header,
-    KeyState,
-    Outcome,
-    Ports,
-    PutToken,
-    Response,
-    Row,
-    Unavailable,
-    UpstreamError,
-)
+from gateway.ports import BodyStream, Header, Outcome, Ports, Response, Unavailable, UpstreamError
 from gateway.pure.errors import Reason
 from gateway.pure.metrics import Metric
 from gateway.pure.replay import scope

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from gateway.exchange import Exchange
-from gateway.ports import Candidate, Outcome, PutToken, RevealTokens, SettleReveal, UpstreamError
+from gateway.operations import Candidate, PutToken, RevealTokens, SettleReveal
+from gateway.ports import Outcome, UpstreamError
 from gateway.pure.cards import luhn_valid
 from gateway.pure.errors import Reason
 from gateway.pure.metrics import Metric

@@ -10,7 +10,8 @@ import orjson
 import pytest
 from pydantic import ValidationError
 
-from gateway.ports import Outcome, PutToken, Response, UpstreamError
+from gateway.operations import PutToken
+from gateway.ports import Outcome, Response, UpstreamError
 from gateway.pure.cards import luhn_valid
 from gateway.pure.errors import Reason
 from gateway.pure.metrics import Metric

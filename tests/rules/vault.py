@@ -11,8 +11,9 @@ import orjson
 from gateway.adapters.keys import FileKeys, generate_key
 from gateway.adapters.memory import MemorySad, MemoryShared
 from gateway.adapters.sqlite import SqliteStore, open_sqlite
+from gateway.operations import Operation, Row, Rows
 from gateway.pipeline import BodyLimits, Pipeline, Placed
-from gateway.ports import BodyStream, Operation, Ports, Response, Row, Rows, Unavailable, UpstreamError
+from gateway.ports import BodyStream, Ports, Response, Unavailable, UpstreamError
 from gateway.pure.metrics import Metric
 from gateway.rule import Place, Rule, RuleSettings
 from gateway.rules import reveal, tokenize

@@ -247,7 +247,7 @@ class MemoryStore:
         self.units: list[Sequence[Any]] = []
 
     async def commit(self, unit: Sequence[Any]) -> Any:
-        from gateway.ports import Row, Rows
+        from gateway.operations import Row, Rows
 
         rows = Rows(unit)
         rows.answered = [Row() for _ in unit]

@@ -10,8 +10,9 @@ from typing import Any, ClassVar
 import pytest
 
 from gateway.exchange import Exchange, Request
+from gateway.operations import PurgeKeys
 from gateway.pipeline import Placed
-from gateway.ports import Outcome, PurgeKeys, Response, UpstreamError
+from gateway.ports import Outcome, Response, UpstreamError
 from gateway.pure.errors import Reason
 from gateway.pure.metrics import Metric
 from gateway.pure.routing import Pattern

@@ -10,16 +10,8 @@ from pathlib import Path
 import pytest
 from standardwebhooks.webhooks import Webhook
 
-from gateway.ports import (
-    DueDeliveries,
-    ForwardedDelivery,
-    Operation,
-    PutDelivery,
-    Row,
-    Rows,
-    Store,
-    Unavailable,
-)
+from gateway.operations import DueDeliveries, ForwardedDelivery, Operation, PutDelivery, Row, Rows
+from gateway.ports import Store, Unavailable
 from gateway.pure.metrics import Metric
 from gateway.pure.webhooks import sign
 from gateway.workers.deliveries import DeliveryForwarder

@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 
 from gateway.adapters.sqlite import SqliteStore, open_sqlite
-from gateway.ports import ClaimKey, FinishKey, Operation, PurgeKeys, Row, Rows, Unavailable
+from gateway.operations import ClaimKey, FinishKey, Operation, PurgeKeys, Row, Rows
+from gateway.ports import Unavailable
 from gateway.workers.retention import run_retention
 from tests.conftest import HandClock, Recorder
 
