@@ -68,6 +68,7 @@ TESTED_ELSEWHERE = {
 """Modules whose promises are those of a larger thing, and where they are tested."""
 
 ONLY_SHAPES = {
+    "operations.py": "records without a decision; every store's suite runs them",
     "ports.py": "Protocols, and records without a decision",
     "rule.py": "what a rule is; each kind is one",
     "snapshot.py": "records that the builder fills",
