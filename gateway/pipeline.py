@@ -13,14 +13,13 @@ acted, and REPLAY must remember it. Nothing here is cancelled by a client that h
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from gateway.exchange import Block, Exchange, splice
 from gateway.operations import Rows
 from gateway.ports import BodyStream, Connection, Header, Outcome, Ports, Response, Unavailable, Upstream, UpstreamError
-from gateway.pure.errors import PROBLEM_TYPE, Reason, Refused, problem
+from gateway.pure.errors import PROBLEM_TYPE, Reason, Refused, problem, where
 from gateway.pure.http import request_head, response_headers
 from gateway.pure.metrics import Metric
 from gateway.rule import PASS, Answer, Deny, Mode, Rule
@@ -324,11 +323,11 @@ class Pipeline:
         if isinstance(error, Unavailable):
             reason = _UNAVAILABLE.get(str(error), Reason.STORE_UNAVAILABLE)
             return Deny(reason, "Try again in a moment.", headers=_RETRY_SOON)
-        where = _where(error)
+        note = where(error)
         self._ports.telemetry.log(
-            "rule_crashed", level="error", id=x.id, route=self._route, kind=placed.kind, where=where
+            "rule_crashed", level="error", id=x.id, route=self._route, kind=placed.kind, where=note
         )
-        return Deny(Reason.INTERNAL_ERROR, "The request was refused; nothing is known to be wrong with it.", note=where)
+        return Deny(Reason.INTERNAL_ERROR, "The request was refused; nothing is known to be wrong with it.", note=note)
 
     def _act(self, x: Exchange, placed: Placed, verdict: Deny | Answer) -> Response | None:
         """What a verdict asks for, or None if it is only to be reported. What is no verdict has refused."""
@@ -362,7 +361,7 @@ class Pipeline:
         try:
             await finish(x)
         except Exception as error:  # noqa: BLE001 - one rule's mistake keeps no other from finishing
-            self._ports.telemetry.log("finish_crashed", id=x.id, kind=placed.kind, where=_where(error))
+            self._ports.telemetry.log("finish_crashed", id=x.id, kind=placed.kind, where=where(error))
 
 
 def _nothing_sent(why: str = "") -> Deny:
@@ -373,15 +372,6 @@ async def _abandon(response: Response | None) -> None:
     if response is not None and response.stream is not None:
         stream, response.stream = response.stream, None
         await stream.aclose()
-
-
-def _where(error: BaseException) -> str:
-    """Type and place of an exception. Its text is left out: it may quote the request."""
-    traceback = sys.exc_info()[2] if error.__traceback__ is None else error.__traceback__
-    while traceback is not None and traceback.tb_next is not None:
-        traceback = traceback.tb_next
-    place = f" at {traceback.tb_frame.f_globals.get('__name__')}:{traceback.tb_lineno}" if traceback else ""
-    return type(error).__name__ + place
 
 
 def _has(placed: Placed, hook: str) -> bool:

@@ -136,3 +136,12 @@ def problem(
         document.update(members)
     document["error"] = {"type": reason.error_type, "code": reason.label, "message": detail}
     return orjson.dumps(document)
+
+
+def where(error: BaseException) -> str:
+    """Type and place of an exception, for the log. Its text is left out: it may quote the request."""
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    place = f" at {traceback.tb_frame.f_globals.get('__name__')}:{traceback.tb_lineno}" if traceback else ""
+    return type(error).__name__ + place

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from email.utils import formatdate
 from typing import Protocol
 
 from gateway.exchange import Exchange, Request
 from gateway.ports import Entropy, Header, Outcome, Ports, Response
-from gateway.pure.errors import PROBLEM_TYPE, Reason, Refused, problem
+from gateway.pure.errors import PROBLEM_TYPE, Reason, Refused, problem, where
 from gateway.pure.http import METHODS
 from gateway.pure.metrics import Metric
 from gateway.pure.routing import Missed
@@ -160,13 +159,8 @@ class Proxy:
         return Response(reason.status, [(b"Content-Type", PROBLEM_TYPE), *headers], body)
 
     def _crashed(self, record: _Record, error: Exception) -> None:
-        """Type and place; the text of an exception may quote the request."""
-        traceback = error.__traceback__ or sys.exc_info()[2]
-        while traceback is not None and traceback.tb_next is not None:
-            traceback = traceback.tb_next
-        place = f"{traceback.tb_frame.f_globals.get('__name__')}:{traceback.tb_lineno}" if traceback else ""
         self._ports.telemetry.log(
-            "request_crashed", level="error", id=record.id, route=record.route, where=f"{type(error).__name__} {place}"
+            "request_crashed", level="error", id=record.id, route=record.route, where=where(error)
         )
 
     def _observe(self, record: _Record, response: Response, took: float, sent: bool) -> None:

@@ -236,7 +236,7 @@ async def test_a_crash_outside_of_any_rule_is_one_too() -> None:
         answer = await it.ask(GET)
         assert (answer.status, answer.reason) == (500, "internal_error")
         crash = next(line for line in it.telemetry.lines if line["event"] == "request_crashed")
-        assert str(crash["where"]).startswith("AttributeError gateway.server.proxy:")
+        assert str(crash["where"]).startswith("AttributeError at gateway.server.proxy:")
 
 
 async def test_a_header_of_an_answer_cannot_break_out() -> None:
