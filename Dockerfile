@@ -8,8 +8,9 @@ RUN python -m venv --without-pip /opt/pangate \
  && pip --python /opt/pangate/bin/python install --no-cache-dir --require-hashes --only-binary :all: -r requirements/runtime.txt
 COPY pyproject.toml README.md ./
 COPY gateway/ gateway/
-RUN pip --python /opt/pangate/bin/python install --no-cache-dir --no-build-isolation --no-deps . \
- && python -m compileall -q /opt/pangate
+RUN pip wheel --no-cache-dir --no-build-isolation --no-deps --wheel-dir dist . \
+ && pip --python /opt/pangate/bin/python install --no-cache-dir --no-index --no-deps dist/*.whl \
+ && /opt/pangate/bin/python -m compileall -q /opt/pangate
 
 FROM ${PYTHON_IMAGE}
 RUN python -m pip uninstall --yes --quiet pip \

@@ -63,7 +63,7 @@ def test_all_that_is_installed_is_held_to_its_hash() -> None:
     _, build, _ = stages()
     installs = [part for run in of(build, "RUN") for part in run.split("&&") if re.search(r"\binstall\b", part)]
     assert len(installs) == 3
-    ours = "--no-build-isolation --no-deps ."
+    ours = "--no-index --no-deps dist/*.whl"
     assert [part for part in installs if "--require-hashes" not in part and not part.strip().endswith(ours)] == []
 
 
