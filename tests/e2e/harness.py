@@ -76,7 +76,11 @@ class Gateway:
         command = [sys.executable, *self.program, "run", "--config", str(self.folder / "config.yaml")]
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, env=self.environment())
-        wait_until(lambda: self._listens(ready), START_SECONDS, f"the start of the gateway ({self.log_path})")
+        try:
+            wait_until(lambda: self._listens(ready), START_SECONDS, f"the start of the gateway ({self.log_path})")
+        except BaseException:
+            self.kill()
+            raise
 
     def _listens(self, name: str) -> bool:
         assert self.process is not None
