@@ -79,7 +79,8 @@ class Stage:
 
 @contextlib.contextmanager
 def _process(name: str, command: list[str], port: int, folder: Path, output: IO[bytes] | None = None) -> Iterator[None]:
-    process = subprocess.Popen(command, cwd=folder, stdout=output)
+    # A session of its own: Ctrl-C at the terminal ends the demo, and the demo ends its cast in order.
+    process = subprocess.Popen(command, cwd=folder, stdout=output, start_new_session=True)
     try:
         deadline = time.monotonic() + START_SECONDS
         while not _listens(port):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import secrets
+import signal
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -366,7 +367,9 @@ Try it by hand (with the environment's bin folder on PATH):
 
 
 def main(folder: Path, *, once: bool) -> int:
-    """Exit code 0 only if every step happened. Without `once` the cast stays on stage until Ctrl-C."""
+    """Exit code 0 only if every step happened. Without `once` the cast stays on stage until Ctrl-C or SIGTERM."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     stage = Stage.at(folder)
     make_dev_certificates(folder / "certs")
     with stage.cast():
@@ -375,7 +378,7 @@ def main(folder: Path, *, once: bool) -> int:
             print(f"\n\x1b[32mAll {len(STEPS)} steps happened.\x1b[0m The bytes are in var/reports/demo.json.")
         if complete and not once:
             print(by_hand(stage))
-            print("Ctrl-C ends it.")
+            print("Ctrl-C ends it.", flush=True)
             try:
                 while True:
                     time.sleep(3600)

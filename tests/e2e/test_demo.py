@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -18,9 +19,10 @@ from typing import Any
 import pytest
 
 from examples.demo import story
+from examples.demo.cast import PORTS
 from gateway.adapters.dev_certificates import make_dev_certificates
 from gateway.config.reader import Source, read
-from tests.e2e.harness import free_ports
+from tests.e2e.harness import free_ports, listens
 
 ROOT = Path(__file__).parents[2]
 AT_ONCE = 2
@@ -160,3 +162,21 @@ def test_a_port_that_is_no_port_is_named(checkout: Path) -> None:
             ended = demo(checkout, {})
         assert (ended.returncode, ended.stdout) == (1, "")
         assert ended.stderr == f"demo: PANGATE_EDGE_PORT is {wrong!r}; set it to a port, from 1 to 65535\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_stays_up_until_it_is_told_to_end_and_leaves_no_process_behind(
+    checkout: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    folder = tmp_path / "checkout"
+    shutil.copytree(checkout, folder)
+    ports = free_ports(*PORTS)
+    environment = {**os.environ, **{f"PANGATE_{name}_PORT": str(port) for name, port in ports.items()}}
+    command = [sys.executable, "-m", "gateway.cli", "demo", "--config", str(folder / "config.yaml")]
+    with subprocess.Popen(command, env=environment, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert any("Ctrl-C ends it" in line for line in process.stdout)
+        assert all(listens(port) for port in ports.values())
+        process.send_signal(number)
+        assert process.wait(SECONDS) == 0
+    assert not any(listens(port) for port in ports.values())
