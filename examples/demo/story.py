@@ -7,6 +7,7 @@ A step either happens exactly as it says, or the demo stops there and names it. 
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import secrets
 import signal
@@ -377,11 +378,9 @@ def main(folder: Path, *, once: bool) -> int:
         if complete:
             print(f"\n\x1b[32mAll {len(STEPS)} steps happened.\x1b[0m The bytes are in var/reports/demo.json.")
         if complete and not once:
-            print(by_hand(stage))
-            print("Ctrl-C ends it.", flush=True)
-            try:
+            with contextlib.suppress(KeyboardInterrupt):
+                print(by_hand(stage))
+                print("Ctrl-C ends it.", flush=True)
                 while True:
                     time.sleep(3600)
-            except KeyboardInterrupt:
-                print()
     return 0 if complete else 1
