@@ -121,7 +121,7 @@ class Pipeline:
             try:
                 verdict = await hook(x)
             except Exception as error:  # noqa: BLE001 - a rule that crashes refuses, whatever it raised
-                verdict = self._crashed(x, placed, error)
+                verdict = self._crashed(x, placed.kind, error)
             if len(x.unit) > before or len(x.fresh_sad) > fresh:
                 owners.append((placed, before, len(x.unit)))
             if verdict is not PASS and (stop := self._act(x, placed, verdict)) is not None:
@@ -198,19 +198,21 @@ class Pipeline:
             try:
                 verdict = await placed.rule.on_prepared(x, rows.answered[start:end])
             except Exception as error:  # noqa: BLE001 - as on the way in
-                verdict = self._crashed(x, placed, error)
+                verdict = self._crashed(x, placed.kind, error)
             if verdict is PASS and rows.refused is not None:
-                verdict = self._crashed(x, placed, RuntimeError())
+                verdict = self._crashed(x, placed.kind, RuntimeError())
             if verdict is not PASS and (stop := self._act(x, placed, verdict)) is not None:
                 return (rows if rows.refused is None else None), stop
         return rows, None
 
     async def _call(self, x: Exchange, connection: Connection, rows: Rows) -> None:
         clock = self._ports.clock
-        began = clock.monotonic()
+        began, sent = clock.monotonic(), False
         try:
+            head = self._head(x)
             body = self._unread(x) if x.body is None else splice(x.body, x.edits, rows)
-            response = await connection.send(x.request.method, self._head(x), body)
+            sent = True
+            response = await connection.send(x.request.method, head, body)
             x.outcome, x.upstream_status, x.response = Outcome.ANSWERED, response.status, response
             response.headers = response_headers(response.headers)
             if response.stream is not None and (self._reads_response or x.unit):
@@ -219,10 +221,11 @@ class Pipeline:
             await _abandon(x.response)
             x.outcome = error.outcome
             x.replace_response(self._failed(x, error))
-        except Refused as refused:
-            # The client's body broke off in mid-stream: part of it was sent, so nobody knows what the upstream did.
-            x.outcome = Outcome.UNKNOWN
-            x.replace_response(self._refuse(x, "forward", Deny(refused.reason, refused.detail)))
+        except Exception as error:  # noqa: BLE001 - behind the first gate nothing may skip the second
+            # The client's body broke off in mid-stream, or a mistake of ours: once sending began, nobody knows.
+            await _abandon(x.response)
+            x.outcome = Outcome.UNKNOWN if sent else Outcome.REFUSED
+            x.replace_response(self._refuse(x, "forward", self._crashed(x, "forward", error)))
         finally:
             x.upstream_seconds = clock.monotonic() - began
             outcome = (x.outcome or Outcome.UNKNOWN).value
@@ -260,7 +263,7 @@ class Pipeline:
             try:
                 verdict = await hook(x)
             except Exception as error:  # noqa: BLE001 - as on the way in
-                verdict = self._crashed(x, placed, error)
+                verdict = self._crashed(x, placed.kind, error)
             if verdict is not PASS and (stop := self._act(x, placed, verdict)) is not None:
                 await _abandon(x.response)
                 x.replace_response(stop)
@@ -275,6 +278,8 @@ class Pipeline:
                 failed = "another gateway settled it" if rows.refused is not None else ""
             except Unavailable:
                 failed = "the store is not available"
+            except Exception as error:  # noqa: BLE001 - a value that could not be rendered: it is not answered either
+                failed = self._crashed(x, "settle", error).note
             if failed:
                 await _abandon(x.response)
                 return self._unsettled(x, failed)
@@ -316,7 +321,7 @@ class Pipeline:
             told.append((b"Pangate-Subject", principal.encode("unicode_escape")))
         return told
 
-    def _crashed(self, x: Exchange, placed: Placed, error: Exception) -> Deny:
+    def _crashed(self, x: Exchange, kind: str, error: Exception) -> Deny:
         """What a hook that raised has decided: ports and parsers refuse by raising, anything else is our mistake."""
         if isinstance(error, Refused):
             return Deny(error.reason, error.detail)
@@ -324,9 +329,7 @@ class Pipeline:
             reason = _UNAVAILABLE.get(str(error), Reason.STORE_UNAVAILABLE)
             return Deny(reason, "Try again in a moment.", headers=_RETRY_SOON)
         note = where(error)
-        self._ports.telemetry.log(
-            "rule_crashed", level="error", id=x.id, route=self._route, kind=placed.kind, where=note
-        )
+        self._ports.telemetry.log("rule_crashed", level="error", id=x.id, route=self._route, kind=kind, where=note)
         return Deny(Reason.INTERNAL_ERROR, "The request was refused; nothing is known to be wrong with it.", note=note)
 
     def _act(self, x: Exchange, placed: Placed, verdict: Deny | Answer) -> Response | None:
@@ -334,7 +337,7 @@ class Pipeline:
         if isinstance(verdict, Answer):
             return verdict.response
         if not isinstance(verdict, Deny):
-            verdict = self._crashed(x, placed, TypeError())
+            verdict = self._crashed(x, placed.kind, TypeError())
         if placed.mode == "report":
             self._block(x, placed.stage, placed.kind, verdict.reason, "report")
             return None

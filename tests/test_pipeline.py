@@ -11,7 +11,7 @@ import pytest
 
 from gateway.adapters.sqlite import open_sqlite
 from gateway.exchange import Edit, Exchange, Peer
-from gateway.operations import ClaimKey, KeyState, ReleaseKey, Row
+from gateway.operations import ClaimKey, FinishKey, KeyState, ReleaseKey, Row
 from gateway.pipeline import BodyLimits, Pipeline, Placed
 from gateway.ports import BodyStream, Outcome, Ports, Response, UpstreamError
 from gateway.pure.errors import Reason
@@ -40,7 +40,7 @@ class Wire:
 
     async def send(self, method: str, head: bytes, body: bytes | BodyStream) -> Response:
         self.sent.append((method, head, body))
-        if isinstance(self.answer, UpstreamError):
+        if isinstance(self.answer, Exception):
             raise self.answer
         return self.answer
 
@@ -356,3 +356,36 @@ async def test_an_outside_provider_learns_nothing_of_who_calls(world: World) -> 
 async def test_an_ipv6_address_is_forwarded_in_brackets(world: World) -> None:
     await world.run(world.rule("a"), x=make_exchange(peer=Peer("2001:db8::7")))
     assert b'Forwarded: for="[2001:db8::7]";host="api.example";proto=https\r\n' in world.wire.sent[0][1]
+
+
+async def test_a_body_that_cannot_be_rendered_is_not_sent_and_what_was_claimed_is_released(world: World) -> None:
+    def overlaps(x: Exchange) -> Any:
+        claim(x)
+        x.edits += [Edit(0, 2, b"a"), Edit(1, 3, b"b")]
+        return PASS
+
+    x = make_exchange(body=b"body")
+    response = await world.run(world.rule("a", reads_request=True, request=overlaps, response=releases), x=x)
+    assert (response.status, x.outcome, world.wire.sent, world.wire.open) == (500, Outcome.REFUSED, [], 0)
+    assert world.said == "a> a| <a a."
+    assert await claim_is_free(world)
+
+
+async def test_a_mistake_after_sending_began_leaves_the_outcome_unknown_and_walks_back(world: World) -> None:
+    world.wire.answer = RuntimeError("4242424242424242")  # type: ignore[assignment]
+    seen: list[Outcome | None] = []
+    response = await world.run(world.rule("a", response=lambda x: seen.append(x.outcome) or PASS))
+    assert (response.status, seen, orjson.loads(response.body)["outcome"]) == (500, [Outcome.UNKNOWN], "unknown")
+    assert b"4242" not in response.body
+
+
+async def test_a_settlement_that_cannot_be_rendered_is_not_answered(world: World) -> None:
+    def unrenderable(x: Exchange) -> Any:
+        def response(rows: Any) -> bytes:
+            raise ValueError("4242424242424242")
+
+        x.settlement.append(FinishKey("default", b"s" * 32, "req-1", response, 0.0, 1.0))
+        return PASS
+
+    response = await world.run(world.rule("a", request=claims, response=unrenderable))
+    assert (response.status, reason(response)) == (504, "settle_failed")
