@@ -134,12 +134,7 @@ class Gateway:
             await listener.open(str(settings.bind), context)
             self._listeners[name], self._certificates[name] = listener, made_from
         if config.settings.admin is not None:
-            self._admin = Admin(
-                checks=self._checks,
-                scrape=lambda: self.telemetry.render()[0],
-                metrics_type=self.telemetry.render()[1],
-                reload=self.reload,
-            )
+            self._admin = Admin(checks=self._checks, scrape=self.telemetry.render, reload=self.reload)
             await self._admin.open(str(config.settings.admin.bind))
         self._applied(config)
         self._listen_to_signals()

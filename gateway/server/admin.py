@@ -12,20 +12,19 @@ from gateway.pure.bind import Unix, parse_bind
 
 Checks = Callable[[], Awaitable[Mapping[str, bool]]]
 Reload = Callable[[], Awaitable[Sequence[str]]]
-Scrape = Callable[[], bytes]
+Scrape = Callable[[], tuple[bytes, str]]
 
 
 class Admin:
     """Serves four routes. `retire` makes `/readyz` answer 503 from then on, whatever the checks say.
 
-    `checks` names what must work for requests to be served; `scrape` renders the metrics, of media type
-    `metrics_type`; `reload` returns the complaints for which the configuration was not applied, none if it was.
+    `checks` names what must work for requests to be served; `scrape` renders the metrics and names their
+    media type; `reload` returns the complaints for which the configuration was not applied, none if it was.
     """
 
-    def __init__(self, *, checks: Checks, scrape: Scrape, metrics_type: str, reload: Reload) -> None:
+    def __init__(self, *, checks: Checks, scrape: Scrape, reload: Reload) -> None:
         self._checks = checks
         self._scrape = scrape
-        self._metrics_type = metrics_type
         self._reload = reload
         self._retired = False
         self._runner: web.AppRunner | None = None
@@ -70,7 +69,8 @@ class Admin:
         return _json(200 if ready else 503, {"ready": ready, "checks": checks})
 
     async def _metrics(self, _: web.Request) -> web.Response:
-        return web.Response(body=self._scrape(), headers={"Content-Type": self._metrics_type})
+        body, media_type = self._scrape()
+        return web.Response(body=body, headers={"Content-Type": media_type})
 
     async def _reloaded(self, request: web.Request) -> web.Response:
         if "Origin" in request.headers or "Sec-Fetch-Site" in request.headers:

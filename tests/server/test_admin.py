@@ -29,9 +29,7 @@ class Gateway:
 
 @asynccontextmanager
 async def admin(gateway: Gateway) -> AsyncIterator[tuple[Admin, Any]]:
-    it = Admin(
-        checks=gateway.checks, scrape=lambda: b"up 1\n", metrics_type="text/plain; version=1", reload=gateway.reload
-    )
+    it = Admin(checks=gateway.checks, scrape=lambda: (b"up 1\n", "text/plain; version=1"), reload=gateway.reload)
     await it.open("127.0.0.1:0")
 
     async def ask(method: str, path: str, **headers: str) -> tuple[int, Mapping[str, str], bytes]:
