@@ -10,10 +10,11 @@ import uvloop
 _BODY = b'{"id":"pay_000001","status":"succeeded","amount":1999,"currency":"EUR"}'
 ANSWER = b"HTTP/1.1 201 Created\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(_BODY), _BODY)
 CARD = b"4242424242424242"
+CODE = b"0737"
 
 
 class Backend(asyncio.Protocol):
-    """One connection. A request that holds a clear card number behind `x-expect-token` gets a 500: it must not."""
+    """One connection. A request with `x-expect-token` that holds a card number or a code in clear gets a 500."""
 
     def __init__(self) -> None:
         self._buffer = b""
@@ -32,8 +33,8 @@ class Backend(asyncio.Protocol):
             total = end + 4 + length
             if len(self._buffer) < total:
                 return
-            leaked = b"x-expect-token" in head and CARD in self._buffer[end:total]
-            self._buffer = self._buffer[total:]
+            body, self._buffer = self._buffer[end + 4 : total], self._buffer[total:]
+            leaked = b"x-expect-token" in head and (CARD in body or b'"%b"' % CODE in body)
             self._transport.write(ANSWER.replace(b"201 Created", b"500 Leaked") if leaked else ANSWER)
 
 
