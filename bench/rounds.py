@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -26,9 +27,13 @@ class Variant:
 
 @dataclass(slots=True)
 class Samples:
-    """A value a round: CPU microseconds per request of the proxy and of the loader, median latency in microseconds."""
+    """A value a round: CPU microseconds per request of the proxy and of the loader, median latency in microseconds.
+
+    `busy` is the part of the time that the proxy was on its core; where it is below 1 it waited: for a disk, a loader.
+    """
 
     cpu: list[float] = field(default_factory=list)
+    busy: list[float] = field(default_factory=list)
     loader: list[float] = field(default_factory=list)
     latency: list[float] = field(default_factory=list)
 
@@ -51,11 +56,13 @@ def _play_once(variant: Variant, samples: Samples) -> None:
     try:
         load.connect(variant.connections)
         load.run(variant.connections * WARM_UP)
-        before = variant.proxy.cpu()
+        before, started = variant.proxy.cpu(), time.perf_counter_ns()
         taken = load.run(variant.requests)
-        samples.cpu.append((variant.proxy.cpu() - before) / variant.requests / 1000)
+        cpu, wall = variant.proxy.cpu() - before, time.perf_counter_ns() - started
     finally:
         load.close()
+    samples.cpu.append(cpu / variant.requests / 1000)
+    samples.busy.append(cpu / wall)
     samples.loader.append(load.cost)
     samples.latency.append(statistics.median(taken) / 1000)
 
@@ -70,3 +77,10 @@ def ratio(found: Mapping[str, Samples], name: str, other: str) -> float | None:
     if name not in found or other not in found:
         return None
     return statistics.median(a / b for a, b in zip(found[name].cpu, found[other].cpu, strict=True))
+
+
+def difference(found: Mapping[str, Samples], name: str, other: str) -> float | None:
+    """The median of what each round's own CPU cost is above the other's; None if either variant was not measured."""
+    if name not in found or other not in found:
+        return None
+    return statistics.median(a - b for a, b in zip(found[name].cpu, found[other].cpu, strict=True))

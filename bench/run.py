@@ -55,6 +55,17 @@ async def measure(chosen: Sequence[Family], rounds: int) -> list[Row]:
     return rows
 
 
+def run(chosen: Sequence[Family], rounds: int, report: str) -> int:
+    """Measure and publish; the exit code. A run with a wrong answer or a dropped connection publishes nothing."""
+    try:
+        rows = asyncio.run(measure(chosen, rounds))
+    except (WrongAnswerError, OSError) as error:
+        print(f"bench: {type(error).__name__}: {error}", file=sys.stderr)
+        return 1
+    publish(report, rows)
+    return 0
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
@@ -63,11 +74,7 @@ def main() -> None:
     os.sched_setaffinity(0, {LOADER_CORE})
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most if 0 < most < _OPEN_FILES else _OPEN_FILES, most))
-    try:
-        rows = asyncio.run(measure(families(options.only), options.rounds))
-    except (WrongAnswerError, OSError, EOFError, RuntimeError, ValueError) as error:
-        sys.exit(f"bench: {type(error).__name__}: {error}")
-    publish("bench-part" if options.only else "bench", rows)
+    sys.exit(run(families(options.only), options.rounds, "bench-part" if options.only else "bench"))
 
 
 if __name__ == "__main__":

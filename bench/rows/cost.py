@@ -11,6 +11,7 @@ All three go through the same listener, over 16 and over 64 connections; a goal 
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterator, Mapping
 
 from bench.report import Row, at_least, at_most
@@ -73,6 +74,7 @@ def rows(found: Mapping[str, Samples], missing: Mapping[str, str]) -> Iterator[R
         for name in ("bare", "policed", "durable", "durable_in_memory", *PEERS):
             row = f"{name}_{connections}"
             yield Row(row, median(found, row), "us CPU/request", note=notes.get(name, ""))
+        yield loader(found, connections)
     for name, peer, most in _AT_MOST:
         yield at_most(f"{name}_to_{peer}", ratio(found, f"{name}_16", f"{peer}_16"), most, "ratio", notes.get(peer, ""))
         yield Row(f"{name}_to_{peer}_64", ratio(found, f"{name}_64", f"{peer}_64"), "ratio", note=notes.get(peer, ""))
@@ -85,3 +87,14 @@ def rows(found: Mapping[str, Samples], missing: Mapping[str, str]) -> Iterator[R
         for connections in CONNECTIONS:
             value = ratio(found, f"durable_{connections}", f"{peer}_{connections}")
             yield at_most(f"durable_to_{peer}_{connections}", value, 1, "ratio", notes.get(peer, ""))
+
+
+def loader(found: Mapping[str, Samples], connections: int) -> Row:
+    """What the loader itself takes, on the core that no proxy uses, and whether proxies had to wait for it."""
+    end = f"_{connections}"
+    here = {name.removesuffix(end): samples for name, samples in found.items() if name.endswith(end)}
+    busy = {name: statistics.median(samples.busy) for name, samples in here.items()}
+    idlest = min(busy, key=busy.__getitem__)
+    note = f"the proxies were busy {max(busy.values()):.0%} of the time, {idlest} {busy[idlest]:.0%}"
+    cost = statistics.median(value for samples in here.values() for value in samples.loader)
+    return Row(f"loader{end}", cost, "us CPU/request", note=note)
