@@ -12,7 +12,7 @@ from pathlib import Path
 
 PROXY_CORE = 0
 LOADER_CORE = 1 if (os.cpu_count() or 1) > 1 else 0
-_START_SECONDS = 20.0
+_START_SECONDS = 60.0
 
 
 def free_port() -> int:
