@@ -16,8 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import queue
-import threading
+import functools
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from pathlib import Path
 import apsw
 
 from gateway.adapters.sqlite_operations import DOUBT_ALL_KEYS, MIGRATIONS, micros, run_unit, undoes_itself
+from gateway.adapters.writer import Chore, Writer, WriterThread
 from gateway.operations import Operation, Row, Rows
 from gateway.ports import Clock, Telemetry, Unavailable
 from gateway.pure.metrics import Metric
@@ -40,7 +40,6 @@ WAL_PAGES_IDLE = 1_000
 """Pages (of 4 KiB) in the log from which on an idle moment is used for a check-point."""
 WAL_PAGES_MAX = 4_000
 """Pages in the log from which on a check-point comes before the next batch, idle or not."""
-IDLE_SECONDS = 0.02
 
 _PRAGMAS = {
     "locking_mode": "EXCLUSIVE",
@@ -55,12 +54,14 @@ _PRAGMAS = {
 _BUSY_MILLISECONDS = 100
 
 
-def open_sqlite(path: str, *, clock: Clock, telemetry: Telemetry, vfs: str | None = None) -> SqliteStore:
+def open_sqlite(
+    path: str, *, clock: Clock, telemetry: Telemetry, vfs: str | None = None, writer: Writer | None = None
+) -> SqliteStore:
     """The store in the file `path` (created, mode 0600, if missing), or in memory for `:memory:`.
 
     Idempotency keys that a previous process left in flight become UNKNOWN. `vfs` names the SQLite VFS that does the
-    input and output; `clock` and `telemetry` are used from the store's thread. Raises ValueError with a sentence for
-    the operator when the file cannot be used.
+    input and output, and `writer` does the writing (None: a thread of its own); `clock` and `telemetry` are used from
+    there. Raises ValueError with a sentence for the operator when the file cannot be used.
     """
     try:
         if path != ":memory:":
@@ -77,7 +78,7 @@ def open_sqlite(path: str, *, clock: Clock, telemetry: Telemetry, vfs: str | Non
         raise ValueError(f"store: another process has {path} open") from error
     except (apsw.Error, OSError) as error:
         raise ValueError(f"store: {path} cannot be opened: {error}") from error
-    return SqliteStore(db, clock, telemetry)
+    return SqliteStore(db, clock, telemetry, writer or WriterThread("store"))
 
 
 def _create(path: Path) -> None:
@@ -133,7 +134,7 @@ class SqliteStore:
     more, and handed to the writer together: one hand-over, one commit and one answer for all of them.
     """
 
-    def __init__(self, db: apsw.Connection, clock: Clock, telemetry: Telemetry) -> None:
+    def __init__(self, db: apsw.Connection, clock: Clock, telemetry: Telemetry, writer: Writer) -> None:
         self._db = db
         self._clock = clock
         self._telemetry = telemetry
@@ -142,12 +143,9 @@ class SqliteStore:
         self._busy = False
         """A batch is with the writer, or about to be handed over."""
         self._closing = False
-        self._batches: queue.SimpleQueue[list[_Waiting]] = queue.SimpleQueue()
-        """An empty batch is the end."""
+        self._writer = writer
         self._wal_pages = 0
         db.set_wal_hook(self._count_pages)
-        self._thread = threading.Thread(target=self._run, name="store", daemon=True)
-        self._thread.start()
 
     async def commit(self, unit: Sequence[Operation[Row]]) -> Rows:
         """All of the unit, durable on return, or (`refused` set) nothing of it.
@@ -172,8 +170,8 @@ class SqliteStore:
         """Finish what is gathered, then close the file. Later calls wait for the same end."""
         self._closing = True
         if not self._busy:
-            self._batches.put([])
-        await asyncio.to_thread(self._thread.join)
+            self._end()
+        await self._writer.join()
 
     def _hand_over(self, seen: int = 0, turns: int = GATHERING_TURNS_MAX) -> None:
         """Wait for company as long as every turn of the loop brings some; it costs a lone unit one turn."""
@@ -184,8 +182,14 @@ class SqliteStore:
             return
         batch = [gathered.popleft() for _ in range(min(len(gathered), BATCH_UNITS_MAX))]
         self._busy = bool(batch)
-        if batch or self._closing:
-            self._batches.put(batch)
+        if batch:
+            self._writer.put(functools.partial(self._work, batch))
+        elif self._closing:
+            self._end()
+
+    def _end(self) -> None:
+        self._writer.put(self._close_file)
+        self._writer.put(None)
 
     def _answered(self, batch: list[_Waiting]) -> None:
         """On the loop: wake who waits, and hand over the next batch once they have had their turn."""
@@ -199,22 +203,15 @@ class SqliteStore:
         assert self._loop is not None
         self._loop.call_soon(self._hand_over)
 
-    # --- the writer's thread ---
+    # --- on the writer's side ---
 
-    def _run(self) -> None:
-        while True:
-            try:
-                batch = self._batches.get(timeout=IDLE_SECONDS if self._wal_pages >= WAL_PAGES_IDLE else None)
-            except queue.Empty:
-                self._checkpoint()
-                continue
-            if not batch:
-                break
-            self._write(batch)
-            self._answer(batch)
-            if self._wal_pages >= WAL_PAGES_MAX:
-                self._checkpoint()
-        self._close_file()
+    def _work(self, batch: list[_Waiting]) -> Chore | None:
+        """Write a batch and answer it; a log that has grown is for an idle moment, a long one for now."""
+        self._write(batch)
+        self._answer(batch)
+        if self._wal_pages >= WAL_PAGES_MAX:
+            self._checkpoint()
+        return self._checkpoint if self._wal_pages >= WAL_PAGES_IDLE else None
 
     def _write(self, batch: list[_Waiting]) -> None:
         """Run the units and commit; sets the error of those that failed. Raises nothing."""
