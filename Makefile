@@ -34,6 +34,7 @@ docs: $(VENV)/.dev
 	$(BIN)/python -m docs.generate
 
 bench: $(VENV)/.dev
+	$(BIN)/python bench/peers/install.py
 	$(BIN)/python -m bench.run
 
 faults: $(VENV)/.dev
