@@ -60,10 +60,7 @@ class Stage:
 
     @functools.cached_property
     def context(self) -> ssl.SSLContext:
-        """A client with a certificate of its own."""
-        context = ssl.create_default_context(cafile=self.certs / "server-ca.pem")
-        context.load_cert_chain(self.certs / "partner.pem", self.certs / "partner.key")
-        return context
+        return client_context(self.certs)
 
     @contextlib.contextmanager
     def nested(self) -> Iterator[Stage]:
@@ -122,6 +119,13 @@ class Stage:
         """POST a payment, expect the backend's answer. `policed`: with an access token, and no card may get through."""
         headers = f"Authorization: Bearer {self.token()}\r\nX-Expect-Token: 1\r\n" if policed else ""
         return Target(proxy.port, self.context, post(path, headers, body), right)
+
+
+def client_context(certs: Path) -> ssl.SSLContext:
+    """A client with a certificate of its own, that checks the server's."""
+    context = ssl.create_default_context(cafile=certs / "server-ca.pem")
+    context.load_cert_chain(certs / "partner.pem", certs / "partner.key")
+    return context
 
 
 def payment() -> bytes:
