@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 SHARD ?= 1/1
 
-.PHONY: demo test lint types contracts check fix docs bench faults scorecard lock clean
+.PHONY: demo test lint types contracts check fix docs bench bench-gate profile faults scorecard lock clean
 
 demo: $(VENV)/.runtime
 	@$(BIN)/pangate demo $(if $(ONCE),--once)
@@ -36,6 +36,12 @@ docs: $(VENV)/.dev
 bench: $(VENV)/.dev
 	$(BIN)/python bench/peers/install.py
 	$(BIN)/python -m bench.run
+
+bench-gate: $(VENV)/.dev
+	$(BIN)/python -m bench.gate
+
+profile: $(VENV)/.dev
+	$(BIN)/python -m bench.profile
 
 faults: $(VENV)/.dev
 	$(BIN)/python -m bench.faults --shard $(SHARD)

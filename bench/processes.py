@@ -7,7 +7,7 @@ import os
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 PROXY_CORE = 0
@@ -28,6 +28,12 @@ def cpu_nanoseconds(pid: int) -> int:
     own = sum(int((task / "schedstat").read_text().split()[0]) for task in tasks)
     children = [int(child) for task in tasks for child in (task / "children").read_text().split()]
     return own + sum(cpu_nanoseconds(child) for child in children)
+
+
+def resident_bytes(pids: Iterable[int]) -> int:
+    """The resident set of processes (Linux: VmRSS of /proc/PID/status)."""
+    statuses = (Path(f"/proc/{pid}/status").read_text() for pid in pids)
+    return sum(int(status.partition("VmRSS:")[2].split(maxsplit=1)[0]) * 1024 for status in statuses)
 
 
 @contextlib.contextmanager

@@ -34,7 +34,11 @@ async def measure(stage: Stage, rounds: int) -> list[Row]:
 
 def with_tokens(tokens: Iterator[str]) -> Callable[[int], bytes]:
     """Each request takes the next token."""
-    return lambda number: post("/known", f"Authorization: Bearer {next(tokens)}\r\n")(number)
+
+    def request(number: int) -> bytes:
+        return post("/known", f"Authorization: Bearer {next(tokens)}\r\n")(number)
+
+    return request
 
 
 def rows(found: Mapping[str, Samples]) -> list[Row]:
