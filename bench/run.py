@@ -15,13 +15,13 @@ import pkgutil
 import resource
 import sys
 from collections.abc import Awaitable, Sequence
-from typing import Protocol, cast
+from typing import Protocol, cast, get_args
 
 import bench.rows
 from bench.loader import WrongAnswerError
 from bench.processes import LOADER_CORE
 from bench.report import Row, publish
-from bench.stage import Stage, open_stage
+from bench.stage import Size, Stage, open_stage
 
 ROUNDS = 7
 _OPEN_FILES = 4096
@@ -45,20 +45,20 @@ def families(only: Sequence[str]) -> list[Family]:
     return [family for family in found if not only or set(only) & set(family.IDS)]
 
 
-async def measure(chosen: Sequence[Family], rounds: int) -> list[Row]:
+async def measure(chosen: Sequence[Family], rounds: int, size: Size) -> list[Row]:
     """Each family on a stage of its own. Raises what its measuring raises."""
     rows: list[Row] = []
-    with open_stage() as stage:
+    with open_stage(size) as stage:
         for family in chosen:
             with stage.nested() as own:
                 rows += await family.measure(own, rounds)
     return rows
 
 
-def run(chosen: Sequence[Family], rounds: int, report: str) -> int:
+def run(chosen: Sequence[Family], rounds: int, report: str, size: Size = "usual") -> int:
     """Measure and publish; the exit code. A run with a wrong answer or a dropped connection publishes nothing."""
     try:
-        rows = asyncio.run(measure(chosen, rounds))
+        rows = asyncio.run(measure(chosen, rounds, size))
     except (WrongAnswerError, OSError) as error:
         print(f"bench: {type(error).__name__}: {error}", file=sys.stderr)
         return 1
@@ -70,11 +70,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--only", type=lambda text: text.split(","), default=[], metavar="ID,ID")
+    parser.add_argument("--size", choices=get_args(Size), default="usual", help="of the rows that may take long")
     options = parser.parse_args()
     os.sched_setaffinity(0, {LOADER_CORE})
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most if 0 < most < _OPEN_FILES else _OPEN_FILES, most))
-    sys.exit(run(families(options.only), options.rounds, "bench-part" if options.only else "bench"))
+    sys.exit(run(families(options.only), options.rounds, "bench-part" if options.only else "bench", options.size))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from bench.backend import ANSWER, CARD, CODE
 from bench.loader import Target
@@ -28,6 +28,9 @@ FOLDER = Path("var/bench")
 MEMORY = Path("/dev/shm")
 BODY_BYTES = 431
 _EXPECTED = ANSWER.partition(b"\r\n\r\n")[2]
+
+
+Size = Literal["quick", "usual", "full"]
 
 
 class PeerMissingError(Exception):
@@ -49,12 +52,18 @@ class Proxy:
 
 
 class Stage:
-    """`folder` is on a disk; `certs` holds what `pangate certs dev` writes; `backend` is a port of 127.0.0.1."""
+    """`folder` is on a disk; `certs` holds what `pangate certs dev` writes; `backend` is a port of 127.0.0.1.
 
-    def __init__(self, folder: Path, certs: Path, backend: int, stack: contextlib.ExitStack) -> None:
+    `size` is how much is asked of rows that may take long.
+    """
+
+    def __init__(
+        self, folder: Path, certs: Path, backend: int, stack: contextlib.ExitStack, size: Size = "usual"
+    ) -> None:
         self.folder = folder
         self.certs = certs
         self.backend = backend
+        self.size = size
         self._stack = stack
         self._peers: dict[str, Proxy | PeerMissingError] = {}
 
@@ -67,7 +76,7 @@ class Stage:
         """A stage on the same backend whose processes and files end earlier."""
         with contextlib.ExitStack() as stack:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="stage-", dir=self.folder))
-            yield Stage(Path(folder), self.certs, self.backend, stack)
+            yield Stage(Path(folder), self.certs, self.backend, stack, self.size)
 
     def folder_in_memory(self) -> Path:
         """A folder that forgets, where waiting for the disk costs nothing."""
@@ -156,13 +165,13 @@ def right(head: bytes, body: bytes) -> bool:
 
 
 @contextlib.contextmanager
-def open_stage() -> Iterator[Stage]:
+def open_stage(size: Size = "usual") -> Iterator[Stage]:
     """Certificates and backend; everything ends, and every file is gone, with the context."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="run-", dir=FOLDER))).resolve()
         make_dev_certificates(folder / "certs")
         backend = free_port()
-        stage = Stage(folder, folder / "certs", backend, stack)
+        stage = Stage(folder, folder / "certs", backend, stack, size)
         stage.start("backend", [*PYTHON, "bench.backend", "--port", str(backend)], backend, LOADER_CORE)
         yield stage
