@@ -124,6 +124,11 @@ class Stage:
         """An access token (ES256) for `payments:write`, valid for an hour."""
         return mint_token(self.certs, claims)
 
+    def work(self, proxy: Proxy, name: str) -> Target:
+        """What the three routes are asked: `bare`, `policed` (a security code to replace), `durable` (a card number)."""
+        body = saved_card_payment() if name == "policed" else payment()
+        return self.target(proxy, f"/{name}", policed=name != "bare", body=body)
+
     def target(self, proxy: Proxy, path: str, *, policed: bool = False, body: bytes | None = None) -> Target:
         """POST a payment, expect the backend's answer. `policed`: with an access token, and no card may get through."""
         headers = f"Authorization: Bearer {self.token()}\r\nX-Expect-Token: 1\r\n" if policed else ""

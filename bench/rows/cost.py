@@ -5,7 +5,8 @@ All three go through the same listener, over 16 and over 64 connections; a goal 
 - `durable`: mTLS, JWT, rate limit, a card number replaced by its token, and the token's vault row on the disk
   (`synchronous=FULL`) before anything is forwarded; every request writes one.
 - `policed`: the same rules where there is nothing to make durable, as a customer pays with a saved card: the field
-  that is replaced is the security code, which Pangate never writes anywhere. It is what a user of that route pays.
+  that is replaced is the security code, which Pangate never writes anywhere. It is what a user of that route pays, and
+  what Envoy's processor is sent to be compared with it.
 - `durable_in_memory`: `durable` with its file where there is no disk to wait for; it shows what of `durable` is disk.
 """
 
@@ -16,14 +17,14 @@ from collections.abc import Iterator, Mapping
 
 from bench.report import Row, at_least, at_most
 from bench.rounds import Samples, Variant, median, play, ratio
-from bench.stage import PeerMissingError, Stage, saved_card_payment
+from bench.stage import PeerMissingError, Stage
 
 IDS = ("bare", "policed", "durable")
 CONNECTIONS = (16, 64)
 PEERS = {
     "nginx": ("bare", 4000),
     "envoy": ("bare", 4000),
-    "extproc": ("durable", 1500),
+    "extproc": ("policed", 1500),
     "extproc_sqlite": ("durable", 1500),
     "mitmproxy": ("durable", 800),
     "minimal_aiohttp": ("bare", 3000),
@@ -43,12 +44,8 @@ def cast_of(stage: Stage) -> tuple[list[Variant], dict[str, str]]:
     """The variants that can be measured here, and why the other peers cannot, by name."""
     pangate = stage.pangate()
     volatile = stage.pangate(name="volatile", store=stage.folder_in_memory() / "bench.db")
-    targets = {
-        "bare": (pangate, stage.target(pangate, "/bare")),
-        "policed": (pangate, stage.target(pangate, "/policed", policed=True, body=saved_card_payment())),
-        "durable": (pangate, stage.target(pangate, "/durable", policed=True)),
-        "durable_in_memory": (volatile, stage.target(volatile, "/durable", policed=True)),
-    }
+    targets = {work: (pangate, stage.work(pangate, work)) for work in IDS}
+    targets["durable_in_memory"] = volatile, stage.work(volatile, "durable")
     requests = dict.fromkeys(targets, 4000)
     missing = {}
     for name, (work, count) in PEERS.items():
@@ -57,7 +54,7 @@ def cast_of(stage: Stage) -> tuple[list[Variant], dict[str, str]]:
         except PeerMissingError as error:
             missing[name] = str(error)
         else:
-            targets[name] = peer, stage.target(peer, f"/{work}", policed=work == "durable")
+            targets[name] = peer, stage.work(peer, work)
             requests[name] = count
     variants = [
         Variant(f"{name}_{connections}", proxy, target, connections, requests[name])
@@ -71,7 +68,7 @@ def rows(found: Mapping[str, Samples], missing: Mapping[str, str]) -> Iterator[R
     """`missing` says why a peer was not measured."""
     notes = {name: f"not measured: {why}" for name, why in missing.items()}
     for connections in CONNECTIONS:
-        for name in ("bare", "policed", "durable", "durable_in_memory", *PEERS):
+        for name in (*IDS, "durable_in_memory", *PEERS):
             row = f"{name}_{connections}"
             yield Row(row, median(found, row), "us CPU/request", note=notes.get(name, ""))
         yield loader(found, connections)

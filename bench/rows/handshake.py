@@ -27,7 +27,7 @@ async def measure(stage: Stage, rounds: int) -> list[Row]:
             proxies[name] = stage.peer(name)
         except PeerMissingError as error:
             missing[name] = f"not measured: {error}"
-    targets = {name: stage.target(proxy, "/bare") for name, proxy in proxies.items()}
+    targets = {name: stage.work(proxy, "bare") for name, proxy in proxies.items()}
     for target in targets.values():
         shake(target, _WARM_UP)
     found: dict[str, list[float]] = {name: [] for name in proxies}

@@ -55,7 +55,7 @@ def without_uvloop(stage: Stage) -> Proxy:
 
 def kibibytes_each(stage: Stage, proxy: Proxy) -> float:
     """Of one idle connection. Raises WrongAnswerError or OSError."""
-    target = stage.target(proxy, "/bare")
+    target = stage.work(proxy, "bare")
     with contextlib.ExitStack() as stack:
         open_connection(target, stack)
         before = kibibytes(proxy)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from bench.report import Row, at_most
 from bench.rounds import Samples, Variant, play
-from bench.stage import PeerMissingError, Stage, post, right, saved_card_payment
+from bench.stage import PeerMissingError, Stage, post, right
 
 IDS = ("latency",)
 ADDED_MOST = 600.0
@@ -25,22 +25,19 @@ ADDED_MOST = 600.0
 WRITE_BYTES = 3 * 4120
 """What a commit of one vault row appends to the write-ahead log: a few pages, each with its header."""
 REQUESTS = 600
+_WORKS = ("bare", "policed", "durable")
 _SYNCS = 200
 _UNIT = "us"
 
 
 async def measure(stage: Stage, rounds: int) -> list[Row]:
     pangate = stage.pangate()
-    targets = {
-        "bare": (pangate, stage.target(pangate, "/bare")),
-        "policed": (pangate, stage.target(pangate, "/policed", policed=True, body=saved_card_payment())),
-        "durable": (pangate, stage.target(pangate, "/durable", policed=True)),
-    }
+    targets = {work: (pangate, stage.work(pangate, work)) for work in _WORKS}
     missing = {}
     for name in ("nginx", "envoy"):
         try:
             peer = stage.peer(name)
-            targets[name] = peer, stage.target(peer, "/bare")
+            targets[name] = peer, stage.work(peer, "bare")
         except PeerMissingError as error:
             missing[name] = f"not measured: {error}"
     variants = [Variant(name, proxy, target, 1, REQUESTS) for name, (proxy, target) in targets.items()]
@@ -57,7 +54,7 @@ def rows(
     found: Mapping[str, Samples], syncs: Sequence[float], direct: Sequence[float], missing: Mapping[str, str]
 ) -> Iterator[Row]:
     """`syncs` and `direct` hold a microseconds' value a round."""
-    for name in ("bare", "policed", "durable", "nginx", "envoy"):
+    for name in (*_WORKS, "nginx", "envoy"):
         value = statistics.median(found[name].latency) if name in found else None
         yield Row(f"latency_{name}", value, _UNIT, note=missing.get(name, ""))
     yield Row("latency_loopback", statistics.median(direct), _UNIT)
