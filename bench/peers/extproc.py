@@ -23,7 +23,6 @@ import apsw
 import grpc
 import uvloop
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from envoy.config.core.v3.base_pb2 import HeaderValue, HeaderValueOption
 from envoy.service.ext_proc.v3 import external_processor_pb2 as pb
 from envoy.service.ext_proc.v3 import external_processor_pb2_grpc as rpc
 from envoy.type.v3.http_status_pb2 import HttpStatus
@@ -106,14 +105,7 @@ class Processor(rpc.ExternalProcessorServicer):
 
 
 def _forward(body: bytes) -> pb.ProcessingResponse:
-    # Envoy takes Content-Length out of a request whose head it does not show us; the backend wants one.
-    length = HeaderValueOption(
-        header=HeaderValue(key="content-length", raw_value=b"%d" % len(body)),
-        append_action=HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD,
-    )
-    changes = pb.CommonResponse(
-        header_mutation=pb.HeaderMutation(set_headers=[length]), body_mutation=pb.BodyMutation(body=body)
-    )
+    changes = pb.CommonResponse(body_mutation=pb.BodyMutation(body=body))
     return pb.ProcessingResponse(request_body=pb.BodyResponse(response=changes))
 
 
