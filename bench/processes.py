@@ -30,6 +30,13 @@ def cpu_nanoseconds(pid: int) -> int:
     return own + sum(cpu_nanoseconds(child) for child in children)
 
 
+def core_nanoseconds(core: int) -> int:
+    """Time that a core was busy, whoever kept it so: user, system, interrupts, and what a hypervisor took away."""
+    (line,) = (line for line in Path("/proc/stat").read_text().splitlines() if line.startswith(f"cpu{core} "))
+    user, nice, system, _idle, _wait, *others = map(int, line.split()[1:9])
+    return (user + nice + system + sum(others)) * 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+
+
 def resident_bytes(pids: Iterable[int]) -> int:
     """The resident set of processes (Linux: VmRSS of /proc/PID/status)."""
     statuses = (Path(f"/proc/{pid}/status").read_text() for pid in pids)

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from bench.loader import Load, Target
+from bench.processes import PROXY_CORE, core_nanoseconds
 from bench.stage import Proxy
 
 WARM_UP = 20
@@ -29,11 +30,13 @@ class Variant:
 class Samples:
     """A value a round: CPU microseconds per request of the proxy and of the loader, median latency in microseconds.
 
-    `busy` is the part of the time that the proxy was on its core; where it is below 1 it waited: for a disk, a loader.
+    `busy` is the part of the time that the proxy was on its core, `noise` the part that somebody else was: the rest it
+    waited, for a disk or for the loader.
     """
 
     cpu: list[float] = field(default_factory=list)
     busy: list[float] = field(default_factory=list)
+    noise: list[float] = field(default_factory=list)
     loader: list[float] = field(default_factory=list)
     latency: list[float] = field(default_factory=list)
 
@@ -56,13 +59,15 @@ def _play_once(variant: Variant, samples: Samples) -> None:
     try:
         load.connect(variant.connections)
         load.run(variant.connections * WARM_UP)
-        before, started = variant.proxy.cpu(), time.perf_counter_ns()
+        before = variant.proxy.cpu(), core_nanoseconds(PROXY_CORE), time.perf_counter_ns()
         taken = load.run(variant.requests)
-        cpu, wall = variant.proxy.cpu() - before, time.perf_counter_ns() - started
+        after = variant.proxy.cpu(), core_nanoseconds(PROXY_CORE), time.perf_counter_ns()
+        cpu, core, wall = (b - a for a, b in zip(before, after, strict=True))
     finally:
         load.close()
     samples.cpu.append(cpu / variant.requests / 1000)
     samples.busy.append(cpu / wall)
+    samples.noise.append(max(0, core - cpu) / wall)
     samples.loader.append(load.cost)
     samples.latency.append(statistics.median(taken) / 1000)
 

@@ -72,6 +72,7 @@ def rows(found: Mapping[str, Samples], missing: Mapping[str, str]) -> Iterator[R
             row = f"{name}_{connections}"
             yield Row(row, median(found, row), "us CPU/request", note=notes.get(name, ""))
         yield loader(found, connections)
+    yield noise(found)
     for name, peer, most in _AT_MOST:
         yield at_most(f"{name}_to_{peer}", ratio(found, f"{name}_16", f"{peer}_16"), most, "ratio", notes.get(peer, ""))
         yield Row(f"{name}_to_{peer}_64", ratio(found, f"{name}_64", f"{peer}_64"), "ratio", note=notes.get(peer, ""))
@@ -84,6 +85,12 @@ def rows(found: Mapping[str, Samples], missing: Mapping[str, str]) -> Iterator[R
         for connections in CONNECTIONS:
             value = ratio(found, f"durable_{connections}", f"{peer}_{connections}")
             yield at_most(f"durable_to_{peer}_{connections}", value, 1, "ratio", notes.get(peer, ""))
+
+
+def noise(found: Mapping[str, Samples]) -> Row:
+    """What others did on the proxies' core meanwhile. On a quiet machine it is next to nothing."""
+    parts = [part for samples in found.values() for part in samples.noise]
+    return Row("noise", 100 * statistics.mean(parts), "% of the core", note=f"at the worst {max(parts):.0%}")
 
 
 def loader(found: Mapping[str, Samples], connections: int) -> Row:
