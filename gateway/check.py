@@ -15,6 +15,7 @@ from gateway.adapters.upstream import client_context
 from gateway.config.build import build
 from gateway.config.complaints import Complaint, ConfigError
 from gateway.config.inert import NoKeys, NoStore, NoTelemetry, NoUpstream
+from gateway.config.lifecycles import check_lifecycles
 from gateway.config.load import Config, load
 from gateway.config.settings import Tls, UpstreamTls, file_of
 from gateway.ports import Keys, Ports
@@ -25,7 +26,7 @@ def check(path: Path) -> Config:
     """The configuration at `path`, if it can run. Raises ConfigError with all complaints."""
     config = load(path)
     complaints: list[Complaint] = []
-    for step in (*_tls_of(config), _build):
+    for step in (*_tls_of(config), functools.partial(_check_lifecycles, directory=path.parent), _build):
         try:
             step(config)
         except ConfigError as error:
@@ -68,6 +69,10 @@ def _read_listener_tls(config: Config, name: str, tls: Tls) -> None:
 def _read_upstream_tls(config: Config, name: str, tls: UpstreamTls) -> None:
     with config.blaming("upstreams", name, "tls"):
         upstream_context(tls)
+
+
+def _check_lifecycles(_config: Config, directory: Path) -> None:
+    check_lifecycles(directory)
 
 
 def _build(config: Config) -> None:

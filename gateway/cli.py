@@ -13,6 +13,7 @@ import click
 
 from gateway.config.complaints import Complaint, ConfigError
 from gateway.config.schema import json_schema
+from gateway.pure.lifecycle_checker import Report, check_machine
 
 _CONFIG = click.option(
     "--config",
@@ -71,6 +72,49 @@ def check(path: Path) -> None:
 def schema(part: Any) -> None:
     """Print the JSON Schema of config.yaml, of policy files, or of both, for editors."""
     click.echo(json.dumps(json_schema(part), indent=2))
+
+
+@main.group()
+def lifecycle() -> None:
+    """Life cycles of payments: policies/lifecycles/*.yaml, and those that are shipped."""
+
+
+_LIFECYCLE = click.argument("file", type=click.Path(path_type=Path), required=False)
+
+
+@lifecycle.command("check")
+@_LIFECYCLE
+@_CONFIG
+def check_lifecycle(file: Path | None, path: Path) -> None:
+    """Explore one life cycle, or all; print the shortest way to whatever can go wrong. Exit code 1 if anything can."""
+    reports = _explored(file, path)
+    for report in reports:
+        click.echo(str(report))
+    sys.exit(any(report.findings for report in reports))
+
+
+@lifecycle.command()
+@click.option("--format", "form", type=click.Choice(["mermaid", "dot"]), default="mermaid", show_default=True)
+@_LIFECYCLE
+@_CONFIG
+def draw(form: Any, file: Path | None, path: Path) -> None:
+    """Draw one life cycle, or all: the states that are declared, the changes that exploring them finds."""
+    from gateway.pure.lifecycle_drawing import draw as drawn  # noqa: PLC0415
+
+    for report in _explored(file, path):
+        click.echo(drawn(report, form), nl=False)
+
+
+def _explored(file: Path | None, path: Path) -> list[Report]:
+    """What the checker says of one file, or of each life cycle of a configuration. Ends the command if none loads."""
+    from gateway.config.lifecycles import load_lifecycle, load_lifecycles  # noqa: PLC0415
+
+    try:
+        loaded = [load_lifecycle(file)] if file is not None else [*load_lifecycles(path.parent).values()]
+    except ConfigError as error:
+        _complain(error.complaints)
+        sys.exit(1)
+    return [check_machine(lifecycle.machine) for lifecycle in loaded]
 
 
 @main.group()
