@@ -37,6 +37,11 @@ def core_nanoseconds(core: int) -> int:
     return (user + nice + system + sum(others)) * 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 
 
+def thread_nanoseconds(pid: int, thread: int) -> int:
+    """Time on a core of one thread."""
+    return int(Path(f"/proc/{pid}/task/{thread}/schedstat").read_text().split()[0])
+
+
 def resident_bytes(pids: Iterable[int]) -> int:
     """The resident set of processes (Linux: VmRSS of /proc/PID/status)."""
     statuses = (Path(f"/proc/{pid}/status").read_text() for pid in pids)
