@@ -265,7 +265,7 @@ def test_every_peer_has_a_name_of_its_own() -> None:
 
 @pytest.mark.parametrize(
     "body",
-    [b"[]", b"{", b'{"card":1}', b'{"card":{"number":42}}', b'{"card":{"number":"424242424242424\xc2\xb2"}}']
+    [b"[]", b"{", b'{"card":1}', b'{"card":{"number":42}}', b'{"card":{"number":"111111111111111\xc2\xb2"}}']
     + [b'{"card":{"number":"%b"}}' % number for number in (b"", b"4242", b"4242 4242 4242 4242", b"4" * 20)],
 )
 def test_what_is_no_card_number_is_refused(body: bytes) -> None:
