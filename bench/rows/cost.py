@@ -4,9 +4,9 @@ All three go through the same listener, over 16 and over 64 connections; a goal 
 
 - `durable`: mTLS, JWT, rate limit, a card number replaced by its token, and the token's vault row on the disk
   (`synchronous=FULL`) before anything is forwarded; every request writes one.
-- `policed`: the same rules where there is nothing to make durable, as a customer pays with a saved card: the field
-  that is replaced is the security code, which Pangate never writes anywhere. It is what a user of that route pays, and
-  what Envoy's processor is sent to be compared with it.
+- `policed`: the same rules where there is nothing to make durable, as when a customer pays with a saved card. A card
+  number always gets a row in the vault; a security code never does, so that is what the payment holds and what is
+  replaced. Envoy's processor that stores nothing is sent the same payment.
 - `durable_in_memory`: `durable` with its file where there is no disk to wait for; it shows what of `durable` is disk.
 """
 
