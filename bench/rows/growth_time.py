@@ -41,4 +41,4 @@ async def measure(stage: Stage, rounds: int) -> list[Row]:  # noqa: ARG001 - tim
 def rows(before: int, after: int, requests: int) -> list[Row]:
     """Resident bytes after a tenth of the requests, and after all."""
     note = f"{requests:,} requests; {before / _MIB:.1f} MiB after a tenth of them, {after / _MIB:.1f} MiB at the end"
-    return [at_most("growth_time", (after / before - 1) * 100, MOST, "% of memory", note)]
+    return [at_most("growth_time", (after - before) / before * 100, MOST, "% of memory", note)]
