@@ -93,7 +93,7 @@ class Disk:
 
     def fuse(self, writes: int) -> None:
         """What survives is what was there before the `writes`-th write or sync from now on (1: the next)."""
-        self._fuse = writes
+        self._fuse, self._cut = writes, None
 
     def after_kill(self) -> dict[str, File]:
         """The files as the next process finds them."""

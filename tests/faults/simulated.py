@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import apsw
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from gateway.adapters.keys import FileKeys
@@ -278,6 +279,8 @@ class Life:
             self.loop.run(self._live())
         except SimulationError as error:
             self._harm.append(Harm("ended", "", str(error)))
+        except apsw.Error as error:
+            self._harm.append(Harm("damaged", "", str(error)))
         finally:
             self.disk.remove()
         payments, effects = len(self._calls), len(self._happenings)
@@ -291,6 +294,8 @@ class Life:
         for client in clients:
             await client
         await asyncio.sleep(4 * PATIENCE_SECONDS)  # what was late has arrived
+        self.loop.after_step = lambda: None
+        await asyncio.sleep(AWAY_SECONDS)  # whoever is away is back
         await self._count()
 
     # --- dying
@@ -300,7 +305,7 @@ class Life:
 
     def _start(self) -> None:
         """Start a gateway, and decide when it ends."""
-        rng, more = self.loop.rng, self._crashes < self.plan.crashes
+        rng, more = self.loop.rng, self._crashes < self.plan.crashes and not self._harm
         self.loop.after_step = lambda: None
         if more and rng.random() < 0.5:
             self.disk.fuse(1 + int(rng.random() * WRITES_INTO_A_COMMIT))
