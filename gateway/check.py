@@ -26,7 +26,8 @@ def check(path: Path) -> Config:
     """The configuration at `path`, if it can run. Raises ConfigError with all complaints."""
     config = load(path)
     complaints: list[Complaint] = []
-    for step in (*_tls_of(config), functools.partial(_check_lifecycles, directory=path.parent), _build):
+    steps: list[Callable[[Config], None]] = [*_tls_of(config), functools.partial(_lifecycles, path.parent), _build]
+    for step in steps:
         try:
             step(config)
         except ConfigError as error:
@@ -71,7 +72,7 @@ def _read_upstream_tls(config: Config, name: str, tls: UpstreamTls) -> None:
         upstream_context(tls)
 
 
-def _check_lifecycles(_config: Config, directory: Path) -> None:
+def _lifecycles(directory: Path, _config: Config) -> None:
     check_lifecycles(directory)
 
 

@@ -1,7 +1,7 @@
 """Amounts of money as whole minor units, read exactly: never a float, never a rounding.
 
 Currencies are those of ISO 4217 (list one, active codes) that have a minor unit, with its exponent: 1.00 EUR is 100,
-1 JPY is 1, 1.000 KWD is 1000. Codes withdrawn since 2022 stay, since a refund may still be in them.
+1 JPY is 1, 1.000 KWD is 1000. Codes withdrawn since 2021 stay, since a refund may still be in them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _CODES: Final = {
     "HNL HRK HTG HUF IDR ILS INR IRR JMD KES KGS KHR KPW KYD KZT LAK LBP LKR LRD LSL MAD MDL MGA MKD MMK MNT MOP "
     "MRU MUR MVR MWK MXN MXV MYR MZN NAD NGN NIO NOK NPR NZD PAB PEN PGK PHP PKR PLN QAR RON RSD RUB SAR SBD SCR "
     "SDG SEK SGD SHP SLE SLL SOS SRD SSP STN SVC SYP SZL THB TJS TMT TOP TRY TTD TWD TZS UAH USD USN UYU UZS VED "
-    "VES WST XCD XCG YER ZAR ZMW ZWG ZWL",
+    "VES WST XAD XCD XCG YER ZAR ZMW ZWG ZWL",
     3: "BHD IQD JOD KWD LYD OMR TND",
     4: "CLF UYW",
 }

@@ -11,7 +11,7 @@ Nothing here raises for what a caller or a provider sent.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -31,7 +31,7 @@ class Payment(NamedTuple):
     """Amounts in minor units of `currency`; `pending` by the position of each command in its machine.
 
     `unknown` counts the reservations whose outcome is unknown; `violation` names why the payment is under review,
-    and is empty if it is not; `version` grows with every change, and with nothing else.
+    and is empty if it is not; `version` grows by one with every change and every violation, and with nothing else.
     """
 
     currency: str
@@ -95,8 +95,7 @@ class Refused:
     standing: Standing
 
 
-@dataclass(frozen=True, slots=True)
-class Applied:
+class Applied(NamedTuple):
     """The payment after an answer or a message. `violation` names the invariant that this one broke, if it did."""
 
     payment: Payment
@@ -115,19 +114,16 @@ def admit(
     machine: Machine, payment: Payment, command: str, amount: int | None = None, currency: str | None = None
 ) -> Admitted | Refused:
     """Reserve an amount for a request. Without an amount it is all that remains; without a currency the payment's."""
-    asked = _asked(machine, payment, command, amount, currency)
-    if isinstance(asked, int):
-        return Admitted(reserved(machine, payment, command, asked), Reservation(command, asked))
+    found = machine.commands.get(command)
+    asked = Refusal.COMMAND_UNKNOWN if found is None else _asked(payment, found, amount, currency)
+    if found is not None and isinstance(asked, int):
+        return Admitted(reserved(payment, found, asked), Reservation(command, asked))
+    assert not isinstance(asked, int)
     return Refused(asked, standing(machine, payment))
 
 
-def _asked(
-    machine: Machine, payment: Payment, name: str, amount: int | None, currency: str | None
-) -> int | Refusal | BadAmount:
+def _asked(payment: Payment, command: Command, amount: int | None, currency: str | None) -> int | Refusal | BadAmount:
     """The amount that is reserved, or why none is."""
-    command = machine.commands.get(name)
-    if command is None:
-        return Refusal.COMMAND_UNKNOWN
     if currency is not None and currency != payment.currency:
         return BadAmount.CURRENCY_DIFFERS
     if amount is None and command.remaining is None:
@@ -152,12 +148,9 @@ def permits(payment: Payment, command: Command, amount: int) -> bool:
     return within and command.guard.value(_frame(payment, amount))
 
 
-def reserved(machine: Machine, payment: Payment, command: str, amount: int) -> Payment:
-    """The payment with an amount reserved, or released if it is negative."""
-    position = machine.commands[command].position
-    pending = payment.pending
-    pending = (*pending[:position], pending[position] + amount, *pending[position + 1 :])
-    return payment._replace(pending=pending, version=payment.version + 1)
+def reserved(payment: Payment, command: Command, amount: int) -> Payment:
+    """The payment with an amount reserved, whatever the guard says."""
+    return payment._replace(pending=_shifted(payment, command, amount), version=payment.version + 1)
 
 
 def succeed(machine: Machine, payment: Payment, reservation: Reservation, amount: int | None = None) -> Applied:
@@ -169,16 +162,17 @@ def succeed(machine: Machine, payment: Payment, reservation: Reservation, amount
     command = machine.commands.get(reservation.command)
     if command is None or _bad(done, least=0) is not None:
         return _under_review(payment, ANSWER_INVALID)
-    released = _released(machine, payment, reservation)
-    after = released._replace(amounts=_effected(command.effects, _frame(released, done), payment.amounts))
-    return _judged(machine, payment, after)
+    pending, unknown = _released(command, payment, reservation)
+    amounts = _effected(command.effects, payment.amounts, pending, done)
+    return _judged(machine, payment, amounts, pending, unknown)
 
 
 def fail(machine: Machine, payment: Payment, reservation: Reservation) -> Applied:
     """The request was provably not executed."""
-    if reservation.command not in machine.commands:
+    command = machine.commands.get(reservation.command)
+    if command is None:
         return _under_review(payment, ANSWER_INVALID)
-    return _judged(machine, payment, _released(machine, payment, reservation))
+    return _judged(machine, payment, payment.amounts, *_released(command, payment, reservation))
 
 
 def doubt(payment: Payment, reservation: Reservation) -> tuple[Payment, Reservation]:
@@ -189,9 +183,14 @@ def doubt(payment: Payment, reservation: Reservation) -> tuple[Payment, Reservat
     return doubted, reservation._replace(unknown=True)
 
 
-def _released(machine: Machine, payment: Payment, reservation: Reservation) -> Payment:
-    released = reserved(machine, payment, reservation.command, -reservation.amount)
-    return released._replace(unknown=max(0, payment.unknown - reservation.unknown))
+def _released(command: Command, payment: Payment, reservation: Reservation) -> tuple[tuple[int, ...], int]:
+    """What is pending, and how much of it unknown, without a reservation."""
+    return _shifted(payment, command, -reservation.amount), max(0, payment.unknown - reservation.unknown)
+
+
+def _shifted(payment: Payment, command: Command, amount: int) -> tuple[int, ...]:
+    at, pending = command.position, payment.pending
+    return (*pending[:at], pending[at] + amount, *pending[at + 1 :])
 
 
 # --- Facts -----------------------------------------------------------------------------------------------------------
@@ -203,13 +202,13 @@ def apply_facts(machine: Machine, payment: Payment, told: Iterable[Told]) -> App
     An absolute fact that is told again changes nothing, not even the version. Relative ones are told apart outside, by
     the id of the message.
     """
-    after = payment
+    amounts = payment.amounts
     for name, amount in told:
         fact = machine.facts.get(name)
         if fact is None or (fact.takes_amount and not _is_told(amount, 0 if fact.absolute else 1)):
             return _under_review(payment, FACT_INVALID)
-        after = after._replace(amounts=_effected(fact.effects, _frame(after, amount or 0), after.amounts))
-    return _judged(machine, payment, after)
+        amounts = _effected(fact.effects, amounts, payment.pending, amount or 0)
+    return _judged(machine, payment, amounts, payment.pending, payment.unknown)
 
 
 def _is_told(amount: int | None, least: int) -> bool:
@@ -314,34 +313,36 @@ def _frame(payment: Payment, amount: int) -> Frame:
     return (*payment.amounts, *payment.pending, amount)
 
 
-def _effected(effects: Iterable[Effect], frame: Frame, amounts: Amounts) -> Amounts:
+def _effected(effects: Iterable[Effect], amounts: Amounts, pending: tuple[int, ...], amount: int) -> Amounts:
     """All effects read the amounts as they were."""
+    frame = (*amounts, *pending, amount)
     new = list(amounts)
     for effect in effects:
         new[effect.position] = effect.value.value(frame)
     return Amounts._make(new)
 
 
-def _judged(machine: Machine, before: Payment, after: Payment) -> Applied:
-    """`after` as the next version of `before`, under review if it breaks what held before."""
-    if after.amounts == before.amounts and after.pending == before.pending:
+def _judged(machine: Machine, before: Payment, amounts: Amounts, pending: tuple[int, ...], unknown: int) -> Applied:
+    """The next version of a payment, under review if it breaks what held before."""
+    if amounts == before.amounts and pending == before.pending:
         return Applied(before)
-    broken = next(_broken(machine, before, after), "")
+    broken = _broken(machine, (*before.amounts, *before.pending), (*amounts, *pending))
     if broken == OUT_OF_RANGE:
-        bounded = Amounts._make(max(-AMOUNT_MAX, min(AMOUNT_MAX, amount)) for amount in after.amounts)
-        after = after._replace(amounts=bounded)
-    return Applied(after._replace(violation=before.violation or broken, version=before.version + 1), broken)
+        amounts = Amounts._make(max(-AMOUNT_MAX, min(AMOUNT_MAX, amount)) for amount in amounts)
+    violation = before.violation or broken
+    return Applied(Payment(before.currency, amounts, pending, unknown, violation, before.version + 1), broken)
 
 
-def _broken(machine: Machine, before: Payment, after: Payment) -> Iterator[str]:
-    if max(after.amounts) > AMOUNT_MAX or min(after.amounts) < -AMOUNT_MAX:
-        yield OUT_OF_RANGE
-    then, now = (*before.amounts, *before.pending), (*after.amounts, *after.pending)
+def _broken(machine: Machine, then: Frame, now: Frame) -> str:
+    """What holds no longer: the first of the machine's invariants, empty if none."""
+    if max(now) > AMOUNT_MAX or min(now) < -AMOUNT_MAX:
+        return OUT_OF_RANGE
     if min(now) < 0 <= min(then):
-        yield NOT_NEGATIVE
+        return NOT_NEGATIVE
     for name, invariant in machine.invariants.items():
         if not invariant.value(now) and invariant.value(then):
-            yield name
+            return name
+    return ""
 
 
 def _under_review(payment: Payment, violation: str) -> Applied:

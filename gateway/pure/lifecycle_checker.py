@@ -31,7 +31,7 @@ from gateway.pure.lifecycle import (
 )
 from gateway.pure.lifecycle_machine import Amounts, Command, Fact, Machine
 
-STATES_MAX = 20_000
+STATES_MAX = 5_000
 """Payments that differ, explored before the search gives up."""
 
 _LAWS: dict[str, Callable[[Amounts], bool]] = {
@@ -39,7 +39,8 @@ _LAWS: dict[str, Callable[[Amounts], bool]] = {
     "captured + voided <= authorised": lambda amounts: amounts.captured + amounts.voided <= amounts.authorised,
     "refunded + disputed <= captured": lambda amounts: amounts.refunded + amounts.disputed <= amounts.captured,
 }
-"""No money from nothing: what every machine must keep wherever none of its invariants is broken."""
+"""No money from nothing: what every machine must keep wherever none of its invariants is broken. Beside these, every
+success must be booked: some amount grows by what succeeded, and none shrinks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +114,7 @@ class _Node:
     in_flight: tuple[Reservation, ...]
     state: str
     came: tuple[_Node, str] | None
+    depth: int
     by_commands: list[_Node] = field(default_factory=list)
     """Where from, by commands and their answers alone."""
 
@@ -127,21 +129,27 @@ class _Search:
         self._queue: list[_Node] = []
         self._found: dict[tuple[str, ...], Finding] = {}
         self._seen: set[tuple[str, ...]] = set()
-        self._complete = True
+        self._complete = False
 
     # --- the search ---
 
     def run(self) -> None:
+        """Explore; the search ends with the level of the first finding, since what lies deeper may follow from it."""
         self._reach(opened(self.machine, "XXX"), (), None)
+        last = None
         for node in self._queue:
+            if last is None and self._found:
+                last = node.depth
+            if last is not None and node.depth > last:
+                return
             if len(self._queue) > self.bounds.states:
                 text = f"more than {self.bounds.states} payments differ at amounts up to {self.bounds.amount}"
                 self._find(("commands",), f"{text}: too much to be checked")
-                self._complete = False
                 return
             self._commands(node)
             self._answers(node)
             self._facts(node)
+        self._complete = True
         self._dead_ends()
 
     def _move(
@@ -170,12 +178,14 @@ class _Search:
             fullest = succeed(self.machine, fullest, held).payment
         if max(*payment.amounts, *fullest.amounts) > self.bounds.amount:
             return None
-        node = _Node(payment, in_flight, state_of(self.machine, payment), came)
-        self._queue.append(node)
-        self._see("states", node.state)
+        depth = 0 if came is None else came[0].depth + 1
+        node = _Node(payment, in_flight, state_of(self.machine, payment), came, depth)
         for law, holds in _LAWS.items():
             if not holds(payment.amounts):
                 self._find(("invariants",), f"no invariant notices: not {law}", node, key=law)
+                return None
+        self._see("states", node.state)
+        self._queue.append(node)
         return node
 
     def _commands(self, node: _Node) -> None:
@@ -192,7 +202,7 @@ class _Search:
                     self._admit(node, name, amount)
 
     def _admit(self, node: _Node, name: str, amount: int) -> None:
-        after = reserved(self.machine, node.payment, name, amount)
+        after = reserved(node.payment, self.machine.commands[name], amount)
         happened = f"{name} {amount} is admitted"
         frame = (*after.amounts, *after.pending)
         broken = next((named for named, holds in self.machine.invariants.items() if not holds.value(frame)), None)
@@ -211,13 +221,18 @@ class _Search:
             asked = f"{held.command} {held.amount}"
             for amount in range(1, held.amount + 1):
                 part = "" if amount == held.amount else f" with {amount}"
-                answer = succeed(self.machine, node.payment, held, amount)
-                reached = self._answer(node, f"{held.command} succeeds", f"{asked} succeeds{part}", answer, rest)
-                if reached is not None:
-                    path = ("commands", held.command, "target")
-                    targets = self.machine.commands[held.command].target
-                    self._check_target(node, path, targets, reached, (f"{asked} succeeds{part}", answer.payment))
+                self._success(node, held, amount, f"{asked} succeeds{part}", rest)
             self._answer(node, f"{held.command} fails", f"{asked} fails", fail(self.machine, node.payment, held), rest)
+
+    def _success(self, node: _Node, held: Reservation, amount: int, happened: str, rest: list[Reservation]) -> None:
+        answer = succeed(self.machine, node.payment, held, amount)
+        path, last = ("commands", held.command), (happened, answer.payment)
+        moved = [new - old for new, old in zip(answer.payment.amounts, node.payment.amounts, strict=True)]
+        if amount not in moved or min(moved) < 0:
+            self._find((*path, "effects"), "do not add what succeeded to an amount, or take from one", node, last)
+        reached = self._answer(node, f"{held.command} succeeds", happened, answer, rest)
+        if reached is not None:
+            self._check_target(node, (*path, "target"), self.machine.commands[held.command].target, reached, last)
 
     def _answer(self, node: _Node, event: str, happened: str, answer: Applied, rest: list[Reservation]) -> _Node | None:
         if answer.violation:
