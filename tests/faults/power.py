@@ -33,7 +33,9 @@ _TENANT = "faults"
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """`copying` moments fell into a check-point. `lost` units were answered, `torn` ones are there in part; `damaged` disks do not open, or fail their check."""
+    """`copying` moments fell into a check-point. `lost` units were answered, `torn` ones are there in part; `damaged`
+    disks do not open, or fail their check.
+    """
 
     moments: int = 0
     copying: int = 0
