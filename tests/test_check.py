@@ -79,3 +79,11 @@ def test_a_vault_key_that_others_may_read_is_a_complaint(checkout: Path, made: P
     replace(checkout / "certs/vault.key", (made / "vault.key").read_bytes())
     (checkout / "certs/vault.key").chmod(0o644)
     assert "chmod 600" in complaints()[0]
+
+
+def test_a_life_cycle_that_makes_money_from_nothing_cannot_run(checkout: Path) -> None:
+    card = (ROOT / "gateway" / "lifecycles" / "card.yaml").read_text()
+    folder = checkout / "policies" / "lifecycles"
+    folder.mkdir()
+    (folder / "card.yaml").write_text(card.replace("refunded + p.refund + disputed + amount <=", "amount <="))
+    assert "commands.refund.guard: breaks refunds_fit after sale 1 is admitted" in "".join(complaints())

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -137,3 +138,24 @@ def test_the_demo_ends_with_the_exit_code_of_the_story(folder: Path) -> None:
     command = [sys.executable, "-m", "gateway.cli", "demo", "--once"]
     done = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (7, f"{folder} True\n", "")
+
+
+def test_the_shipped_life_cycle_is_explored_and_drawn(folder: Path) -> None:
+    result = pangate("lifecycle", "check")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert re.fullmatch(r"card: \d+ payments, \d+ transitions explored: good\n", result.stdout)
+    assert pangate("lifecycle", "draw").stdout.startswith("stateDiagram-v2\n")
+    assert pangate("lifecycle", "draw", "--format", "dot").stdout.startswith("digraph lifecycle {\n")
+
+
+def test_what_can_go_wrong_in_a_life_cycle_is_told_step_by_step(folder: Path) -> None:
+    card = (ROOT / "gateway" / "lifecycles" / "card.yaml").read_text()
+    (folder / "mine.yaml").write_text(card.replace("p.void == 0 and p.capture == 0 and", "p.void == 0 and"))
+    result = pangate("lifecycle", "check", "mine.yaml")
+    assert result.exit_code == 1
+    assert "commands.void.guard: breaks captures_fit\n  1. external_authorize 1: authorized" in result.stdout
+    (folder / "mine.yaml").write_text("version: 2\n")
+    for command in ("check", "draw"):
+        result = pangate("lifecycle", command, "mine.yaml")
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert "mine.yaml:1:10: version: expected 1\n" in result.stderr

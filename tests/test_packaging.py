@@ -125,7 +125,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: zipfile.ZipFile) ->
     names = set(wheel.namelist())
     tracked = {name for name in listed.stdout.splitlines() if (ROOT / name).exists()}
     about = f"pangate-{PROJECT['version']}.dist-info/"
-    assert "gateway/adapters/lua/hit.lua" in names
+    assert {"gateway/adapters/lua/hit.lua", "gateway/lifecycles/card.yaml"} <= names
     assert tracked - names == set()
     assert {name for name in names if not name.startswith(("gateway/", about))} == set()
     assert {about + "METADATA", about + "licenses/LICENSE", about + "entry_points.txt"} <= names
