@@ -21,10 +21,12 @@ from gateway.adapters.dev_certificates import make_dev_certificates
 from gateway.check import check
 from gateway.cli import main
 from gateway.config.kinds import rule_kinds, webhook_schemes
+from gateway.config.lifecycles import check_lifecycles
 from gateway.config.settings import ConfigFile
 from gateway.config.tenant import Tenant
 from gateway.pure.deliveries import Envelope, signed_fields
 from gateway.pure.errors import Reason
+from gateway.pure.lifecycle_machine import LifecycleFile
 from gateway.rule import RuleSettings
 
 ROOT = Path(__file__).parents[1]
@@ -74,11 +76,16 @@ def is_policy(block: str) -> bool:
     return re.search(r"^rules:", block, re.MULTILINE) is not None
 
 
+def is_lifecycle(block: str) -> bool:
+    return re.search(r"^commands:", block, re.MULTILINE) is not None
+
+
+LIFECYCLES = [(page, block) for page, text in TEXTS.items() for block in blocks(text) if is_lifecycle(block)]
 POLICIES = [(page, block) for page, text in TEXTS.items() for block in blocks(text) if is_policy(block)]
 CONFIGURATIONS = {
     page: "\n".join(found)
     for page, text in TEXTS.items()
-    if (found := [block for block in blocks(text) if not is_policy(block)])
+    if (found := [block for block in blocks(text) if not is_policy(block) and not is_lifecycle(block)])
 }
 
 
@@ -121,6 +128,13 @@ def test_the_configuration_of_a_page_loads_and_builds(page: str, folder: Path) -
     (folder / "policies" / "example.yaml").write_text("rules:\n  - {kind: mtls, ca: certs/services-ca.pem}\n")
     (folder / "config.yaml").write_text(completed(CONFIGURATIONS[page]))
     assert check(folder / "config.yaml").settings.routes
+
+
+@pytest.mark.parametrize(("page", "block"), LIFECYCLES, ids=[page for page, _ in LIFECYCLES])
+def test_a_life_cycle_in_the_documents_is_good(page: str, block: str, folder: Path) -> None:
+    (folder / "policies" / "lifecycles").mkdir()
+    (folder / "policies" / "lifecycles" / "example.yaml").write_text(block)
+    assert "example" in check_lifecycles(folder)
 
 
 def test_every_section_of_the_configuration_has_an_example() -> None:
@@ -197,6 +211,13 @@ def test_the_settings_of_the_configuration_are_documented_with_their_defaults() 
     settings = dict(leaves(ConfigFile))
     assert rows.keys() == settings.keys()
     assert wrong_defaults(rows, settings) == {}
+
+
+def test_the_words_of_a_life_cycle_are_documented_with_their_defaults() -> None:
+    rows = documented(sections(TEXTS["docs/reference/lifecycle.md"])["The file"])
+    words = dict(leaves(LifecycleFile))
+    assert rows.keys() == words.keys()
+    assert wrong_defaults(rows, words) == {}
 
 
 # --- names -----------------------------------------------------------------------------------------------------------
