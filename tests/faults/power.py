@@ -19,7 +19,7 @@ import apsw
 from gateway.adapters.sqlite import SqliteStore, open_sqlite
 from gateway.operations import Candidate, ClaimKey, FinishKey, Operation, PutDelivery, PutToken, Row
 from tests.faults.disk import Disk
-from tests.faults.simulated import EPOCH, Clock, Mute
+from tests.faults.machine import EPOCH, Clock, Mute
 from tests.faults.simulation import ScheduledWriter, Simulation
 
 CLIENTS = 8

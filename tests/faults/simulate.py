@@ -21,8 +21,8 @@ from typing import Any
 from gateway.adapters.keys import FileKeys
 from gateway.adapters.sqlite import SqliteStore
 from tests.faults.bank import Lie, Temper
+from tests.faults.life import Found, Life, Plan
 from tests.faults.oracle import Harm
-from tests.faults.simulated import Found, Life, Plan
 from tests.faults.simulation import Simulation
 
 KEYLESS = Temper(honours_keys=False, guards=False, lies={Lie.FAILED: 0.05})

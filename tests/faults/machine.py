@@ -1,0 +1,216 @@
+"""A gateway as a machine of the simulation runs it: the product's classes, on a disk that another run has left.
+
+Real are `Pipeline`, `idempotency`, `tokenize`, `reveal`, `SqliteStore` and SQLite itself; made up are time, chance, the
+disk and the wire to the provider.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from multidict import CIMultiDict, CIMultiDictProxy
+
+from gateway.adapters.keys import FileKeys
+from gateway.adapters.memory import MemorySad, MemoryShared
+from gateway.adapters.sqlite import open_sqlite
+from gateway.exchange import Exchange, Peer, Request
+from gateway.pipeline import BodyLimits, Pipeline, Placed
+from gateway.ports import BodyStream, Outcome, Ports, Response, UpstreamError
+from gateway.pure.errors import Reason
+from gateway.pure.metrics import Metric
+from gateway.pure.trace import TraceContext
+from gateway.rule import Place, Rule, RuleSettings
+from gateway.rules import idempotency, reveal, tokenize
+from tests.faults.disk import Disk
+from tests.faults.simulation import Process, ScheduledWriter, Simulation
+
+TENANT, ROUTE, CALLER = "faults", "pay", "spiffe://shop.example/checkout"
+EPOCH = 1_800_000_000.0
+FATES = ("lost", "late", "silent", "reset", "refused", *["fine"] * 9)
+"""What becomes of a request on its way to the provider and back. `twice` is for a provider that honours keys."""
+WRITE_SECONDS = 0.002
+NETWORK_SECONDS = 0.005
+PATIENCE_SECONDS = 0.4
+"""How long the gateway waits for the provider."""
+
+Answerer = Callable[[str, bytes, bytes], Response]
+"""Of method, head and body."""
+
+
+class Clock:
+    def __init__(self, loop: Simulation) -> None:
+        self._loop = loop
+
+    def now(self) -> float:
+        return EPOCH + self._loop.time()
+
+    def monotonic(self) -> float:
+        return self._loop.time()
+
+
+class Mute:
+    """Telemetry that keeps the names of what should not have happened."""
+
+    def __init__(self) -> None:
+        self.crashed: list[str] = []
+
+    def count(self, metric: Metric, *labels: str, by: float = 1) -> None: ...
+    def observe(self, metric: Metric, value: float, *labels: str) -> None: ...
+    def set(self, metric: Metric, value: float, *labels: str) -> None: ...
+
+    def log(self, event: str, **fields: object) -> None:
+        if event.endswith("_crashed"):
+            self.crashed.append(f"{event} {fields.get('where')}")
+
+
+class Wire:
+    """The way to the provider and back (implements `ports.Upstream` and `ports.Connection`)."""
+
+    name = "provider"
+    authority = b"provider.internal"
+
+    def __init__(self, loop: Simulation, answer: Answerer, fates: Sequence[str] = ("fine",)) -> None:
+        self._loop = loop
+        self._answer = answer
+        self._fates = fates
+
+    async def acquire(self, *, safe: bool) -> Wire:
+        if self._loop.rng.choice(self._fates) == "refused":
+            raise UpstreamError(Outcome.REFUSED, Reason.UPSTREAM_UNREACHABLE, "refused")
+        return self
+
+    def release(self) -> None: ...
+
+    async def send(self, method: str, head: bytes, body: bytes | BodyStream) -> Response:
+        """Some requests are lost, late or seen twice; some answers are lost or their connection is reset."""
+        assert isinstance(body, bytes)
+        rng = self._loop.rng
+        answered: asyncio.Future[Response | None] = self._loop.create_future()
+        fate = rng.choice(self._fates)
+        there = NETWORK_SECONDS * rng.random() + (PATIENCE_SECONDS if fate == "late" else 0)
+
+        def arrive() -> None:
+            response = self._answer(method, head, body)
+            back = NETWORK_SECONDS * rng.random()
+            if fate != "silent":
+                self._loop.call_later(back, deliver, None if fate == "reset" else response)
+
+        def deliver(response: Response | None) -> None:
+            if not answered.done():
+                answered.set_result(response)
+
+        if fate != "lost":
+            self._loop.outside(there, arrive)
+        if fate == "twice":
+            self._loop.outside(there + NETWORK_SECONDS * rng.random(), arrive)
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                response = await answered
+        except TimeoutError:
+            raise UpstreamError(Outcome.UNKNOWN, Reason.UPSTREAM_TIMEOUT, "no answer") from None
+        if response is None:
+            raise UpstreamError(Outcome.UNKNOWN, Reason.UPSTREAM_UNREACHABLE, "reset")
+        return response
+
+
+def _rules(*settings: dict[str, Any]) -> list[tuple[type[Rule], RuleSettings]]:
+    kinds: dict[str, tuple[type[Rule], type[RuleSettings]]] = {
+        "idempotency": (idempotency.Idempotency, idempotency.Settings),
+        "tokenize": (tokenize.Tokenize, tokenize.Settings),
+        "reveal": (reveal.Reveal, reveal.Settings),
+    }
+    return [(kinds[each["kind"]][0], kinds[each["kind"]][1].model_validate(each)) for each in settings]
+
+
+_PAY = _rules(
+    {"kind": "idempotency", "required": True},
+    {
+        "kind": "tokenize",
+        "fields": [{"select": "$.card.number", "class": "pan", "required": True}],
+        "response": [{"select": "$.issued.number", "class": "pan", "format": "6t4"}],
+    },
+)
+_REVEAL = _rules({"kind": "reveal", "fields": [{"select": "$.cards[*].number", "class": "pan", "required": True}]})
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What a gateway finds wherever it is started; `path` names its store. `witness` answers reveals."""
+
+    loop: Simulation
+    path: Path
+    keys: FileKeys
+    provider: Answerer
+    witness: Answerer
+    fates: Sequence[str] = FATES
+    ids: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
+
+
+class Gateway:
+    """One run of the process, from its start on a disk that another has left."""
+
+    def __init__(self, site: Site, disk: Disk) -> None:
+        loop = site.loop
+        nothing: Any = None
+        self.process = Process(loop)
+        self.telemetry = Mute()
+        clock, writer = Clock(loop), ScheduledWriter(loop, WRITE_SECONDS)
+        self.store = open_sqlite(str(site.path), clock=clock, telemetry=self.telemetry, vfs=disk.name, writer=writer)
+        shared, sad = MemoryShared(clock), MemorySad(clock)
+        self._ports = Ports(clock, loop.rng.randbytes, self.store, shared, sad, site.keys, nothing, self.telemetry)
+        self._routes = {
+            ROUTE: self._pipeline(ROUTE, _PAY, Wire(loop, site.provider, site.fates)),
+            "reveal": self._pipeline("reveal", _REVEAL, Wire(loop, site.witness)),
+        }
+        self._loop = loop
+        self._ids = site.ids
+
+    def _pipeline(self, route: str, rules: Sequence[tuple[type[Rule], RuleSettings]], wire: Wire) -> Pipeline:
+        egress = route == "reveal"
+        place = Place(route, route, 1, wire.name, "provider.internal" if egress else "", egress)
+        placed = [Placed(settings.kind, kind.provision(settings, self._ports, place)) for kind, settings in rules]
+        return Pipeline(route, placed, wire, self._ports, BodyLimits(), egress=egress)
+
+    def take(self, route: str, body: bytes, key: str, answer: asyncio.Future[Response]) -> None:
+        """A request has arrived; its answer leaves for the network when there is one."""
+
+        async def serve() -> None:
+            response = await self._routes[route].run(exchange)
+            self._loop.outside(NETWORK_SECONDS * self._loop.rng.random(), give, answer, response)
+
+        exchange = _exchange(f"req-{next(self._ids)}", route, body, key, EPOCH + self._loop.time())
+        self.process.start(serve())
+
+
+def give(answer: asyncio.Future[Response], response: Response | Exception) -> None:
+    if answer.done():
+        return
+    if isinstance(response, Exception):
+        answer.set_exception(response)
+    else:
+        answer.set_result(response)
+
+
+def _exchange(number: str, route: str, body: bytes, key: str, now: float) -> Exchange:
+    """As the listener makes it of a request that has arrived whole."""
+    fields = {"Host": "api.example", "Content-Type": "application/json", "Idempotency-Key": key}
+    request = Request(
+        method="POST",
+        target="/v1/payments",
+        path="/v1/payments",
+        query="",
+        headers=CIMultiDictProxy(CIMultiDict(fields)),
+        raw_headers=tuple((name.encode(), value.encode()) for name, value in fields.items()),
+        body=None,
+        peer=Peer("192.0.2.7"),
+        scheme="https",
+        host="api.example",
+        received_at=now,
+    )
+    trace = TraceContext("0" * 31 + "1", "0" * 15 + "2", "00")
+    return Exchange(number, route, request, {}, TENANT, trace, sans=(CALLER,), body=body)
