@@ -1,27 +1,24 @@
 """`growth_tokens`: does it cost more to find a card's token among ten million than among ten thousand?
 
-The gateway itself writes the first vault, one row for each of `FEW` cards. The large one is a copy of it with rows
-added straight into the file: random tokens, sealed values and fingerprints, spread over the whole key space, under the
-gateway's own schema. Requests then name the known cards in turn (`deduped`: a look-up and nothing to write), which lie
+The gateway itself writes the first vault, one row for each of `FEW` cards. The large one is a copy of it, filled by
+`bench.vault`. Requests then name the known cards in turn (`deduped`: a look-up and nothing to write), which lie
 as far apart in the large file as chance puts them.
 """
 
 from __future__ import annotations
 
-import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
-
-import apsw
 
 from bench.backend import CARD
 from bench.loader import Load
 from bench.report import Row, at_most
 from bench.rounds import Samples, Variant, median, play, ratio
 from bench.stage import Size, Stage, payment, post
+from bench.vault import fill
 
 IDS = ("growth_tokens",)
 FEW: Final[Mapping[Size, int]] = {"quick": 100, "usual": 10_000, "full": 10_000}
@@ -29,15 +26,6 @@ MANY: Final[Mapping[Size, int]] = {"quick": 10_000, "usual": 10_000_000, "full":
 MOST = 1.3
 CONNECTIONS = 16
 REQUESTS = 4000
-
-_ALPHABET = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
-_PAIRS = tuple(first + second for first in _ALPHABET for second in _ALPHABET)
-_TAIL = 22
-"""Digits of a token after the four that place it."""
-_INDEX = "SELECT name, sql FROM sqlite_schema WHERE type = 'index' AND tbl_name = 'tokens' AND sql IS NOT NULL"
-_FILL = """INSERT INTO tokens (tenant, token, class, format, fingerprint, sealed, created_at)
-    VALUES ('bench', ?, 'pan', 'opaque', randomblob(32), randomblob(45), ?) ON CONFLICT DO NOTHING"""
-_CREATED_AT = 1_767_225_600_000_000
 
 
 async def measure(stage: Stage, rounds: int) -> list[Row]:
@@ -79,33 +67,6 @@ def card(number: int) -> bytes:
     digits = f"424242{number:09d}"
     doubled = sum(sum(divmod(2 * int(digit), 10)) for digit in digits[::-2])
     return f"{digits}{-(doubled + sum(map(int, digits[-2::-2]))) % 10}".encode()
-
-
-def fill(path: Path, rows: int) -> None:
-    """Add rows to a vault until it has about so many. In the order of the key, and the index last: that is fast."""
-    db = apsw.Connection(str(path))
-    try:
-        for name, value in (("journal_mode", "OFF"), ("synchronous", "OFF"), ("cache_size", -512 * 1024)):
-            db.pragma(name, value)
-        indices = list(db.execute(_INDEX))
-        for name, _ in indices:
-            db.execute(f"DROP INDEX {name}")
-        with db:
-            db.executemany(_FILL, tokens(rows - db.execute("SELECT count(*) FROM tokens").get))
-        for _, sql in indices:
-            db.execute(sql)
-        db.pragma("journal_mode", "WAL")
-    finally:
-        db.close()
-
-
-def tokens(count: int) -> Iterator[tuple[str, int]]:
-    """Look-alikes of opaque tokens in ascending order, evenly spread; each with the time it was created."""
-    tails = ["".join(_ALPHABET[byte % 58] for byte in os.urandom(_TAIL)) for _ in range(997)]
-    places = len(_PAIRS) ** 2
-    for n in range(count):
-        high, low = divmod(n * places // count, len(_PAIRS))
-        yield f"tok_live_{_PAIRS[high]}{_PAIRS[low]}{tails[n % 997]}", _CREATED_AT + n
 
 
 def rows(found: Mapping[str, Samples], few: int, many: int) -> list[Row]:

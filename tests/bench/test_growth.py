@@ -9,6 +9,7 @@ from typing import Any, cast
 import apsw
 import pytest
 
+from bench import vault
 from bench.rounds import Samples
 from bench.rows import growth_routes, growth_time, growth_tokens, jwt_cold, redis_limit
 from bench.stage import Stage
@@ -37,7 +38,7 @@ def test_every_card_has_its_turn(count: int) -> None:
 
 
 def test_tokens_look_like_tokens_and_come_in_the_order_of_the_key_evenly_spread() -> None:
-    tokens = [token for token, _ in growth_tokens.tokens(5800)]
+    tokens = [token for token, _ in vault.tokens(5800)]
     assert tokens == sorted(set(tokens))
     assert {len(token) for token in tokens} == {len(opaque("pan", "live", bytes(OPAQUE_BYTES), b"k" * 32))}
     first = [token[len("tok_live_")] for token in tokens]
@@ -49,7 +50,7 @@ async def test_a_vault_that_was_filled_is_a_vault_and_knows_what_it_knew(tmp_pat
     put = PutToken("bench", "pan", "opaque", b"f" * 32, lambda _: Candidate("tok_live_known", b"sealed"), 1.0)
     await committed(path, put)
     before = schema(path)
-    growth_tokens.fill(path, 3000)
+    vault.fill(path, 3000)
     assert schema(path) == before
     db = apsw.Connection(str(path))
     assert db.execute("SELECT count(*), count(DISTINCT fingerprint) FROM tokens").get == (3000, 3000)
