@@ -102,6 +102,8 @@ def draw(form: Any, file: Path | None, path: Path) -> None:
     from gateway.pure.lifecycle_drawing import draw as drawn  # noqa: PLC0415
 
     for report in _explored(file, path):
+        if report.findings:
+            raise click.ClickException(str(report))
         click.echo(drawn(report, form), nl=False)
 
 

@@ -154,6 +154,9 @@ def test_what_can_go_wrong_in_a_life_cycle_is_told_step_by_step(folder: Path) ->
     result = pangate("lifecycle", "check", "mine.yaml")
     assert result.exit_code == 1
     assert "commands.void.guard: breaks captures_fit\n  1. external_authorize 1: authorized" in result.stdout
+    drawn = pangate("lifecycle", "draw", "mine.yaml")
+    assert (drawn.exit_code, drawn.stdout) == (1, "")
+    assert "commands.void.guard: breaks captures_fit\n" in drawn.stderr
     (folder / "mine.yaml").write_text("version: 2\n")
     for command in ("check", "draw"):
         result = pangate("lifecycle", command, "mine.yaml")

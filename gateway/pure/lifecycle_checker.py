@@ -35,7 +35,7 @@ STATES_MAX = 5_000
 """Payments that differ, explored before the search gives up."""
 
 _LAWS: dict[str, Callable[[Amounts], bool]] = {
-    "no amount is negative": lambda amounts: min(amounts) >= 0,
+    "0 <= every amount": lambda amounts: min(amounts) >= 0,
     "captured + voided <= authorised": lambda amounts: amounts.captured + amounts.voided <= amounts.authorised,
     "refunded + disputed <= captured": lambda amounts: amounts.refunded + amounts.disputed <= amounts.captured,
 }
@@ -182,7 +182,7 @@ class _Search:
         node = _Node(payment, in_flight, state_of(self.machine, payment), came, depth)
         for law, holds in _LAWS.items():
             if not holds(payment.amounts):
-                self._find(("invariants",), f"no invariant notices: not {law}", node, key=law)
+                self._find(("invariants",), f"{law} can break, and no invariant notices", node, key=law)
                 return None
         self._see("states", node.state)
         self._queue.append(node)

@@ -44,7 +44,8 @@ class _Words(BaseModel):
 
 
 _Text = Annotated[str, Field(min_length=1)]
-_Effects = Annotated[dict[str, _Text | int], Field(min_length=1)]
+_Number = Annotated[int, Field(strict=True)]
+_Effects = Annotated[dict[str, _Text | _Number], Field(min_length=1)]
 
 
 class StateWords(_Words):

@@ -331,6 +331,16 @@ def test_something_pending_for_a_command_that_is_gone_is_for_review() -> None:
 # --- any sequence ----------------------------------------------------------------------------------------------------
 
 
+BOOKED = {
+    "authorize": ["authorised"],
+    "sale": ["authorised", "captured"],
+    "increment": ["authorised"],
+    "capture": ["captured"],
+    "void": ["voided"],
+    "refund": ["refunded"],
+}
+
+
 class Provider(RuleBasedStateMachine):
     """Random requests, answers and messages; beside them a ledger that knows nothing of reservations or states."""
 
@@ -366,11 +376,9 @@ class Provider(RuleBasedStateMachine):
     def succeed(self, data: st.DataObject) -> None:
         held = self.held.pop(data.draw(st.integers(0, len(self.held) - 1)))
         amount = data.draw(st.integers(1, held.amount))
-        self.move(succeed(card(), self.payment, held, amount).payment)
-        booked = {"authorize": ["authorised"], "sale": ["authorised", "captured"], "increment": ["authorised"]}
-        named = {"capture": ["captured"], "void": ["voided"], "refund": ["refunded"]}
-        for name in {**booked, **named}[held.command]:
-            self.ledger[name] += amount
+        applied = succeed(card(), self.payment, held, amount)
+        self.move(applied.payment, applied.violation)
+        self.book({name: amount for name in BOOKED[held.command]}, applied)
 
     @precondition(lambda self: self.held)
     @rule(data=st.data())
@@ -389,9 +397,14 @@ class Provider(RuleBasedStateMachine):
         applied = told(self.payment, Told(fact, amount))
         self.move(applied.payment, applied.violation)
         name = {"chargeback": "disputed", "capture_failed": "captured"}.get(fact, "refunded")
-        self.ledger[name] += -amount if fact.endswith("failed") else amount
-        if applied.violation == OUT_OF_RANGE:
-            self.ledger = dict(self.payment.amounts._asdict())
+        self.book({name: -amount if fact.endswith("failed") else amount}, applied)
+
+    def book(self, moved: dict[str, int], applied: Applied) -> None:
+        """Amounts stop at their bound, with a violation that says so."""
+        for name, amount in moved.items():
+            total = self.ledger[name] + amount
+            self.ledger[name] = max(-AMOUNT_MAX, min(AMOUNT_MAX, total))
+            assert (applied.violation == OUT_OF_RANGE) or abs(total) <= AMOUNT_MAX
 
     @rule()
     def review(self) -> None:

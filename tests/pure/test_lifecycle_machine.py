@@ -87,6 +87,8 @@ def test_all_faults_come_at_once_and_names_bring_those_that_are_known() -> None:
         ("commands", {}),
         ("commands/capture/guards", "0 == 0"),
         ("commands/capture/effects", {}),
+        ("commands/capture/effects/captured", True),
+        ("commands/capture/effects/captured", 1.5),
         ("facts/chargeback/absolute", "maybe"),
         ("facts", {f"fact_{number}": {"effects": {"voided": 0}} for number in range(41)}),
     ],
