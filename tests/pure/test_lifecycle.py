@@ -378,7 +378,7 @@ class Provider(RuleBasedStateMachine):
         amount = data.draw(st.integers(1, held.amount))
         applied = succeed(card(), self.payment, held, amount)
         self.move(applied.payment, applied.violation)
-        self.book({name: amount for name in BOOKED[held.command]}, applied)
+        self.book(dict.fromkeys(BOOKED[held.command], amount), applied)
 
     @precondition(lambda self: self.held)
     @rule(data=st.data())
