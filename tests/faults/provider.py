@@ -29,6 +29,7 @@ from gateway.pure.webhooks import shared_key, sign
 from tests.faults.bank import Answer, Bank, Entry, Lie, Temper, bend
 
 AGAIN_SECONDS = 0.1
+ANSWER_SECONDS = 5.0
 
 
 class LedgerFile:
@@ -125,9 +126,10 @@ class Post:
     async def _deliver(self, event: str, body: bytes) -> None:
         await asyncio.sleep(self._rng.random() * self._hooks.shuffle)
         while True:
-            with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-                if 200 <= await self._send(event, body) < 300:
-                    return
+            with contextlib.suppress(OSError, ValueError, asyncio.IncompleteReadError):
+                async with asyncio.timeout(ANSWER_SECONDS):
+                    if 200 <= await self._send(event, body) < 300:
+                        return
             await asyncio.sleep(AGAIN_SECONDS)
 
     async def _send(self, event: str, body: bytes) -> int:
