@@ -8,10 +8,11 @@ The gateway runs as `pangate run` does, under valgrind's callgrind, on one mTLS 
 the other down each of the routes of bench/config. What is counted is the gateway's process alone: its interpreter, TLS,
 SQLite; what the kernel does is not.
 
-Tolerance. Instructions do not repeat exactly: timers fall where the clock puts them, and the store gathers what it
-finds waiting. Eight runs of the same code, some of them on a machine busy with other work, lay within 2.0 % of one
-another (bare), 0.7 % (policed) and 1.2 % (durable). 4 % is twice the widest of these, and a tenth is well beyond it:
-the control of every run plants about that much, and the gate fails if it would not have been caught.
+Tolerance. Instructions do not repeat exactly: timers come due as the clock says, codes in memory expire, and the store
+gathers what it finds waiting. Twelve runs of the same code, most of them on two cores that others kept busy, lay within
+3.1 % (bare), 1.9 % (policed) and 1.6 % (durable) of one another. 5 % is more than the widest of these, and a tenth less
+the widest is still more than 5 %. The control of every run plants about a tenth and is judged by what the product cost
+in that run; the gate fails if the control is not caught.
 
 Another build of Python or another release of a package executes other instructions for the same work. Then the gate
 says so and compares with what `bench/reference.py` costs in the same run, which is a coarser measure.
@@ -38,7 +39,7 @@ from bench.report import Row, publish
 from bench.stage import PANGATE, PYTHON, Stage, open_stage, saved_card_payment
 
 SCENARIOS = ("bare", "policed", "durable")
-TOLERANCE = 0.04
+TOLERANCE = 0.05
 """Of instructions, where Python and packages are those of the baseline."""
 RATIO_TOLERANCE = 0.07
 """Of the ratio to the reference, where they are not."""
@@ -48,7 +49,7 @@ REFERENCE_DRIFT = 0.005
 
 BASELINE = Path(__file__).with_name("gate.json")
 _PACKAGES = ("aiohttp", "apsw", "cryptography", "httptools", "multidict", "orjson", "uvloop")
-_REQUESTS = 240
+_REQUESTS = 200
 _WARM = 400
 _REFERENCE_CALLS = (200, 1200)
 
@@ -94,8 +95,8 @@ def judge(now: Measured, baseline: Measured) -> list[Judged]:
 
 
 def plan(now: Measured) -> dict[str, int]:
-    """Calls of the reference work that make each scenario's requests about a tenth more expensive, rather less."""
-    return {scenario: max(1, int(cost * PLANTED / now.reference)) for scenario, cost in now.requests.items()}
+    """Calls of the reference work that make each scenario's requests about a tenth more expensive."""
+    return {scenario: max(1, round(cost * PLANTED / now.reference)) for scenario, cost in now.requests.items()}
 
 
 def versions() -> dict[str, str]:
