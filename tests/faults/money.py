@@ -28,6 +28,7 @@ from gateway.adapters.keys import FileKeys
 from tests.e2e.harness import Gateway, free_ports, listens, wait_until
 from tests.faults.accounts import held, moved, told
 from tests.faults.bank import Entry
+from tests.faults.campaign import PRODUCT
 from tests.faults.oracle import Harm, Movement, conservation
 from tests.faults.provider import read_ledger
 from tests.faults.tcp import CLEAR, Network, Way, proxied
@@ -42,6 +43,15 @@ MOMENTS = (0.05, 0.6)
 QUIET_SECONDS = 1.0
 """Longer than any request is under way."""
 EVENTS_SECONDS = 30.0
+TEMPER = (
+    "--ignore-keys",
+    *("--delay", "0", "0.02"),
+    *("--slow", "0.05", "0.4", "0.8"),
+    *("--lie", "failed", "0.02"),
+    *("--duplicate", "0.3"),
+    *("--shuffle", "0.2"),
+)
+"""Of the provider: it executes whatever it is sent, sometimes later than the gateway waits."""
 WEATHER = (CLEAR, CLEAR, Way(latency=0.01), Way(rate=200_000), Way(reset_after=5_000), Way(close_after=8_000))
 
 
@@ -83,8 +93,11 @@ class Found:
 class Money:
     """One store, one ledger, and gateways that come and go."""
 
-    def __init__(self, folder: Path, seed: int, network: Network, ports: dict[str, int]) -> None:
-        self.gateway = Gateway(folder, {**ports, "provider": network.port}, env={"PYTHONDONTWRITEBYTECODE": ""})
+    def __init__(
+        self, folder: Path, seed: int, network: Network, ports: dict[str, int], program: Sequence[str]
+    ) -> None:
+        ports = {**ports, "provider": network.port}
+        self.gateway = Gateway(folder, ports, env={"PYTHONDONTWRITEBYTECODE": ""}, program=program)
         self._network = network
         self._random = random.Random(seed)
         self._told: dict[str, Movement] = {}
@@ -171,17 +184,17 @@ async def served(handler: Money, port: int) -> AsyncIterator[None]:
         await asyncio.gather(server, return_exceptions=True)
 
 
-async def attack(folder: Path, kills: int, seed: int, options: Sequence[str] = ()) -> Found:
-    """The promise: no harm, and no event missed."""
+async def attack(folder: Path, kills: int, seed: int, program: Sequence[str] = PRODUCT) -> Found:
+    """The promise: no harm, and no event missed. `program` may be a gateway that is broken on purpose."""
     shutil.copytree(HERE / "config_money", folder, dirs_exist_ok=True)
     make_dev_certificates(folder / "certs")
     secret = folder / "provider.whsec"
     secret.write_text(f"whsec_{base64.b64encode(secrets.token_bytes(32)).decode()}\n")
     ports = free_ports("edge", "shop", "bank")
     hooks = ("--webhooks", f"http://127.0.0.1:{ports['edge']}/hooks", "--secret", str(secret))
-    provider = ProviderProcess(folder / "ledger.jsonl", ports["bank"], (*hooks, "--seed", str(seed), *options))
+    provider = ProviderProcess(folder / "ledger.jsonl", ports["bank"], (*hooks, "--seed", str(seed), *TEMPER))
     async with proxied(ports["bank"]) as network:
-        money = Money(folder, seed, network, ports)
+        money = Money(folder, seed, network, ports, program)
         async with served(money, ports["shop"]):
             await asyncio.to_thread(provider.start)
             try:

@@ -26,6 +26,8 @@ CLIENTS = 8
 BODY_BYTES = (200, 20_000, 150_000)
 """Of the deliveries: large ones fill the log, so that it is copied into the file and begun again."""
 WRITES_BETWEEN_MOMENTS = 120
+MOMENTS_AT_A_TIME = 80
+"""Of one run, at most: a store that grows takes longer to be looked through."""
 IMAGES = 3
 """Disks that are drawn at each moment."""
 _TENANT = "faults"

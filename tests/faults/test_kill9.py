@@ -30,5 +30,5 @@ async def test_answering_before_the_commit_is_caught(tmp_path: Path, seed: int) 
 def seed() -> int:
     """Of the moments of this run. The line that a failing test shows runs its like again."""
     chosen = random.getrandbits(32)
-    print(f"python -m bench.faults --kills {KILLS} --seed {chosen}")  # noqa: T201
+    print(f"tests.faults.campaign.attack(folder, {KILLS}, {chosen})")  # noqa: T201
     return chosen

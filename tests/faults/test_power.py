@@ -9,7 +9,7 @@ import pytest
 from tests.faults.disk import SECTOR, File
 from tests.faults.power import IMAGES, attack, control
 
-MOMENTS = 100
+MOMENTS = 60
 
 
 def test_what_was_answered_survives_a_loss_of_power_at_any_write(seed: int) -> None:

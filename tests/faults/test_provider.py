@@ -67,8 +67,7 @@ def test_a_provider_that_ignores_keys_and_lies_is_found_out_by_its_ledger(start:
 async def test_nobody_is_charged_twice_and_no_event_is_lost_when_the_gateway_is_killed(tmp_path: Path) -> None:
     seed = random.getrandbits(32)
     print(f"tests.faults.money.attack(folder, {KILLS}, {seed})")  # noqa: T201
-    options = ("--ignore-keys", "--delay", "0", "0.02", "--slow", "0.05", "0.4", "0.8", "--lie", "failed", "0.02")
-    found = await attack(tmp_path, KILLS, seed, (*options, "--duplicate", "0.3", "--shuffle", "0.2"))
+    found = await attack(tmp_path, KILLS, seed)
     assert (found.kills, list(found.harm), list(found.missed)) == (KILLS, [], [])
     assert found.effects > KILLS
 

@@ -1,4 +1,4 @@
-"""The report of the kills: shards add up, and nothing is called met that was not shown."""
+"""The report of the faults: shards add up, and nothing is called met that was not shown."""
 
 from __future__ import annotations
 
@@ -6,20 +6,21 @@ from pathlib import Path
 
 import pytest
 
-from bench.faults import Part, Shard, keep, kept, rows
-from tests.faults.ledger import Tally
+from bench.faults import CAMPAIGNS, CONTROLS_TRIED, Campaign, Part, Score, Shard, caught, keep, kept, rows, run
 
-CLEAN = Tally(kills=100, tokens=5_000)
-CAUGHT = Tally(kills=1, tokens=50, lost=3)
+CLEAN = Score(done=100, seen=5_000)
+CAUGHT = Score(done=1, seen=50, harm=3)
+PLANNED = Campaign(200, "kills", "tokens", lambda share, seed: Score(share, 50 * share), {"early": lambda seed: CAUGHT})
 
 
-def part(product: Tally = CLEAN, control: Tally = CAUGHT, code: str = "now") -> Part:
-    return Part(code, 200, product, control)
+def part(product: Score = CLEAN, control: Score = CAUGHT, code: str = "now") -> Part:
+    return Part(code, 200, product, {"early": control})
 
 
 @pytest.mark.parametrize("count", [1, 3, 7, 200, 300])
-def test_shards_share_all_kills(count: int) -> None:
+def test_shards_share_the_whole(count: int) -> None:
     assert sum(Shard(i, count).share(200) for i in range(1, count + 1)) == 200
+    assert sum(run(PLANNED, Shard(i, count), "now", 1).product.done for i in range(1, count + 1)) == 200
 
 
 @pytest.mark.parametrize("text", ["0/2", "3/2", "1", "a/b", ""])
@@ -30,31 +31,45 @@ def test_a_shard_that_does_not_exist_is_refused(text: str) -> None:
 
 def test_shards_of_the_same_code_and_plan_add_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    keep(Shard(1, 2), part())
-    keep(Shard(2, 2), part(code="before"))
-    keep(Shard(1, 1), part())
-    assert list(kept(Shard(1, 2), part())) == [part()]
-    keep(Shard(2, 2), part())
-    assert list(kept(Shard(1, 2), part())) == [part(), part()]
+    keep("kill9", Shard(1, 2), part())
+    keep("kill9", Shard(2, 2), part(code="before"))
+    keep("kill9", Shard(1, 1), part())
+    keep("simulated", Shard(2, 2), part())
+    assert list(kept("kill9", Shard(1, 2), "now", 200)) == [(1, part())]
+    assert list(kept("kill9", Shard(1, 2), "now", 300)) == []
+    keep("kill9", Shard(2, 2), part())
+    assert list(kept("kill9", Shard(1, 2), "now", 200)) == [(1, part()), (2, part())]
 
 
-def test_the_goal_is_met_only_by_all_kills_without_harm() -> None:
+def test_the_goal_is_met_only_by_all_of_it_without_harm() -> None:
     def met(*parts: Part) -> bool | None:
-        return rows(list(parts), 200)[0].met
+        return next(rows("kill9", PLANNED, parts)).met
 
+    assert met() is None
     assert met(part()) is None
     assert met(part(), part()) is True
-    for harm in (Tally(lost=1), Tally(wrong=1), Tally(damaged=1)):
-        assert met(part(), part(CLEAN + harm)) is False
-        assert met(part(CLEAN + harm)) is False
+    assert met(part(), part(CLEAN + Score(harm=1))) is False
+    assert met(part(CLEAN + Score(harm=1))) is False
+
+
+def test_a_red_row_says_how_to_see_it_again() -> None:
+    red = part(CLEAN + Score(harm=1, again="python -m it"))
+    assert next(rows("kill9", PLANNED, [part(), red, red])).note == "python -m it"
+    assert not red.sound
 
 
 def test_a_control_that_is_not_caught_fails_the_run() -> None:
-    missed = part(control=Tally(kills=40, tokens=2_000))
+    missed = part(control=Score(done=40, seen=2_000))
     assert part().sound
     assert not missed.sound
-    assert rows([part(), missed], 200)[1].met is False
+    assert [row.met for row in rows("kill9", PLANNED, [part(), missed])] == [True, False]
 
 
-def test_a_lost_token_fails_the_run() -> None:
-    assert not part(CLEAN + Tally(lost=1)).sound
+def test_a_control_is_tried_until_it_is_caught_or_often_enough() -> None:
+    assert caught(lambda seed: Score(1, 1, harm=seed == 5), seed=3) == Score(3, 3, 1)
+    assert caught(lambda seed: Score(1), seed=0) == Score(CONTROLS_TRIED)
+
+
+def test_every_campaign_has_a_control() -> None:
+    assert {"kill9", "simulated", "powerloss"} <= CAMPAIGNS.keys()
+    assert [name for name, planned in CAMPAIGNS.items() if not planned.controls] == []
