@@ -239,9 +239,22 @@ def test_what_a_query_tells_twice_changes_nothing_the_second_time() -> None:
 
 
 @pytest.mark.parametrize("total", [0, 30, 70])
-def test_a_total_that_requests_in_flight_explain_moves_nothing(total: int) -> None:
-    payment, _ = admitted(AUTHORIZED, "capture", 70)
-    assert told(payment, Told("captured_total", total)).payment is payment
+@pytest.mark.parametrize(
+    ("before", "command", "fact"),
+    [
+        (NEW, "authorize", "authorised_total"),
+        (NEW, "sale", "authorised_total"),
+        (NEW, "sale", "captured_total"),
+        (AUTHORIZED, "capture", "captured_total"),
+        (done(AUTHORIZED, "capture", 30), "void", "voided_total"),
+        (CAPTURED, "refund", "refunded_total"),
+    ],
+)
+def test_a_total_that_requests_in_flight_explain_moves_nothing(
+    before: Payment, command: str, fact: str, total: int
+) -> None:
+    payment, _ = admitted(before, command, 70)
+    assert told(payment, Told(fact, total)).payment is payment
 
 
 def test_a_total_beyond_what_is_in_flight_moves_by_the_rest() -> None:
