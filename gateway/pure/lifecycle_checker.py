@@ -123,8 +123,8 @@ class _Search:
     def __init__(self, machine: Machine, bounds: Bounds) -> None:
         self.machine = machine
         self.bounds = bounds
-        self.edges: dict[tuple[str, str], dict[str, None]] = {}
-        self.transitions = 0
+        self._edges: dict[tuple[str, str], dict[str, None]] = {}
+        self._transitions = 0
         self._nodes: dict[tuple[Amounts, tuple[Reservation, ...]], _Node | None] = {}
         self._queue: list[_Node] = []
         self._found: dict[tuple[str, ...], Finding] = {}
@@ -134,7 +134,7 @@ class _Search:
     # --- the search ---
 
     def run(self) -> None:
-        """Explore; the search ends with the level of the first finding, since what lies deeper may follow from it."""
+        """Explore all, but end with the level of the first finding: what lies deeper may follow from it."""
         self._reach(opened(self.machine, "XXX"), (), None)
         last = None
         for node in self._queue:
@@ -156,10 +156,10 @@ class _Search:
         self, node: _Node, event: str, happened: str, after: Payment, in_flight: tuple[Reservation, ...]
     ) -> _Node | None:
         """Follow a change; None if it leads, or may lead, to amounts larger than the bounds."""
-        self.transitions += 1
+        self._transitions += 1
         reached = self._reach(after, in_flight, (node, happened))
         if reached is not None and reached.state != node.state:
-            self.edges.setdefault((node.state, reached.state), {}).setdefault(event)
+            self._edges.setdefault((node.state, reached.state), {}).setdefault(event)
         return reached
 
     def _reach(
@@ -314,9 +314,9 @@ class _Search:
 
     def report(self) -> Report:
         never = self._never() if self._complete else ()
-        edges = {ends: tuple(events) for ends, events in self.edges.items()}
+        edges = {ends: tuple(events) for ends, events in self._edges.items()}
         findings = (*self._found.values(), *never)
-        return Report(self.machine, self._queue[0].state, findings, len(self._queue), self.transitions, edges)
+        return Report(self.machine, self._queue[0].state, findings, len(self._queue), self._transitions, edges)
 
     def _see(self, *path: str) -> None:
         self._seen.add(path)
