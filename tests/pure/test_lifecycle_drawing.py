@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
 from gateway.pure.lifecycle_checker import check_machine
-from gateway.pure.lifecycle_drawing import draw
+from gateway.pure.lifecycle_drawing import Format, draw
 from tests.pure.lifecycles import card
 
 REPORT = check_machine(card())
@@ -33,7 +35,7 @@ def test_dot_tells_facts_from_commands_and_is_well_formed() -> None:
     assert set(re.findall(r'"(\w+)" -> ', text)) | set(re.findall(r'-> "(\w+)"', text)) == STATES
 
 
-def test_a_drawing_says_where_it_is_from() -> None:
-    for form, mark in (("mermaid", "%%"), ("dot", "//")):
-        text = draw(REPORT, form)  # type: ignore[arg-type]
-        assert f"{mark} States are those of the table card; arrows are the changes that exploring it found" in text
+@pytest.mark.parametrize(("form", "mark"), [("mermaid", "%%"), ("dot", "//")])
+def test_a_drawing_says_where_it_is_from(form: Format, mark: str) -> None:
+    head = f"{mark} States are those of the table card; arrows are the changes that exploring it found"
+    assert head in draw(REPORT, form)
