@@ -108,7 +108,7 @@ def _migrate(db: apsw.Connection, path: str) -> None:
     with db:
         for script in MIGRATIONS[version:]:
             db.execute(script)
-        # Also when nothing changes: this commit syncs what a killed process had left in the log, before anyone reads it.
+        # Also when nothing changes: this commit syncs what a killed process left in the log, before anyone reads it.
         db.pragma("user_version", len(MIGRATIONS))
 
 

@@ -51,9 +51,10 @@ class Plan:
     """What a life is made of. `spoil` sees each store that was opened: a control breaks it there."""
 
     crashes: int = 10
-    clients: int = 6
+    clients: tuple[int, ...] = (1, 2, 6)
+    """How many, one of these: alone, a client meets what others would have covered up."""
     temper: Temper = Temper(guards=False, lies={Lie.FAILED: 0.05})  # noqa: RUF009 - frozen
-    power: float = 0.3
+    power: float = 0.4
     """The share of crashes that are losses of power; the others are kills."""
     honest_disk: bool = True
     spoil: Callable[[SqliteStore, Simulation], None] = lambda store, loop: None
@@ -112,7 +113,7 @@ class Life:
 
     async def _live(self) -> None:
         self._start()
-        clients = [self._loop.create_task(self._client(n)) for n in range(self._plan.clients)]
+        clients = [self._loop.create_task(self._client(n)) for n in range(self._loop.rng.choice(self._plan.clients))]
         for client in clients:
             await client
         await asyncio.sleep(4 * PATIENCE_SECONDS)  # what was late has arrived
