@@ -213,7 +213,10 @@ def kept(name: str, shard: Shard, code: str, whole: int) -> Iterator[tuple[int, 
 
 
 def rows(name: str, planned: Campaign, parts: Sequence[Part]) -> Iterator[Row]:
-    """A row is met when all of it was done; until then it can only fail."""
+    """A row is met when all of it was done; until then it can only fail. What was not run has no figure."""
+    if not parts:
+        yield from (Row(row, None, "harm") for row in (name, *(f"{name}_control:{each}" for each in planned.controls)))
+        return
     product = sum((part.product for part in parts), Score())
     goal = f"0 of {product.seen} {planned.things} in {product.done}/{planned.whole} {planned.each}"
     met = False if product.harm else product.done >= planned.whole or None

@@ -45,11 +45,14 @@ def test_the_goal_is_met_only_by_all_of_it_without_harm() -> None:
     def met(*parts: Part) -> bool | None:
         return next(rows("kill9", PLANNED, parts)).met
 
-    assert met() is None
     assert met(part()) is None
     assert met(part(), part()) is True
     assert met(part(), part(CLEAN + Score(harm=1))) is False
     assert met(part(CLEAN + Score(harm=1))) is False
+
+
+def test_what_was_not_run_has_no_figure_and_no_verdict() -> None:
+    assert [(row.value, row.met) for row in rows("kill9", PLANNED, [])] == [(None, None), (None, None)]
 
 
 def test_a_red_row_says_how_to_see_it_again() -> None:
