@@ -48,7 +48,7 @@ REFERENCE_DRIFT = 0.005
 """The reference differs by more: another build of Python, whatever its version says."""
 
 BASELINE = Path(__file__).with_name("gate.json")
-_PACKAGES = ("aiohttp", "apsw", "cryptography", "httptools", "multidict", "orjson", "uvloop")
+_PACKAGES = ("aiohttp", "apsw", "cryptography", "httptools", "orjson", "uvloop")
 _REQUESTS = 200
 _WARM = 400
 _REFERENCE_CALLS = (200, 1200)

@@ -35,10 +35,11 @@ from gateway.config.build import build
 from gateway.config.load import load
 from gateway.exchange import Exchange, Peer
 from gateway.operations import PutToken
-from gateway.ports import Ports
+from gateway.ports import Ports, settled
 from gateway.pure.body import compile_selector, parse
-from gateway.pure.http import admit, request_head, response_head
+from gateway.pure.http import request_head, response_head
 from gateway.pure.metrics import Metric
+from gateway.pure.request_reader import HeadLimits, read_head
 from gateway.pure.response_reader import ResponseReader
 from gateway.pure.routing import Found, RouteTable
 from gateway.rule import PASS, Rule
@@ -50,6 +51,7 @@ CALLS = 2000
 _AT_ONCE = 16
 _PATH = "/durable"
 _SELECTOR = compile_selector("$.card.number")
+_HEAD_LIMITS = HeadLimits()
 
 Step = Callable[[list[Exchange]], Awaitable[object]]
 """Does its work once for each exchange."""
@@ -88,7 +90,7 @@ async def world(folder: Path) -> AsyncIterator[World]:
         assert found.route.pipeline is not None
         rules = {placed.kind: placed.rule for placed in found.route.pipeline.placed}
         make = _maker(certs)
-        await rules["tokenize"].on_request(first := make())
+        await settled(rules["tokenize"].on_request(first := make()))
         (put,) = first.unit
         assert isinstance(put, PutToken)
         yield World(ports, telemetry, table, rules, make, put)
@@ -129,7 +131,7 @@ def steps(world: World) -> dict[str, Step]:
     """By name, in the order in which a request meets them."""
     rules = world.rules
     return {
-        "admit the head": _each(lambda x: admit("POST", _PATH, (1, 1), x.request.raw_headers)),
+        "read the head": _each(lambda x: read_head(_raw_head(x), _HEAD_LIMITS)),
         "route": _each(lambda _: world.table.match("localhost", "POST", _PATH)),
         "mtls, known certificate": _hook(rules["mtls"]),
         "jwt, known token": _hook(rules["jwt"]),
@@ -140,7 +142,7 @@ def steps(world: World) -> dict[str, Step]:
         "store's unit, 16 at once": _storing(world),
         "request head": _each(_request_head),
         "read the response": _each(lambda _: ResponseReader("POST").feed(ANSWER)),
-        "response head": _each(lambda x: response_head(201, x.request.raw_headers, length=71, close=False)),
+        "response head": _each(lambda x: response_head(201, x.request.headers, length=71, close=False)),
         "telemetry": _telling(world.telemetry),
     }
 
@@ -156,19 +158,23 @@ def _each(call: Callable[[Exchange], object]) -> Step:
 def _hook(rule: Rule) -> Step:
     async def run(exchanges: list[Exchange]) -> None:
         for exchange in exchanges:
-            if await rule.on_request(exchange) is not PASS:
+            if await settled(rule.on_request(exchange)) is not PASS:
                 raise RuntimeError(f"{type(rule).__name__} does not let the request pass")
 
     return run
 
 
+def _raw_head(x: Exchange) -> bytes:
+    return f"POST {_PATH} HTTP/1.1\r\n".encode() + b"".join(b"%b: %b\r\n" % field for field in x.request.headers)
+
+
 def _request_head(x: Exchange) -> bytes:
     add = [
-        (b"Host", b"127.0.0.1:9"),
-        (b"X-Request-Id", x.id.encode()),
-        (b"traceparent", x.trace.traceparent().encode()),
+        b"Host: 127.0.0.1:9",
+        b"X-Request-Id: " + x.id.encode(),
+        b"traceparent: " + x.trace.traceparent().encode(),
     ]
-    return request_head("POST", _PATH, x.request.raw_headers, drop={b"authorization"}, add=add)
+    return request_head("POST", _PATH, x.request.headers, drop={b"authorization"}, add=add)
 
 
 def _storing(world: World) -> Step:

@@ -11,7 +11,7 @@ import os
 import signal
 import ssl
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,8 +33,8 @@ from gateway.config.settings import ConfigFile, file_of
 from gateway.config.settings import Listener as ListenerSettings
 from gateway.config.settings import Upstream as UpstreamSettings
 from gateway.ports import Keys, Ports, SadVault, Shared, Unavailable
-from gateway.pure.http import HeadLimits
 from gateway.pure.metrics import Metric
+from gateway.pure.request_reader import HeadLimits
 from gateway.rules.tokenize import Settings as TokenizeSettings
 from gateway.server.admin import Admin
 from gateway.server.edge import Limits as EdgeLimits
@@ -118,6 +118,7 @@ class Gateway:
         Raises ConfigError, ValueError, OSError, Unavailable.
         """
         config = self._config
+        self.telemetry.start()
         self._ports = await self._make_ports(config)
         await self._require_volatile(config)
         pools = self._make_pools(config)
@@ -172,7 +173,7 @@ class Gateway:
 
     async def reload(self) -> Sequence[str]:
         """Read, check and build everything anew, then swap one reference. The complaints, if it was not applied."""
-        async with self._reloading:
+        async with self._reloading, _swept():
             try:
                 config = await asyncio.to_thread(self._read)
                 await self._require_volatile(config)
@@ -303,6 +304,13 @@ class Gateway:
 
     async def _reload_quietly(self) -> None:
         await self.reload()
+
+
+@contextlib.asynccontextmanager
+async def _swept() -> AsyncIterator[None]:
+    """Collect what is left of a configuration: it is full of cycles, and requests make the collector run seldom."""
+    yield
+    gc.collect()
 
 
 def _limits(settings: ListenerSettings) -> EdgeLimits:

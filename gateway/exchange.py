@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from multidict import CIMultiDictProxy
-
 from gateway.operations import Operation, Row, Rows
 from gateway.ports import Header, IncomingBody, Outcome, Response
 from gateway.pure.body import Document, parse
 from gateway.pure.trace import TraceContext
+
+UNNAMED = "unknown"
+"""The address of a process behind a Unix socket (RFC 7239 section 6.2)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +36,10 @@ class Request:
     target: str
     path: str
     query: str
-    headers: CIMultiDictProxy[str]
-    raw_headers: Sequence[Header]
+    headers: Sequence[Header]
+    """The fields as they came."""
+    fields: Mapping[bytes, bytes]
+    """The values by name in lower case, printable ASCII; the lines of a list are joined by commas."""
     body: IncomingBody | None
     peer: Peer
     scheme: str
@@ -44,13 +47,18 @@ class Request:
     received_at: float
     """Unix time of the head's arrival, in seconds."""
 
+    def field(self, name: bytes) -> str | None:
+        """The value of a field; `name` in lower case."""
+        value = self.fields.get(name)
+        return None if value is None else value.decode("ascii")
+
 
 _METHODS_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 
 Replacement = bytes | Callable[[Rows], bytes]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Edit:
     """Replace bytes `start` to `end` of a body. A callable is asked once the unit's rows are known."""
 
@@ -125,7 +133,7 @@ class Exchange:
     """Tokens of the SAD that this exchange put into memory."""
     revealing: Any = field(default=None, repr=False)
     limits: Any = None
-    """ADMIT: the decisions of all of the route's rate limits, taken at the first of them."""
+    """ADMIT: the decisions of all of the route's rate limits in their order, taken at the first of them."""
 
     # forward
     outcome: Outcome | None = None
@@ -153,7 +161,7 @@ class Exchange:
             assert self.body is not None, "a rule that asks for the document declares reads_request"
             # A GET that names a type for the body it does not have is common, and nothing to refuse.
             typed = self.body or self.request.method in _METHODS_WITH_BODY
-            self._document = parse(self.request.headers.get("Content-Type", "") if typed else "", self.body)
+            self._document = parse((self.request.field(b"content-type") or "") if typed else "", self.body)
         return self._document
 
     def response_document(self) -> Document:

@@ -13,16 +13,28 @@ acted, and REPLAY must remember it. Nothing here is cancelled by a client that h
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from gateway.exchange import Block, Exchange, splice
 from gateway.operations import Rows
-from gateway.ports import BodyStream, Connection, Header, Outcome, Ports, Response, Unavailable, Upstream, UpstreamError
+from gateway.ports import (
+    BodyStream,
+    Connection,
+    Header,
+    Outcome,
+    Ports,
+    Response,
+    Soon,
+    Unavailable,
+    Upstream,
+    UpstreamError,
+    settled,
+)  # fmt: skip
 from gateway.pure.errors import PROBLEM_TYPE, Reason, Refused, problem, where
-from gateway.pure.http import request_head, response_headers
+from gateway.pure.http import caller_fields, request_head, response_headers
 from gateway.pure.metrics import Metric
-from gateway.rule import PASS, Answer, Deny, Mode, Rule
+from gateway.rule import PASS, Answer, Deny, Mode, Rule, Verdict
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _RETRY_SOON: tuple[Header, ...] = ((b"Retry-After", b"1"),)
@@ -90,12 +102,14 @@ class Pipeline:
         self.placed = tuple(placed)
         self._route = route
         self._upstream = upstream
-        self._host = (b"Host", upstream.authority)
+        self._host = b"Host: " + upstream.authority
         self._egress = egress
         self._ports = ports
         self._limits = limits
         self._request = tuple(
-            (i, p, p.rule.on_request, p.rule.reads_request) for i, p in there if _has(p, "on_request")
+            (i, p, p.rule.on_request, p.rule.reads_request, _has(p, "on_prepared"))
+            for i, p in there
+            if _has(p, "on_request")
         )
         self._response = tuple((p, p.rule.on_response) for _, p in back if _has(p, "on_response"))
         self._finish = tuple((i, p, p.rule.on_finish) for i, p in back if _has(p, "on_finish"))
@@ -113,17 +127,19 @@ class Pipeline:
                     await self._finished(x, placed, finish)
 
     async def _way_in(self, x: Exchange, owners: list[tuple[Placed, int, int]]) -> Response | None:
-        for position, placed, hook, reads in self._request:
+        unit, fresh_sad = x.unit, x.fresh_sad
+        for position, placed, hook, reads, prepares in self._request:
             x.entered = position
-            before, fresh = len(x.unit), len(x.fresh_sad)
+            before, fresh = len(unit), len(fresh_sad)
             if reads and x.body is None and (stop := await self._read_body(x, placed)) is not None:
                 return stop
             try:
-                verdict = await hook(x)
+                soon = hook(x)
+                verdict: Verdict = PASS if soon is PASS else await settled(soon)
             except Exception as error:  # noqa: BLE001 - a rule that crashes refuses, whatever it raised
                 verdict = self._crashed(x, placed.kind, error)
-            if len(x.unit) > before or len(x.fresh_sad) > fresh:
-                owners.append((placed, before, len(x.unit)))
+            if prepares and (len(unit) > before or len(fresh_sad) > fresh):
+                owners.append((placed, before, len(unit)))
             if verdict is not PASS and (stop := self._act(x, placed, verdict)) is not None:
                 return stop
         return None
@@ -157,7 +173,7 @@ class Pipeline:
 
     async def _through(self, x: Exchange, owners: list[tuple[Placed, int, int]]) -> Response:
         try:
-            connection = await self._upstream.acquire(safe=x.request.method in SAFE_METHODS)
+            connection = await settled(self._upstream.acquire(safe=x.request.method in SAFE_METHODS))
         except UpstreamError as error:
             x.outcome = error.outcome
             return self._failed(x, error)
@@ -175,8 +191,9 @@ class Pipeline:
         finally:
             connection.release()
         try:
-            await self._way_back(x)
-            return await self._settle(x)
+            if self._response:
+                await self._way_back(x)
+            return await self._settle(x) if x.settlement else self._answered(x, _NO_ROWS)
         except BaseException:
             if x.response is not None and x.response.stream is not None:
                 await x.response.stream.aclose()
@@ -196,7 +213,8 @@ class Pipeline:
             if rows.refused is not None and not start <= rows.refused < end:
                 continue
             try:
-                verdict = await placed.rule.on_prepared(x, rows.answered[start:end])
+                soon = placed.rule.on_prepared(x, rows.answered[start:end])
+                verdict: Verdict = PASS if soon is PASS else await settled(soon)
             except Exception as error:  # noqa: BLE001 - as on the way in
                 verdict = self._crashed(x, placed.kind, error)
             if verdict is PASS and rows.refused is not None:
@@ -261,7 +279,8 @@ class Pipeline:
     async def _way_back(self, x: Exchange) -> None:
         for placed, hook in self._response:
             try:
-                verdict = await hook(x)
+                soon = hook(x)
+                verdict: Verdict = PASS if soon is PASS else await settled(soon)
             except Exception as error:  # noqa: BLE001 - as on the way in
                 verdict = self._crashed(x, placed.kind, error)
             if verdict is not PASS and (stop := self._act(x, placed, verdict)) is not None:
@@ -270,19 +289,21 @@ class Pipeline:
 
     async def _settle(self, x: Exchange) -> Response:
         """The second gate: nothing is answered before what happened is durable."""
+        rows = _NO_ROWS
+        try:
+            rows = await self._ports.store.commit(x.settlement)
+            failed = "another gateway settled it" if rows.refused is not None else ""
+        except Unavailable:
+            failed = "the store is not available"
+        except Exception as error:  # noqa: BLE001 - a value that could not be rendered: it is not answered either
+            failed = self._crashed(x, "settle", error).note
+        if failed:
+            await _abandon(x.response)
+            return self._unsettled(x, failed)
+        return self._answered(x, rows)
+
+    def _answered(self, x: Exchange, rows: Rows) -> Response:
         assert x.response is not None
-        rows = Rows(x.settlement)
-        if x.settlement:
-            try:
-                rows = await self._ports.store.commit(x.settlement)
-                failed = "another gateway settled it" if rows.refused is not None else ""
-            except Unavailable:
-                failed = "the store is not available"
-            except Exception as error:  # noqa: BLE001 - a value that could not be rendered: it is not answered either
-                failed = self._crashed(x, "settle", error).note
-            if failed:
-                await _abandon(x.response)
-                return self._unsettled(x, failed)
         if x.response_edits:
             x.response.body = splice(x.response.body, x.response_edits, rows)
         return x.response
@@ -298,28 +319,16 @@ class Pipeline:
 
     def _head(self, x: Exchange) -> bytes:
         request = x.request
-        add: list[Header] = [
+        add = [
             self._host,
-            (b"X-Request-Id", x.id.encode()),
-            (b"traceparent", x.trace.traceparent().encode()),
+            b"X-Request-Id: " + x.id.encode(),
+            b"traceparent: " + x.trace.traceparent().encode(),
         ]
-        if not self._egress:
-            add += self._told(x)
+        if not self._egress:  # an outside provider learns nothing of the caller
+            add += caller_fields(x.tenant, x.principal, request.peer.address, request.host, request.scheme)
         if x.trace.state:
-            add.append((b"tracestate", x.trace.state.encode()))
-        return request_head(request.method, request.target, request.raw_headers, drop=x.consumed, add=add)
-
-    def _told(self, x: Exchange) -> list[Header]:
-        """What our own services are told of the caller. An outside provider learns nothing of it."""
-        request = x.request
-        address = f"[{request.peer.address}]" if ":" in request.peer.address else request.peer.address
-        told = [
-            (b"Pangate-Tenant", x.tenant.encode("unicode_escape")),
-            (b"Forwarded", f'for="{address}";host="{request.host}";proto={request.scheme}'.encode()),
-        ]
-        if principal := x.principal:
-            told.append((b"Pangate-Subject", principal.encode("unicode_escape")))
-        return told
+            add.append(b"tracestate: " + x.trace.state.encode())
+        return request_head(request.method, request.target, request.headers, drop=x.consumed, add=add)
 
     def _crashed(self, x: Exchange, kind: str, error: Exception) -> Deny:
         """What a hook that raised has decided: ports and parsers refuse by raising, anything else is our mistake."""
@@ -360,9 +369,9 @@ class Pipeline:
         x.blocks.append(Block(stage, kind, reason.label, mode))
         self._ports.telemetry.count(Metric.BLOCKED, self._route, stage, reason.label, mode)
 
-    async def _finished(self, x: Exchange, placed: Placed, finish: Callable[[Exchange], Awaitable[None]]) -> None:
+    async def _finished(self, x: Exchange, placed: Placed, finish: Callable[[Exchange], Soon[None]]) -> None:
         try:
-            await finish(x)
+            await settled(finish(x))
         except Exception as error:  # noqa: BLE001 - one rule's mistake keeps no other from finishing
             self._ports.telemetry.log("finish_crashed", id=x.id, kind=placed.kind, where=where(error))
 

@@ -7,9 +7,10 @@ its work raises `Unavailable`; it never returns a guess.
 from __future__ import annotations
 
 import enum
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from types import CoroutineType
+from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from gateway.operations import Operation, Row, Rows
 from gateway.pure.errors import Reason
@@ -17,6 +18,16 @@ from gateway.pure.gcra import Limit
 from gateway.pure.metrics import Metric
 
 Header = tuple[bytes, bytes]
+
+T = TypeVar("T")
+Soon: TypeAlias = T | Coroutine[Any, Any, T]
+"""What is known at once as often as not: the value itself, or a coroutine of it. A coroutine costs more than most
+decisions do, so the hot path makes one only to wait."""
+
+
+async def settled(soon: Soon[T]) -> T:
+    """The value, waited for if need be."""
+    return await soon if isinstance(soon, CoroutineType) else soon  # type: ignore[return-value]
 
 
 class Unavailable(Exception):  # noqa: N818 - says the state, as in HTTP 503
@@ -43,7 +54,7 @@ Entropy = Callable[[int], bytes]
 class Store(Protocol):
     """Runs units of operations atomically and durably; many units may share one commit."""
 
-    async def commit(self, unit: Sequence[Operation[Row]]) -> Rows:
+    def commit(self, unit: Sequence[Operation[Row]]) -> Awaitable[Rows]:
         """All of the unit, durable on return, or (`refused` set) nothing of it. Raises `Unavailable`."""
         ...
 
@@ -68,8 +79,7 @@ class Hit:
     enforced: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """`remaining` requests now; seconds until the limit is whole again; seconds until the next request passes."""
 
     allowed: bool
@@ -86,7 +96,7 @@ class Shared(Protocol):
         """Counters of this process alone, for rules that say `on_store_error: local`; may be this object itself."""
         ...
 
-    async def hit(self, hits: Sequence[Hit]) -> Sequence[Decision]:
+    def hit(self, hits: Sequence[Hit]) -> Soon[Sequence[Decision]]:
         """Raises `Unavailable`."""
         ...
 
@@ -220,13 +230,16 @@ class Response:
 
     def header(self, name: bytes) -> bytes | None:
         """The first value of a field; `name` in lower case."""
-        return next((value for key, value in self.headers if key.lower() == name), None)
+        for key, value in self.headers:
+            if len(key) == len(name) and key.lower() == name:
+                return value
+        return None
 
 
 class Connection(Protocol):
     """A connection that is ready to take exactly one request."""
 
-    async def send(self, method: str, head: bytes, body: bytes | BodyStream) -> Response:
+    def send(self, method: str, head: bytes, body: bytes | BodyStream) -> Awaitable[Response]:
         """Send the request; the response's head has arrived on return, its body is in `stream` (or empty).
 
         `head` is request line and header fields, each line with CRLF, without Content-Length, Transfer-Encoding,
@@ -250,7 +263,7 @@ class Upstream(Protocol):
         """The Host field to send."""
         ...
 
-    async def acquire(self, *, safe: bool) -> Connection:
+    def acquire(self, *, safe: bool) -> Soon[Connection]:
         """A connection: a kept-alive one, for an unsafe request only if idle for less than `reuse_within`, else new.
 
         Raises `UpstreamError` with outcome REFUSED.

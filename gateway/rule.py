@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from gateway.exchange import Exchange
 from gateway.operations import Row
-from gateway.ports import Header, Ports, Response
+from gateway.ports import Header, Ports, Response, Soon
 from gateway.pure.errors import Reason
 
 
@@ -84,7 +84,7 @@ class Place:
 
 
 class Rule:
-    """A kind of rule. Override only the hooks you need: the others cost nothing.
+    """A kind of rule. Override only the hooks you need: the others cost nothing. A hook may be `async` if it waits.
 
     A kind owns no task, socket, file or global. It reads settings and slots of the exchange, and writes only its
     stage's slots. `Settings` of the module is its pydantic model (a `RuleSettings` whose `kind` is a Literal).
@@ -119,11 +119,11 @@ class Rule:
         together. Raises ValueError with a sentence for the operator when they cannot stand together.
         """
 
-    async def on_request(self, exchange: Exchange) -> Verdict:
+    def on_request(self, exchange: Exchange) -> Soon[Verdict]:
         """On the way in. May append operations to `exchange.unit`."""
         raise NotImplementedError
 
-    async def on_prepared(self, exchange: Exchange, rows: Sequence[Row]) -> Verdict:
+    def on_prepared(self, exchange: Exchange, rows: Sequence[Row]) -> Soon[Verdict]:
         """Called if this rule appended operations or SAD: with the rows, all of them, or up to the one that refused.
 
         When a row refused, the unit was rolled back and only the rule that owns that row is called; it must not PASS.
@@ -131,13 +131,13 @@ class Rule:
         """
         raise NotImplementedError
 
-    async def on_response(self, exchange: Exchange) -> Verdict:
+    def on_response(self, exchange: Exchange) -> Soon[Verdict]:
         """On the way back, innermost first, whatever the outcome. May append operations to `exchange.settlement`.
 
         Decide by `exchange.outcome`: a response made by the gateway itself passes here too.
         """
         raise NotImplementedError
 
-    async def on_finish(self, exchange: Exchange) -> None:
+    def on_finish(self, exchange: Exchange) -> Soon[None]:
         """Always, if `on_request` of this rule was entered. Releases what was taken."""
         raise NotImplementedError

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
-from multidict import CIMultiDict, CIMultiDictProxy
 
 from gateway.exchange import Exchange, Peer, Request
 from gateway.pure.metrics import Metric
@@ -93,15 +92,15 @@ def make_exchange(
     **slots: Any,
 ) -> Exchange:
     """An exchange as the listener would make it; `body` is put in `request.body`, not yet read."""
-    fields = CIMultiDict({"Host": "api.example", **(headers or {})})
+    fields = {"Host": "api.example", **(headers or {})}
     path, _, query = target.partition("?")
     request = Request(
         method=method,
         target=target,
         path=path,
         query=query,
-        headers=CIMultiDictProxy(fields),
-        raw_headers=tuple((k.encode(), v.encode()) for k, v in fields.items()),
+        headers=tuple((k.encode(), v.encode()) for k, v in fields.items()),
+        fields={k.lower().encode(): v.encode() for k, v in fields.items()},
         body=None if body is None else Body(body, length=len(body)),
         peer=peer or Peer("192.0.2.7"),
         scheme="https",

@@ -153,6 +153,7 @@ EXCUSED = {
     "adapters/key_sets.py: create_task": "one fetch for all who wait; cancelled at the end",
     "adapters/redis.py: create_task": "a round trip for all who wait; awaited at the end",
     "adapters/upstream_connection.py: create_task": "sends a body while the answer is read; ended with the call",
+    "server/connection.py: create_task": "a task for each connection, ended with it",
     "workers/deliveries.py: create_task": "deliveries on their way, awaited at the end",
 }
 

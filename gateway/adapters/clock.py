@@ -8,8 +8,5 @@ import time
 class SystemClock:
     """Implements `ports.Clock`."""
 
-    def now(self) -> float:
-        return time.time()
-
-    def monotonic(self) -> float:
-        return time.monotonic()
+    now = staticmethod(time.time)
+    monotonic = staticmethod(time.monotonic)

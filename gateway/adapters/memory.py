@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from gateway.ports import Clock, Decision, Hit, Unavailable
-from gateway.pure.gcra import SECOND, Room, Ruling, State, decide
+from gateway.pure.gcra import SECOND, Room, State, decide
 
 COUNTERS_MAX = 100_000
 """Limits that are not whole at one time, in one process; about 30 MiB."""
@@ -52,9 +52,9 @@ class _Expiring(Generic[K, V]):
 
     def sweep(self, now: float) -> None:
         """Drop some of what ended: more than one entry can add, so that the past does not pile up."""
-        for _ in range(_SWEPT_AT_ONCE):
-            if not self._sweep_one(now):
-                return
+        if self._ends and self._ends[0][0] <= now:
+            for _ in range(_SWEPT_AT_ONCE):
+                self._sweep_one(now)
 
     def make_room(self, new: int, now: float) -> bool:
         """Whether `new` more entries fit, after dropping what ended."""
@@ -91,19 +91,20 @@ class MemoryShared:
     def local(self) -> MemoryShared:
         return self
 
-    async def hit(self, hits: Sequence[Hit]) -> Sequence[Decision]:
+    def hit(self, hits: Sequence[Hit]) -> Sequence[Decision]:
+        states = self._states
         now = round(self._clock.monotonic() * SECOND)
-        rulings = decide(hits, [self._states.get(hit.key, now) or () for hit in hits], now)
-        self._keep(hits, rulings, now)
-        return [decision(ruling.allowed, ruling.room) for ruling in rulings]
-
-    def _keep(self, hits: Sequence[Hit], rulings: Sequence[Ruling], now: int) -> None:
-        self._states.sweep(now)
-        counted = [(h.key, r.room, r.state) for h, r in zip(hits, rulings, strict=True) if r.state is not None]
-        if not self._states.make_room(sum(key not in self._states for key, _, _ in counted), now):
+        rulings = decide(hits, [states.get(hit.key, now) or () for hit in hits], now)
+        states.sweep(now)
+        new = 0
+        for hit, ruling in zip(hits, rulings, strict=True):
+            new += ruling.state is not None and hit.key not in states
+        if new and not states.make_room(new, now):
             raise Unavailable("shared")
-        for key, room, state in counted:
-            self._states.put(key, state, now + room.reset_after)
+        for hit, ruling in zip(hits, rulings, strict=True):
+            if ruling.state is not None:
+                states.put(hit.key, ruling.state, now + ruling.room.reset_after)
+        return [decision(ruling.allowed, ruling.room) for ruling in rulings]
 
     async def close(self) -> None:
         """Nothing to close."""

@@ -148,7 +148,7 @@ class SqliteStore:
         self._wal_pages = 0
         db.set_wal_hook(self._count_pages)
 
-    async def commit(self, unit: Sequence[Operation[Row]]) -> Rows:
+    def commit(self, unit: Sequence[Operation[Row]]) -> asyncio.Future[Rows]:
         """All of the unit, durable on return, or (`refused` set) nothing of it.
 
         Raises `Unavailable`, and whatever a callable of an operation raised. A caller that is cancelled does not know
@@ -165,7 +165,7 @@ class SqliteStore:
         if not self._busy:
             self._busy = True
             loop.call_soon(self._hand_over)
-        return await waiting.future
+        return waiting.future
 
     async def close(self) -> None:
         """Finish what is gathered, then close the file. Later calls wait for the same end."""

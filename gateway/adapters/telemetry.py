@@ -63,8 +63,8 @@ class PrometheusTelemetry:
     """Implements `ports.Telemetry`; may be used from any thread.
 
     A request only notes what happened. Notes are turned into numbers and lines together, `FLUSH_SECONDS` after the
-    first of them, or when there are `NOTES_MAX`, or when somebody asks; at once where no event loop runs. Done one by
-    one between other work, the same takes several times as long.
+    first of them, or when there are `NOTES_MAX`, or when somebody asks; at once before `start`. Done one by one between
+    other work, the same takes several times as long.
     """
 
     def __init__(self, clock: Clock, sink: Sink, level: str = "info") -> None:
@@ -80,7 +80,12 @@ class PrometheusTelemetry:
         """(metric, labels, value) or (None, time, level, event, fields)."""
         self._lock = threading.Lock()
         self._lost = 0
-        self._timer_of: asyncio.AbstractEventLoop | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._planned = False
+
+    def start(self) -> None:
+        """From now on the running event loop turns notes into numbers and lines."""
+        self._loop = asyncio.get_running_loop()
 
     # --- metrics
 
@@ -88,13 +93,19 @@ class PrometheusTelemetry:
         """Raises ValueError for another number of labels than the family has, or a negative `by`."""
         if by < 0:
             raise ValueError("a counter never falls")
-        self.observe(metric, by, *labels)
+        if len(labels) != len(metric.labels):
+            raise _mislabelled(metric)
+        self._notes.append((metric, labels, by))
+        if not self._planned:
+            self._plan()
 
     def observe(self, metric: Metric, value: float, *labels: str) -> None:
         """`value` in seconds."""
         if len(labels) != len(metric.labels):
-            raise ValueError(f"{metric.family} takes the labels {metric.labels}")
-        self._note((metric, labels, value))
+            raise _mislabelled(metric)
+        self._notes.append((metric, labels, value))
+        if not self._planned:
+            self._plan()
 
     def set(self, metric: Metric, value: float, *labels: str) -> None:
         self.observe(metric, value, *labels)
@@ -113,7 +124,11 @@ class PrometheusTelemetry:
         """
         level = fields.pop("level", "info")
         if LEVELS.get(level, 20) >= self._threshold:  # type: ignore[call-overload]
-            self._note((None, self._clock.now(), level, event, fields))
+            self._notes.append((None, self._clock.now(), level, event, fields))
+            if len(self._notes) >= NOTES_MAX:
+                self.flush()
+            elif not self._planned:
+                self._plan()
 
     # --- notes to numbers and lines
 
@@ -132,27 +147,20 @@ class PrometheusTelemetry:
 
     def close(self) -> None:
         """Write the rest. The sink stays open."""
+        self._loop = None
         self.flush()
 
-    def _note(self, note: tuple[Any, ...]) -> None:
-        notes = self._notes
-        notes.append(note)
-        timer = self._timer_of
-        if len(notes) >= NOTES_MAX or not ((timer is not None and timer.is_running()) or self._plan()):
+    def _plan(self) -> None:
+        """Flush a little later, or now where no event loop will."""
+        loop = self._loop
+        if loop is None or loop.is_closed():
             self.flush()
-
-    def _plan(self) -> bool:
-        """Plan a flush on the running event loop, if there is one."""
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
-            return False
-        self._timer_of = loop
-        loop.call_later(FLUSH_SECONDS, self._due)
-        return True
+            return
+        self._planned = True
+        loop.call_soon_threadsafe(loop.call_later, FLUSH_SECONDS, self._due)
 
     def _due(self) -> None:
-        self._timer_of = None
+        self._planned = False
         self.flush()
 
     def _write(self, lines: list[bytes]) -> None:
@@ -168,6 +176,10 @@ class PrometheusTelemetry:
     def _lost_line(self) -> bytes:
         now = datetime.fromtimestamp(self._clock.now(), UTC)
         return orjson.dumps({"ts": now, "level": "error", "event": "log_lines_lost", "count": self._lost}, None, _LINE)
+
+
+def _mislabelled(metric: Metric) -> ValueError:
+    return ValueError(f"{metric.family} takes the labels {metric.labels}")
 
 
 class _One:
@@ -193,11 +205,12 @@ class _Series(Collector):
         if one is None:
             chosen = labels if len(ones) < CHILDREN_MAX else ("other",) * len(labels)
             one = ones.setdefault(chosen, _One())
-        if metric.kind == "gauge":
+        kind = metric.kind
+        if kind == "gauge":
             one.total = value
             return
         one.total += value
-        if metric.kind == "histogram":
+        if kind == "histogram":
             one.buckets[bisect_left(BUCKETS, value)] += 1
 
     def collect(self) -> Iterator[Family]:
@@ -223,9 +236,8 @@ def _histogram(metric: Metric, series: list[tuple[tuple[str, ...], _One]]) -> An
 
 def _line(now: float, level: object, event: str, fields: dict[str, object]) -> bytes:
     line = {"ts": datetime.fromtimestamp(now, UTC), "level": level, "event": event, **fields}
-    for name in fields.keys() - _OURS:
-        value = fields[name]
-        if value and type(value) not in _NUMBERS:
+    for name, value in fields.items():
+        if type(value) not in _NUMBERS and value and name not in _OURS:
             line[name] = _clean(value)
     try:
         return orjson.dumps(line, _type_name, _LINE)

@@ -16,7 +16,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from gateway.adapters.upstream_connection import Limits, Timeouts, Wire
-from gateway.ports import BodyStream, Clock, Connection, Outcome, Response, UpstreamError
+from gateway.ports import BodyStream, Clock, Connection, Outcome, Response, Soon, UpstreamError
 from gateway.pure.errors import Reason
 
 __all__ = ["HttpUpstream", "Limits", "Timeouts", "client_context"]
@@ -110,10 +110,15 @@ class HttpUpstream:
 
     # --- taking a connection
 
-    async def acquire(self, *, safe: bool) -> Connection:
+    def acquire(self, *, safe: bool) -> Soon[Connection]:
         """See `ports.Upstream`. Waits at most `connect` seconds for another's connection, and as long for a new one."""
-        wire = await self.take(math.inf if safe else self._timeouts.reuse_within)
-        return _Lease(self, wire, safe=safe)
+        max_idle = math.inf if safe else self._timeouts.reuse_within
+        if self._idle and self._fits(self._idle[-1], max_idle):
+            return _Lease(self, self._lend(self._idle.pop()), safe=safe)
+        return self._acquire_later(max_idle, safe=safe)
+
+    async def _acquire_later(self, max_idle: float, *, safe: bool) -> Connection:
+        return _Lease(self, await self.take(max_idle), safe=safe)
 
     async def take(self, max_idle: float) -> Wire:
         """A connection that was idle for less than `max_idle` seconds (0: never used), else a new one.

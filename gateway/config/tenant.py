@@ -81,7 +81,7 @@ class TenantOf(Rule):
     def __init__(self, tenant: Tenant) -> None:
         self._claim = tenant.claim
 
-    async def on_request(self, exchange: Exchange) -> Verdict:
+    def on_request(self, exchange: Exchange) -> Verdict:
         found = self._from_certificate(exchange) if self._claim is None else self._from_token(exchange, self._claim)
         if not isinstance(found, str) or _NAME.fullmatch(found) is None:
             return Deny(Reason.TENANT_UNDETERMINED, "Present credentials that name the tenant.")

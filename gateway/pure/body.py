@@ -28,7 +28,7 @@ _MEDIA_TYPE = re.compile(
 _ANY = WildcardSelector
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Match:
     """A value found by a selector: bytes `start` to `end` of the body are its spelling, quotes included.
 

@@ -1,7 +1,7 @@
-"""Where a request's body ends, found a second time beside the HTTP parser.
+"""Where a request's body ends, and what is in it.
 
-Two readers of one stream that disagree about its framing are what request smuggling is made of. A body is passed on
-only if this reader, which takes less than RFC 9112 allows, and the parser find the same end.
+This reader takes less than RFC 9112 allows: what two readers could understand differently is what request smuggling
+is made of.
 """
 
 from __future__ import annotations
@@ -21,53 +21,56 @@ class Framing(Protocol):
     """The body of one request as it arrives."""
 
     done: bool
-    total: int
-    """Bytes of content; settled once `done`."""
 
-    def take(self, data: bytes) -> int:
-        """How many of the bytes belong to the body. Raises `Refused`."""
+    def take(self, data: bytes) -> tuple[bytes, int]:
+        """The content in `data`, and how many of its bytes belong to the body. Raises `Refused`."""
         ...
 
 
 class Sized:
     """A body of `length` bytes."""
 
-    __slots__ = ("_left", "done", "total")
+    __slots__ = ("_left", "done")
 
     def __init__(self, length: int) -> None:
-        self._left = self.total = length
+        self._left = length
         self.done = length == 0
 
-    def take(self, data: bytes) -> int:
-        taken = min(len(data), self._left)
-        self._left -= taken
-        self.done = self._left == 0
-        return taken
+    def take(self, data: bytes) -> tuple[bytes, int]:
+        left, size = self._left, len(data)
+        if size < left:
+            self._left = left - size
+            return data, size
+        self._left = 0
+        self.done = True
+        return (data if size == left else data[:left]), left
 
 
 class Chunked:
     """A chunked body (RFC 9112 section 7.1) without extensions and without trailers, in chunks of sensible size."""
 
-    __slots__ = ("_chunks", "_expects", "_left", "_line", "done", "total")
+    __slots__ = ("_chunks", "_expects", "_left", "_line", "_total", "done")
 
     def __init__(self) -> None:
         self._expects = "size"
         self._line = b""
         self._left = 0
         self._chunks = 0
-        self.total = 0
+        self._total = 0
         self.done = False
 
-    def take(self, data: bytes) -> int:
+    def take(self, data: bytes) -> tuple[bytes, int]:
+        pieces: list[bytes] = []
         at, end = 0, len(data)
         while at < end and not self.done:
             if self._left:
-                step = min(self._left, end - at)
-                self._left -= step
-                at += step
+                piece = data[at : at + self._left]
+                pieces.append(piece)
+                self._left -= len(piece)
+                at += len(piece)
             else:
                 at = self._read_line(data, at, end)
-        return at
+        return b"".join(pieces), at
 
     def _read_line(self, data: bytes, at: int, end: int) -> int:
         found = data.find(b"\n", at, at + _LINE_MAX)
@@ -94,8 +97,8 @@ class Chunked:
         self._left = int(line, 16)
         self._expects = "separator" if self._left else "end"
         self._chunks += 1
-        self.total += self._left
-        if self._chunks > _FREE_CHUNKS + self.total // _CHUNK_BYTES_MIN:
+        self._total += self._left
+        if self._chunks > _FREE_CHUNKS + self._total // _CHUNK_BYTES_MIN:
             raise Refused(Reason.MALFORMED_REQUEST, f"Send chunks of at least {_CHUNK_BYTES_MIN} bytes.")
 
 

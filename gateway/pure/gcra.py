@@ -61,14 +61,13 @@ class Ruling(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Strategy:
-    """`settle` brings a state up to a time, `count` adds one request to a settled state, `measure` reads it.
+    """`take` decides one request and counts it if it passes; `look` only says what room there is.
 
     `weight` is the largest product that the strategy computes for a limit.
     """
 
-    settle: Callable[[State, Limit, int], State]
-    count: Callable[[State, Limit, int], State]
-    measure: Callable[[State, Limit, int], Room]
+    take: Callable[[State, Limit, int], Ruling]
+    look: Callable[[State, Limit, int], Room]
     weight: Callable[[Limit], int]
 
 
@@ -77,45 +76,69 @@ def decide(hits: Sequence[Hit], states: Sequence[State], now: int) -> list[Rulin
 
     If an enforced hit is over its limit, none is counted; else each that is within its own limit is.
     """
-    passes = True
-    settled: list[tuple[Strategy, Limit, int, State, Room]] = []
-    for hit, state in zip(hits, states, strict=True):
-        strategy, limit, moment = STRATEGIES[hit.strategy], hit.limit, now
-        if state:
-            moment = max(now, state[-1])
-            state = strategy.settle(state, limit, moment)  # noqa: PLW2901 - the same state, brought up to now
-        room = strategy.measure(state, limit, moment)
-        passes = passes and (room.remaining > 0 or not hit.enforced)
-        settled.append((strategy, limit, moment, state, room))
-    return [_rule(*each, counted=passes) for each in settled]
+    rulings = [
+        STRATEGIES[hit.strategy].take(state, hit.limit, max(now, state[-1]) if state else now)
+        for hit, state in zip(hits, states, strict=True)
+    ]
+    for hit, ruling in zip(hits, rulings, strict=True):
+        if hit.enforced and not ruling.allowed:
+            return [_look(hit, state, now) for hit, state in zip(hits, states, strict=True)]
+    return rulings
 
 
-def _rule(strategy: Strategy, limit: Limit, now: int, state: State, room: Room, *, counted: bool) -> Ruling:
-    allowed = room.remaining > 0
-    if not (allowed and counted):
-        return Ruling(allowed, room, None)
-    state = strategy.count(state, limit, now)
-    return Ruling(allowed, strategy.measure(state, limit, now), state)
+def _look(hit: Hit, state: State, now: int) -> Ruling:
+    room = STRATEGIES[hit.strategy].look(state, hit.limit, max(now, state[-1]) if state else now)
+    return Ruling(room.remaining > 0, room, None)
+
+
+def _strategy(
+    settle: Callable[[State, Limit, int], State],
+    count: Callable[[State, Limit, int], State],
+    measure: Callable[[State, Limit, int], Room],
+    weight: Callable[[Limit], int],
+) -> Strategy:
+    """`settle` brings a state up to a time, `count` adds one request to a settled state, `measure` reads it."""
+
+    def look(state: State, limit: Limit, now: int) -> Room:
+        return measure(settle(state, limit, now) if state else state, limit, now)
+
+    def take(state: State, limit: Limit, now: int) -> Ruling:
+        state = settle(state, limit, now) if state else state
+        room = measure(state, limit, now)
+        if room.remaining <= 0:
+            return Ruling(allowed=False, room=room, state=None)
+        state = count(state, limit, now)
+        return Ruling(allowed=True, room=measure(state, limit, now), state=state)
+
+    return Strategy(take, look, weight)
 
 
 def _up(dividend: int, divisor: int) -> int:
     return -(-dividend // divisor)
 
 
-def _bucket_settle(state: State, limit: Limit, now: int) -> State:
-    level = state[0] - (now - state[1]) * limit.amount
-    return (level, now) if level > 0 else ()
+def _bucket_level(state: State, limit: Limit, now: int) -> int:
+    """What is in the bucket: each request puts in `period`, and `amount` runs out every microsecond."""
+    return max(0, state[0] - (now - state[1]) * limit.amount) if state else 0
 
 
-def _bucket_count(state: State, limit: Limit, now: int) -> State:
-    return (state[0] if state else 0) + limit.period, now
+def _bucket_take(state: State, limit: Limit, now: int) -> Ruling:
+    level = _bucket_level(state, limit, now)
+    if level + limit.period > limit.burst * limit.period:
+        return Ruling(allowed=False, room=_bucket_room(level, limit), state=None)
+    level += limit.period
+    return Ruling(allowed=True, room=_bucket_room(level, limit), state=(level, now))
 
 
-def _bucket_measure(state: State, limit: Limit, _now: int) -> Room:
-    level = state[0] if state else 0
-    space = limit.burst * limit.period - level
-    remaining = max(0, space // limit.period)
-    return Room(remaining, _up(level, limit.amount), 0 if remaining else _up(limit.period - space, limit.amount))
+def _bucket_look(state: State, limit: Limit, now: int) -> Room:
+    return _bucket_room(_bucket_level(state, limit, now), limit)
+
+
+def _bucket_room(level: int, limit: Limit) -> Room:
+    amount, period, burst = limit
+    space = burst * period - level
+    remaining = max(0, space // period)
+    return Room(remaining, -(-level // amount), 0 if remaining else -((space - period) // amount))
 
 
 def _fixed_settle(state: State, limit: Limit, now: int) -> State:
@@ -187,8 +210,8 @@ def _window_weight(limit: Limit) -> int:
 
 
 STRATEGIES: Mapping[str, Strategy] = {
-    "gcra": Strategy(_bucket_settle, _bucket_count, _bucket_measure, _bucket_weight),
-    "fixed_window": Strategy(_fixed_settle, _fixed_count, _fixed_measure, _window_weight),
-    "sliding_window_counter": Strategy(_sliding_settle, _sliding_count, _sliding_measure, _window_weight),
-    "moving_window": Strategy(_moving_settle, _moving_count, _moving_measure, _window_weight),
+    "gcra": Strategy(_bucket_take, _bucket_look, _bucket_weight),
+    "fixed_window": _strategy(_fixed_settle, _fixed_count, _fixed_measure, _window_weight),
+    "sliding_window_counter": _strategy(_sliding_settle, _sliding_count, _sliding_measure, _window_weight),
+    "moving_window": _strategy(_moving_settle, _moving_count, _moving_measure, _window_weight),
 }

@@ -10,7 +10,7 @@ import enum
 import hashlib
 import hmac
 import re
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final
@@ -94,18 +94,18 @@ class AccessToken:
             raise Refused(Reason.SCOPE_INSUFFICIENT, detail)
 
 
-def bearer(authorization: Sequence[str], query: str) -> str:
-    """The token of a request (RFC 6750 section 2.1), given its Authorization field values and its query.
+def bearer(authorization: str | None, query: str) -> str:
+    """The token of a request (RFC 6750 section 2.1), given its one Authorization field and its query.
 
     Raises Refused TOKEN_REQUIRED, TOKEN_INVALID (malformed credentials) or TOKEN_MISPLACED (in the query).
     """
     if query and any(unquote_plus(pair.partition("=")[0]) == "access_token" for pair in re.split("[&;]", query)):
         detail = "Send the token in the Authorization header; a URL ends up in logs, so replace this token."
         raise Refused(Reason.TOKEN_MISPLACED, detail)
-    found = _BEARER.fullmatch(authorization[0]) if len(authorization) == 1 else None
+    found = None if authorization is None else _BEARER.fullmatch(authorization)
     if found is not None:
         return found[1]
-    if not any(value.lower().startswith("bearer") for value in authorization):
+    if authorization is None or not authorization.lower().startswith("bearer"):
         raise Refused(Reason.TOKEN_REQUIRED, "Send an access token: Authorization: Bearer, one space, the token.")
     raise _invalid("Send one Authorization header: Bearer, one space, one token.")
 

@@ -45,7 +45,16 @@ def read(body: bytes) -> Any:
         if "\\u" in text:
             orjson.loads(text)  # refuses half a surrogate pair, which the reader below lets through
             return _UNICODE.decode(text)
-        return (_ASCII if text.isascii() else _UNICODE).decode(text)
+        if not text.isascii():
+            return _UNICODE.decode(text)
+        if text[:1] == "{":
+            try:
+                value, end = _scan_ascii(text, 0)
+                if end == len(text):
+                    return value
+            except StopIteration:
+                pass  # the decoder says what is wrong
+        return _ASCII.decode(text)
     except json.JSONDecodeError as error:
         raise _malformed(f"Send one JSON text; this one breaks at character {error.pos}.") from None
 
@@ -157,4 +166,5 @@ def _malformed(detail: str) -> Refused:
 
 
 _ASCII = _decoder(str.casefold)
+_scan_ascii: Callable[[str, int], tuple[Any, int]] = _ASCII.scan_once  # type: ignore[attr-defined]
 _UNICODE = _decoder(fold)

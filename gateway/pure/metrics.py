@@ -38,6 +38,8 @@ class Metric(enum.Enum):
     CONFIG_LAST_RELOAD_SUCCESSFUL = "config_last_reload_successful", "gauge", (), "1 if the last reload was applied"
     CONFIG_INFO = "config_info", "gauge", ("hash",), "1 for the configuration that runs"
 
+    __hash__ = object.__hash__  # that of Enum is a function in Python, called for every count
+
     family: str
     kind: str
     labels: tuple[str, ...]

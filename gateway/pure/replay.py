@@ -36,12 +36,11 @@ _KEPT_HEADERS = frozenset(
 """What belongs to the response itself. Cookies, challenges, credentials and framing belong to one exchange."""
 
 
-def read_key(values: list[str]) -> str:
-    """The key in all values of its header field, bare or as a string of RFC 9651 section 3.3.3.
+def read_key(text: str) -> str:
+    """The key in its header field, bare or as a string of RFC 9651 section 3.3.3.
 
     1 to 255 visible ASCII characters; both spellings are the same key. Raises `Refused`.
     """
-    text = values[0] if len(values) == 1 else ""
     if text.startswith('"'):
         quoted = _QUOTED.fullmatch(text)
         text = re.sub(r"\\(.)", r"\1", quoted[1]) if quoted else ""

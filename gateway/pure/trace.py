@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-_TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
+_TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-[^,]*)?")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class TraceContext:
     """Ids in lower-case hex: 32 digits of trace, 16 of our own span; `flags` are two hex digits.
 
@@ -26,18 +25,23 @@ class TraceContext:
         return f"00-{self.trace_id}-{self.span_id}-{self.flags}"
 
 
-def continue_trace(parents: Sequence[str], states: Sequence[str], entropy: bytes) -> TraceContext:
+def begin_trace(entropy: bytes) -> TraceContext:
+    """A trace of our own; `entropy` is 24 random bytes."""
+    drawn = entropy.hex()
+    return TraceContext(drawn[16:48], drawn[:16], "00")
+
+
+def continue_trace(parent: str, state: str, entropy: bytes) -> TraceContext:
     """Continue the caller's trace, or begin one (section 4.3 of the Recommendation).
 
-    `parents` and `states` are all values of the two header fields; `entropy` is 24 random bytes.
+    `parent` and `state` are the two header fields, all lines of each joined by commas; `entropy` is 24 random bytes.
     Anything but exactly one valid `traceparent` begins a new trace and drops the state.
     """
-    span_id = entropy[:8].hex()
-    found = _TRACEPARENT.fullmatch(parents[0].strip()) if len(parents) == 1 else None
+    found = _TRACEPARENT.fullmatch(parent)
     if found is None or found[1] == "ff" or (found[1] == "00" and found[5]) or _zero(found[2]) or _zero(found[3]):
-        return TraceContext(entropy[8:24].hex(), span_id, "00")
+        return begin_trace(entropy)
     flags = f"{int(found[4], 16) & 0x03:02x}" if found[1] == "00" else f"{int(found[4], 16) & 0x01:02x}"
-    return TraceContext(found[2], span_id, flags, ",".join(states))
+    return TraceContext(found[2], entropy[:8].hex(), flags, state)
 
 
 def _zero(digits: str) -> bool:

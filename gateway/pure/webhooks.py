@@ -40,7 +40,7 @@ class Coverage(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """A delivery as it came in. Header names in `headers` compare without case; `received_at` is Unix time."""
+    """A delivery as it came in. Header names in `headers` are in lower case; `received_at` is Unix time."""
 
     body: bytes = field(repr=False)
     headers: Mapping[str, str] = field(repr=False)

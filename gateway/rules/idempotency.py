@@ -53,6 +53,7 @@ class Idempotency(Rule):
         self._required = settings.required
         self._keep = settings.keep
         self._header = settings.header
+        self._field = settings.header.lower().encode()
         self._keys = ports.keys
         self._clock = ports.clock
         self._telemetry = ports.telemetry
@@ -61,18 +62,18 @@ class Idempotency(Rule):
     def provision(cls, settings: Settings, ports: Ports, place: Place) -> Idempotency:  # noqa: ARG003
         return cls(settings, ports)
 
-    async def on_request(self, exchange: Exchange) -> Verdict:
+    def on_request(self, exchange: Exchange) -> Verdict:
         request = exchange.request
         if request.method not in _UNSAFE_METHODS:
             return PASS
-        values = request.headers.getall(self._header, [])
-        if not values:
+        value = request.field(self._field)
+        if value is None:
             detail = f"Send an {self._header} field, and the same one when you retry."
             return Deny(Reason.IDEMPOTENCY_KEY_REQUIRED, detail) if self._required else PASS
-        key = read_key(values)
+        key = read_key(value)
         assert exchange.body is not None
         secret = self._keys.mac(exchange.tenant, "replay")
-        media_type = ", ".join(request.headers.getall("Content-Type", []))
+        media_type = request.field(b"content-type") or ""
         exchange.claim = ClaimKey(
             tenant=exchange.tenant,
             scope=scope(secret, exchange.principal, exchange.route, key),
@@ -83,7 +84,7 @@ class Idempotency(Rule):
         exchange.unit.append(exchange.claim)
         return PASS
 
-    async def on_prepared(self, exchange: Exchange, rows: Sequence[Row]) -> Verdict:
+    def on_prepared(self, exchange: Exchange, rows: Sequence[Row]) -> Verdict:
         row = cast("KeyRow", rows[0])
         claim: ClaimKey = exchange.claim
         if row.state is KeyState.NEW:
@@ -96,7 +97,7 @@ class Idempotency(Rule):
             return self._counted("unknown", _IN_DOUBT)
         return self._counted("replay", self._replay(claim, row))
 
-    async def on_response(self, exchange: Exchange) -> Verdict:
+    def on_response(self, exchange: Exchange) -> Verdict:
         if exchange.claim is not None:
             exchange.settlement.append(self._end(exchange, exchange.claim))
         return PASS

@@ -7,7 +7,7 @@ from typing import Annotated, Final, Literal
 from pydantic import Field
 
 from gateway.exchange import Exchange
-from gateway.ports import Clock, Header, KeySet, Ports, Telemetry, VerifyKey
+from gateway.ports import Clock, Header, KeySet, Ports, Soon, Telemetry, VerifyKey
 from gateway.pure.errors import Reason, Refused
 from gateway.pure.identity import AccessToken, Expected, Profile, bearer, judge_claims
 from gateway.pure.jose import read_token
@@ -82,27 +82,43 @@ class Jwt(Rule):
             raise ValueError(f"jwks: {error}") from error
         return cls(settings, keys, ports.clock, ports.telemetry)
 
-    async def on_request(self, exchange: Exchange) -> Verdict:
+    def on_request(self, exchange: Exchange) -> Soon[Verdict]:
         request = exchange.request
         try:
-            token = await self._token(bearer(request.headers.getall("Authorization", ()), request.query))
+            text = bearer(request.field(b"authorization"), request.query)
+        except Refused as refused:
+            return self._denied(refused)
+        known = self._verified.get(text)
+        if known is not None and self._keys.find(known[1].kid, known[1].algorithm) is known[1]:
+            self._telemetry.count(Metric.TOKEN_CACHE, "hit")
+            return self._admit(exchange, known[0])
+        self._telemetry.count(Metric.TOKEN_CACHE, "miss")
+        return self._first_seen(exchange, text)
+
+    async def _first_seen(self, exchange: Exchange, text: str) -> Verdict:
+        try:
+            token = await self._verify(text)
+        except Refused as refused:
+            return self._denied(refused)
+        return self._admit(exchange, token)
+
+    def _admit(self, exchange: Exchange, token: AccessToken) -> Verdict:
+        """What is asked of a verified token at every use."""
+        try:
             token.check_time(self._clock.now())
-            token.check_binding(request.peer.certificate, required=self._bound)
+            token.check_binding(exchange.request.peer.certificate, required=self._bound)
             token.check_scopes(self._scopes)
         except Refused as refused:
-            return Deny(refused.reason, refused.detail, headers=self._challenge(refused.reason))
+            return self._denied(refused)
         exchange.claims, exchange.subject = token.claims, token.principal
         if not self._forward:
             exchange.consumed.add(b"authorization")
         return PASS
 
-    async def _token(self, text: str) -> AccessToken:
-        """The verified token, from memory while the key that verified it is in the set."""
-        known = self._verified.get(text)
-        if known is not None and self._keys.find(known[1].kid, known[1].algorithm) is known[1]:
-            self._telemetry.count(Metric.TOKEN_CACHE, "hit")
-            return known[0]
-        self._telemetry.count(Metric.TOKEN_CACHE, "miss")
+    def _denied(self, refused: Refused) -> Deny:
+        return Deny(refused.reason, refused.detail, headers=self._challenge(refused.reason))
+
+    async def _verify(self, text: str) -> AccessToken:
         signed = read_token(text)
         key = await self._key(signed.kid, signed.algorithm)
         if not signed.signed_by(key.key):

@@ -73,7 +73,7 @@ class Mtls(Rule):
         fingerprints = frozenset(map(read_fingerprint, settings.fingerprint))
         return cls(authority, [compile_san(pattern) for pattern in settings.san], fingerprints, ports.clock)
 
-    async def on_request(self, exchange: Exchange) -> Verdict:
+    def on_request(self, exchange: Exchange) -> Verdict:
         peer = exchange.request.peer
         if peer.certificate is not None:
             names = self._certified(peer.certificate)

@@ -6,20 +6,22 @@ against none. Answers carry `RateLimit-Policy` and `RateLimit` (draft-ietf-httpa
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import ipaddress
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from hashlib import blake2b
+from types import CoroutineType
 from typing import Annotated, ClassVar, Literal
 
 from limits import parse_many
 from pydantic import AfterValidator, Field, model_validator
 
 from gateway.exchange import Exchange
-from gateway.ports import Decision, Header, Hit, Ports, Shared, Telemetry, Unavailable
+from gateway.ports import Decision, Header, Hit, Ports, Shared, Soon, Telemetry, Unavailable, settled
 from gateway.pure.errors import Reason
 from gateway.pure.gcra import EXACT, SECOND, STRATEGIES, Limit
 from gateway.pure.metrics import Metric
@@ -118,6 +120,8 @@ class RateLimit(Rule):
         self._shared = shared
         self._telemetry = telemetry
         self._together: Sequence[RateLimit] = ()
+        self.place = 0
+        """Of this limit's decision among those of the route."""
         self._tells = False
         self.join((self,))
 
@@ -138,35 +142,55 @@ class RateLimit(Rule):
         if sum(rule.name == self.name for rule in self._together) > 1:
             raise ValueError(f"two limits of this policy are named {self.name}")
         self._tells = self is next((rule for rule in self._together if rule.enforced), None)
+        self.place = self._together.index(self)
 
-    async def on_request(self, exchange: Exchange) -> Verdict:
-        if exchange.limits is None:
-            exchange.limits = await self._decide(exchange)
-        decision: Decision | None = exchange.limits.get(self.name)
+    def on_request(self, exchange: Exchange) -> Soon[Verdict]:
+        if exchange.limits is not None:
+            return self._judge(exchange)
+        try:
+            decisions = self._shared.hit([rule.hit(exchange) for rule in self._together])
+        except Unavailable:
+            return self._decide_without(exchange)
+        if isinstance(decisions, CoroutineType):
+            return self._await_decisions(exchange, decisions)
+        exchange.limits = decisions
+        return self._judge(exchange)
+
+    async def _await_decisions(self, exchange: Exchange, decisions: Awaitable[Sequence[Decision]]) -> Verdict:
+        try:
+            exchange.limits = await decisions
+        except Unavailable:
+            return await self._decide_without(exchange)
+        return self._judge(exchange)
+
+    async def _decide_without(self, exchange: Exchange) -> Verdict:
+        """The shared counters cannot be asked: each limit does what it says; None is what is not decided."""
+        decided: list[Decision | None] = [None] * len(self._together)
+        exchange.limits = decided
+        for rule in self._together:
+            self._telemetry.count(Metric.RATELIMIT_STORE_ERRORS, rule.on_store_error)
+        alone = [rule for rule in self._together if rule.on_store_error == "local"]
+        with contextlib.suppress(Unavailable):
+            decisions = await settled(self._shared.local.hit([rule.hit(exchange) for rule in alone])) if alone else ()
+            for rule, decision in zip(alone, decisions, strict=True):
+                decided[rule.place] = decision
+        return self._judge(exchange)
+
+    def _judge(self, exchange: Exchange) -> Verdict:
+        decision: Decision | None = exchange.limits[self.place]
         if decision is None:
             return PASS if self.on_store_error == "allow" else _UNAVAILABLE
-        result = "allowed" if decision.allowed else "limited"
-        self._telemetry.count(Metric.RATELIMIT_DECISIONS, self.name, result)
-        return PASS if decision.allowed else self._limited(exchange)
+        if decision.allowed:
+            self._telemetry.count(Metric.RATELIMIT_DECISIONS, self.name, "allowed")
+            return PASS
+        self._telemetry.count(Metric.RATELIMIT_DECISIONS, self.name, "limited")
+        return self._limited(exchange)
 
-    async def on_response(self, exchange: Exchange) -> Verdict:
+    def on_response(self, exchange: Exchange) -> Verdict:
         if self._tells:
             assert exchange.response is not None
             exchange.response.headers.extend(self._fields(exchange))
         return PASS
-
-    async def _decide(self, exchange: Exchange) -> dict[str, Decision]:
-        """The decisions by name; a limit that could not be asked has none."""
-        try:
-            return await _ask(self._shared, self._together, exchange)
-        except Unavailable:
-            for rule in self._together:
-                self._telemetry.count(Metric.RATELIMIT_STORE_ERRORS, rule.on_store_error)
-        alone = [rule for rule in self._together if rule.on_store_error == "local"]
-        try:
-            return await _ask(self._shared.local, alone, exchange) if alone else {}
-        except Unavailable:
-            return {}
 
     def hit(self, exchange: Exchange) -> Hit:
         """This request against this limit."""
@@ -175,10 +199,8 @@ class RateLimit(Rule):
     def _limited(self, exchange: Exchange) -> Deny:
         over = [
             (rule.name, decision)
-            for rule in self._together
-            if (rule.enforced or rule is self)
-            and (decision := exchange.limits.get(rule.name)) is not None
-            and not decision.allowed
+            for rule, decision in zip(self._together, exchange.limits, strict=True)
+            if (rule.enforced or rule is self) and decision is not None and not decision.allowed
         ]
         wait = max(_wait(decision) for _, decision in over)
         return Deny(
@@ -190,24 +212,17 @@ class RateLimit(Rule):
 
     def _fields(self, exchange: Exchange) -> list[Header]:
         """What the enforced limits of the route are, and what is left of them."""
-        told = [
-            (rule, decision)
-            for rule in self._together
-            if rule.enforced and (decision := exchange.limits.get(rule.name)) is not None
-        ]
-        if not told:
+        policies, left = [], []
+        for rule, decision in zip(self._together, exchange.limits, strict=True):
+            if rule.enforced and decision is not None:
+                policies.append(rule.quota)
+                left.append(f'"{rule.name}";r={decision.remaining};t={_wait(decision)}')
+        if not policies:
             return []
-        policies = ", ".join([rule.quota for rule, _ in told])
-        left = ", ".join([f'"{rule.name}";r={decision.remaining};t={_wait(decision)}' for rule, decision in told])
-        return [(b"RateLimit-Policy", policies.encode()), (b"RateLimit", left.encode())]
+        return [(b"RateLimit-Policy", ", ".join(policies).encode()), (b"RateLimit", ", ".join(left).encode())]
 
 
 _UNAVAILABLE = Deny(Reason.LIMITER_UNAVAILABLE, "Try again in a moment.", headers=((b"Retry-After", b"1"),))
-
-
-async def _ask(shared: Shared, rules: Sequence[RateLimit], exchange: Exchange) -> dict[str, Decision]:
-    decisions = await shared.hit([rule.hit(exchange) for rule in rules])
-    return {rule.name: decision for rule, decision in zip(rules, decisions, strict=True)}
 
 
 def _hit(

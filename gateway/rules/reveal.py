@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from gateway.exchange import Edit, Exchange
 from gateway.operations import RevealRow, RevealTokens, Row, SettleReveal
-from gateway.ports import Outcome, Ports, Unavailable
+from gateway.ports import Outcome, Ports, Soon, Unavailable
 from gateway.pure.body import Match, Selector, compile_selector
 from gateway.pure.cards import is_cvc, luhn_valid, pan_digits
 from gateway.pure.errors import Reason, Refused
@@ -83,7 +83,7 @@ class Reveal(Rule):
             raise ValueError("a policy has one rule reveal: list all fields in it")
         return cls(settings, ports, place.upstream)
 
-    async def on_request(self, exchange: Exchange) -> Verdict:
+    def on_request(self, exchange: Exchange) -> Verdict:
         """Select and check; what the checksum or the form of a token tells is told before the vault is asked."""
         document = exchange.document()
         if document.kind not in self._kinds:
@@ -106,25 +106,27 @@ class Reveal(Rule):
             exchange.revealing = _Revealing(read, found["pan"], found["cvc"])
         return PASS
 
-    async def on_prepared(self, exchange: Exchange, rows: Sequence[Row]) -> Verdict:
+    def on_prepared(self, exchange: Exchange, rows: Sequence[Row]) -> Soon[Verdict]:
         """The intent is durable: open the numbers, then lease the codes."""
         revealing: _Revealing = exchange.revealing
         row = rows[0]
         assert isinstance(row, RevealRow)
         verdict = self._open_numbers(exchange, revealing, row)
-        return verdict if verdict is not PASS else await self._lease_codes(exchange, revealing)
+        return self._lease_codes(exchange, revealing) if verdict is PASS and revealing.codes else verdict
 
-    async def on_response(self, exchange: Exchange) -> Verdict:
+    def on_response(self, exchange: Exchange) -> Soon[Verdict]:
         """Record what became of the reveal; give the codes back if nothing was sent."""
         if exchange.revealing is not None:
             assert exchange.outcome is not None
             now = self._ports.clock.now()
             exchange.settlement.append(SettleReveal(exchange.tenant, exchange.id, exchange.outcome.value, now))
-        await self._release(exchange)
-        return PASS
+        return self._release(exchange) if exchange.leased else PASS
 
-    async def on_finish(self, exchange: Exchange) -> None:
+    def on_finish(self, exchange: Exchange) -> Soon[None]:
         """Codes that are still held were perhaps sent: gone."""
+        return self._forget(exchange) if exchange.leased else None
+
+    async def _forget(self, exchange: Exchange) -> None:
         await self._release(exchange)
 
     def _check(self, target: _Target, value: str, key: bytes) -> None:
@@ -189,7 +191,7 @@ class Reveal(Rule):
             self._count(target, "revealed")
         return PASS
 
-    async def _release(self, exchange: Exchange) -> None:
+    async def _release(self, exchange: Exchange) -> Verdict:
         """A code that cannot be released now is not lost sight of: its lease and its time limit end it."""
         sad = self._ports.sad
         release = sad.give_back if exchange.outcome is Outcome.REFUSED else sad.erase
@@ -198,6 +200,7 @@ class Reveal(Rule):
                 await release(exchange.tenant, exchange.leased.pop(), exchange.id)
             except Unavailable:
                 self._ports.telemetry.log("sad_not_released", id=exchange.id, route=exchange.route)
+        return PASS
 
     def _count(self, target: _Target, result: str) -> None:
         self._ports.telemetry.count(Metric.REVEALED, target.token_class, result)

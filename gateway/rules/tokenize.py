@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gateway.exchange import Edit, Exchange
 from gateway.operations import Candidate, KnowTokens, PutToken, Row, Rows, TokenRow
-from gateway.ports import Outcome, Ports, Unavailable
+from gateway.ports import Outcome, Ports, Soon, Unavailable
 from gateway.pure.body import Match, Selector, compile_selector
 from gateway.pure.cards import is_cvc, luhn_valid, pan_digits
 from gateway.pure.errors import Reason, Refused
@@ -119,7 +119,7 @@ class Tokenize(Rule):
         """Nothing depends on the place."""
         return cls(settings, ports)
 
-    async def on_request(self, exchange: Exchange) -> Verdict:
+    def on_request(self, exchange: Exchange) -> Verdict:
         """Select, check, and ask for tokens; the body is edited when they are known."""
         if self._response:
             exchange.consumed.add(b"accept-encoding")  # a compressed answer could not be read
@@ -142,13 +142,16 @@ class Tokenize(Rule):
         exchange.unit.extend(puts.values())
         return PASS
 
-    async def on_prepared(self, exchange: Exchange, rows: Sequence[Row]) -> Verdict:
+    def on_prepared(self, exchange: Exchange, rows: Sequence[Row]) -> Soon[Verdict]:
         """The numbers are durable: put the codes into memory."""
         if rows and rows[-1].refused:
             return self._refused(rows[-1])
         for row in rows:
             result = "token" if not isinstance(row, TokenRow) else "new" if row.new else "existing"
             self._ports.telemetry.count(Metric.TOKENIZED, "pan", result)
+        return self._put_codes(exchange) if exchange.fresh_sad else PASS
+
+    async def _put_codes(self, exchange: Exchange) -> Verdict:
         fresh, exchange.fresh_sad = exchange.fresh_sad, []
         for token, code in fresh:
             exchange.stored_sad.append(token)
@@ -156,12 +159,15 @@ class Tokenize(Rule):
             self._ports.telemetry.count(Metric.TOKENIZED, "cvc", "new")
         return PASS
 
-    async def on_response(self, exchange: Exchange) -> Verdict:
+    def on_response(self, exchange: Exchange) -> Soon[Verdict]:
         """Replace card numbers that the upstream answers with; what cannot be checked is not passed on."""
-        if exchange.outcome is Outcome.REFUSED:
-            await self._forget_codes(exchange)
+        if exchange.outcome is Outcome.REFUSED and exchange.stored_sad:
+            return self._forget_codes(exchange)
         if not self._response or exchange.outcome is not Outcome.ANSWERED:
             return PASS
+        return self._clean_response(exchange)
+
+    def _clean_response(self, exchange: Exchange) -> Verdict:
         assert exchange.response is not None
         if not exchange.response.body:
             return PASS
@@ -184,7 +190,7 @@ class Tokenize(Rule):
         exchange.settlement.extend(puts.values())
         return PASS
 
-    async def _forget_codes(self, exchange: Exchange) -> None:
+    async def _forget_codes(self, exchange: Exchange) -> Verdict:
         """Nobody was told these tokens. If memory cannot be asked, the time limit ends the codes."""
         sad = self._ports.sad
         with contextlib.suppress(Unavailable):
@@ -192,6 +198,7 @@ class Tokenize(Rule):
                 token = exchange.stored_sad.pop()
                 if await sad.lease(exchange.tenant, token, exchange.id) is not None:
                     await sad.erase(exchange.tenant, token, exchange.id)
+        return PASS
 
     def _replace_number(
         self, exchange: Exchange, target: _Target, match: Match, puts: dict[tuple[str, TokenFormat], PutToken]

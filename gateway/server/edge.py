@@ -6,14 +6,13 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from aiohttp.http import RawRequestMessage
-
-from gateway.ports import IncomingBody, Ports
+from gateway.ports import Ports
 from gateway.pure.errors import Refused
-from gateway.pure.http import Head, HeadLimits
+from gateway.pure.request_reader import Head, HeadLimits
 
 if TYPE_CHECKING:
     from gateway.server.connection import Connection
+    from gateway.server.request_body import RequestBody
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,9 +42,8 @@ class Limits:
 class Arrival:
     """A request whose head was let in."""
 
-    message: RawRequestMessage
     head: Head
-    body: IncomingBody | None
+    body: RequestBody | None
 
 
 class Exchanges(Protocol):
@@ -71,6 +69,10 @@ class Edge:
     in_flight: int = 0
     empty: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the last exchange has ended and the last connection has closed."""
+
+    def now(self) -> float:
+        """Seconds of the monotonic clock."""
+        return self.ports.clock.monotonic()
 
     def opened(self) -> None:
         self.connections += 1

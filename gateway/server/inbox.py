@@ -67,7 +67,7 @@ class InboxReceiver:
         self, request: Request, body: bytes, route: Route, inbox: Inbox, verified: Verified
     ) -> DeliveryVerdict:
         delivery_id = "dlv_" + self._ports.entropy(16).hex()
-        packed = pack(Envelope(verified.coverage.value, request.raw_headers, body))
+        packed = pack(Envelope(verified.coverage.value, request.headers, body))
         try:
             secret = self._ports.keys.mac(route.tenant, "delivery")
             put = PutDelivery(
@@ -99,10 +99,10 @@ class InboxReceiver:
 
 
 def _arrival(request: Request, body: bytes) -> Arrival:
-    times = Counter(name.lower() for name, _ in request.raw_headers)
+    times = Counter(name.lower() for name, _ in request.headers)
     return Arrival(
         body=body,
-        headers=request.headers,
+        headers={name.decode("ascii"): value.decode("ascii") for name, value in request.fields.items()},
         repeated=frozenset(name.decode("latin-1") for name, count in times.items() if count > 1),
         url=f"{request.scheme}://{request.host}{request.target}",
         received_at=request.received_at,

@@ -10,9 +10,7 @@ import stat
 from collections import Counter
 from pathlib import Path
 
-from aiohttp import web
-from aiohttp.http import HttpRequestParser
-
+from gateway.exchange import UNNAMED
 from gateway.ports import Ports
 from gateway.pure.bind import Tcp, Unix, address_block, parse_bind
 from gateway.pure.errors import PROBLEM_TYPE, Reason, problem
@@ -28,7 +26,6 @@ _SWEEP_SECONDS = 0.5
 class Listener:
     """One bind address and its connections.
 
-    Raises RuntimeError when aiohttp runs without its C parser: the pure Python one lets smuggling through.
     `identity` is the principal that a local listener without TLS declares for its callers.
     """
 
@@ -41,8 +38,6 @@ class Listener:
         *,
         identity: str | None = None,
     ) -> None:
-        if HttpRequestParser.__module__ != "aiohttp._http_parser":
-            raise RuntimeError("aiohttp runs without its C parser; install it as a wheel, unset AIOHTTP_NO_EXTENSIONS")
         self.name = name
         self._edge = Edge(name, exchanges, ports, limits or Limits(), identity)
         self._socket: socket.socket | None = None
@@ -138,12 +133,12 @@ class Listener:
         self._sweep_later()
 
 
-class _Connections(web.Server):
-    """aiohttp's low-level server: makes the protocol of each connection and holds the caps."""
+class _Connections:
+    """Makes the protocol object of each connection, knows those that are open, and holds the caps."""
 
     def __init__(self, edge: Edge, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(_unused, loop=loop)
         self._edge = edge
+        self._loop = loop
         self._by_address: Counter[str] = Counter()
         self._open: set[Connection] = set()
 
@@ -152,40 +147,33 @@ class _Connections(web.Server):
         return list(self._open)
 
     def __call__(self) -> Connection:
-        return Connection(self, self._edge, self._loop)
+        return Connection(self._edge, self, self._loop)
 
-    def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
-        assert isinstance(handler, Connection)
-        edge, block = self._edge, address_block(handler.peer.address)
-        self._open.add(handler)
+    def opened(self, connection: Connection) -> None:
+        edge, block = self._edge, address_block(connection.peer.address)
+        self._open.add(connection)
         edge.opened()
         self._by_address[block] += 1
         edge.ports.telemetry.set(Metric.CONNECTIONS, len(self._open), edge.listener)
         crowded = self._by_address[block] > edge.limits.connections_per_address
-        if (crowded and transport.get_extra_info("peername")) or len(self._open) > edge.limits.connections:
-            self._turn_away(handler, transport)
+        if (crowded and connection.peer.address != UNNAMED) or len(self._open) > edge.limits.connections:
+            self._turn_away(connection)
 
-    def connection_lost(self, handler: web.RequestHandler, exc: BaseException | None = None) -> None:  # noqa: ARG002
-        assert isinstance(handler, Connection)
-        block = address_block(handler.peer.address)
-        self._open.discard(handler)
+    def closed(self, connection: Connection) -> None:
+        block = address_block(connection.peer.address)
+        self._open.discard(connection)
         self._edge.closed()
         self._by_address[block] -= 1
         if not self._by_address[block]:
             del self._by_address[block]
         self._edge.ports.telemetry.set(Metric.CONNECTIONS, len(self._open), self._edge.listener)
 
-    def _turn_away(self, connection: Connection, transport: asyncio.Transport) -> None:
+    def _turn_away(self, connection: Connection) -> None:
         edge, reason = self._edge, Reason.TOO_MANY_CONNECTIONS
         edge.ports.telemetry.count(Metric.BLOCKED, "", "listener", reason.label, "enforce")
         body = problem(reason, "Close connections that are not used.", request_id="")
         headers = ((b"Content-Type", PROBLEM_TYPE), (b"Retry-After", b"1"))
-        transport.write(response_head(reason.status, headers, length=len(body), close=True) + body)
-        connection.hang_up()
-
-
-async def _unused(_: web.BaseRequest) -> web.StreamResponse:
-    raise AssertionError("connections serve themselves")
+        connection.dismiss(response_head(reason.status, headers, length=len(body), close=True) + body)
 
 
 def _tcp(place: Tcp, reuse_port: bool) -> socket.socket:

@@ -12,7 +12,7 @@ from gateway.pure.errors import PROBLEM_TYPE, Reason, Refused, problem, where
 from gateway.pure.http import METHODS
 from gateway.pure.metrics import Metric
 from gateway.pure.routing import Missed
-from gateway.pure.trace import TraceContext, continue_trace
+from gateway.pure.trace import TraceContext, begin_trace, continue_trace
 from gateway.server.connection import Connection
 from gateway.server.edge import Arrival
 from gateway.snapshot import Route, Snapshot
@@ -63,22 +63,23 @@ class Proxy:
 
     async def serve(self, connection: Connection, arrival: Arrival | Refused) -> None:
         record = _Record(self._entropy.take(_ID_BYTES).hex(), connection.listener, self._ports.clock.monotonic())
-        close, http_1_0 = True, False
+        close, legacy = True, False
         try:
             if isinstance(arrival, Refused):
                 response = self._refuse(record, "listener", arrival)
             else:
-                close, http_1_0 = arrival.head.close, arrival.message.version == (1, 0)
-                record.method = arrival.message.method
+                close, legacy = arrival.head.close, arrival.head.legacy
+                record.method = arrival.head.method
                 response = await self._answer(connection, arrival, record)
         except Exception as error:  # noqa: BLE001 - a mistake of ours must not end as a traceback, nor as silence
             self._crashed(record, error)
             response = self._refuse(record, "listener", _CRASHED)
         took = self._ports.clock.monotonic() - record.began
-        date = () if response.header(b"date") is not None else ((b"Date", self._now()),)
-        response.headers = [*response.headers, *date, (b"X-Request-Id", record.id.encode())]
+        if response.header(b"date") is None:
+            response.headers.append((b"Date", self._now()))
+        response.headers.append((b"X-Request-Id", record.id.encode()))
         try:
-            sent = await connection.send(record.method, response, close=close, http_1_0=http_1_0)
+            sent = await connection.send(record.method, response, close=close, legacy=legacy)
         except Exception as error:  # noqa: BLE001 - the same
             self._crashed(record, error)
             connection.abort()
@@ -106,26 +107,26 @@ class Proxy:
         return await found.route.pipeline.run(record.exchange)
 
     def _request(self, connection: Connection, arrival: Arrival) -> Request:
-        message, head = arrival.message, arrival.head
+        head = arrival.head
         return Request(
-            method=message.method,
-            target=message.path,
-            path=head.path,
-            query=head.query,
-            headers=message.headers,
-            raw_headers=message.raw_headers,
-            body=arrival.body,
-            peer=connection.peer,
-            scheme=connection.scheme,
-            host=head.host,
-            received_at=self._ports.clock.now(),
+            head.method,
+            head.target,
+            head.path,
+            head.query,
+            head.headers,
+            head.fields,
+            arrival.body,
+            connection.peer,
+            connection.scheme,
+            head.host,
+            self._ports.clock.now(),
         )
 
     def _trace(self, request: Request) -> TraceContext:
-        headers, drawn = request.headers, self._entropy.take(_TRACE_BYTES)
-        if "traceparent" not in headers:
-            return continue_trace((), (), drawn)
-        return continue_trace(headers.getall("traceparent"), headers.getall("tracestate", ()), drawn)
+        drawn, parent = self._entropy.take(_TRACE_BYTES), request.field(b"traceparent")
+        if parent is None:
+            return begin_trace(drawn)
+        return continue_trace(parent, request.field(b"tracestate") or "", drawn)
 
     async def _receive(self, request: Request, route: Route, record: _Record) -> Response:
         assert self._inboxes is not None, "the composition root gives a receiver"

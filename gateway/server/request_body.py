@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable
 from typing import Protocol
 
-from aiohttp.streams import StreamReader
-
 from gateway.pure.errors import Reason, Refused
-from gateway.pure.http import Head
+from gateway.pure.framing import Chunked, Framing, Sized
+from gateway.pure.request_reader import Head
 from gateway.server.edge import Limits
+
+HIGH_WATER = 128 * 1024
+"""Bytes that wait to be read, from which on the client is not read any further."""
+_LOW_WATER = 32 * 1024
+_BROKE_OFF = Refused(Reason.MALFORMED_REQUEST, "Send the body to its end, as it was declared.")
 
 
 class Sender(Protocol):
@@ -20,32 +26,89 @@ class Sender(Protocol):
         ...
 
     def await_body(self, seconds: float) -> None:
-        """From now on the client is late after so many seconds: reading then raises `Refused`."""
+        """From now on the client is late after so many seconds: the body is broken off then."""
         ...
 
     def body_came(self) -> None: ...
-    def body_is_whole(self) -> bool: ...
-    def now(self) -> float: ...
+    def resume_reading(self) -> None: ...
 
 
 class RequestBody:
-    """A `BodyStream`. The first read asks the client for it; only time spent waiting for the client counts."""
+    """An `IncomingBody`. The first read asks the client for it; only time spent waiting for the client counts."""
 
-    __slots__ = ("_asks", "_limits", "_payload", "_received", "_sender", "_waited", "length")
+    __slots__ = (
+        "_asks",
+        "_error",
+        "_framing",
+        "_limits",
+        "_now",
+        "_pieces",
+        "_received",
+        "_sender",
+        "_waited",
+        "_waiter",
+        "buffered",
+        "length",
+    )
 
-    def __init__(self, sender: Sender, payload: StreamReader, head: Head, limits: Limits) -> None:
+    def __init__(self, sender: Sender, head: Head, limits: Limits, now: Callable[[], float]) -> None:
         self.length = head.length
+        self.buffered = 0
+        """Bytes that have arrived and wait to be read."""
+        self._framing: Framing = Chunked() if head.length is None else Sized(head.length)
         self._sender = sender
-        self._payload = payload
         self._limits = limits
+        self._now = now
         self._asks = head.expects_continue
+        self._pieces: deque[bytes] = deque()
         self._received = 0
+        self._error: Refused | None = None
+        self._waiter: asyncio.Future[None] | None = None
         self._waited = 0.0
 
+    # --- what the connection does
+
+    def take(self, data: bytes) -> int:
+        """Take what belongs to the body; how many bytes that are. Raises `Refused`."""
+        content, taken = self._framing.take(data)
+        if content:
+            self._pieces.append(content)
+            self.buffered += len(content)
+            self._asks = False
+        if content or self._framing.done:
+            self._wake()
+        return taken
+
+    def break_off(self, refused: Refused = _BROKE_OFF) -> None:
+        """No more of it will come. A body that is whole stays whole."""
+        if not self._framing.done and self._error is None:
+            self._error = refused
+            self._wake()
+
+    @property
+    def is_whole(self) -> bool:
+        """Has all of it arrived, read or not?"""
+        return self._framing.done
+
+    @property
+    def is_awaited(self) -> bool:
+        """Does somebody wait for the client to send more?"""
+        return self._waiter is not None and not self._waiter.done()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._sender.body_came()
+            self._waiter.set_result(None)
+
+    # --- what the exchange does
+
     def ready(self) -> bytes | None:
-        if self._asks or self._received or not self._sender.body_is_whole():
+        if not self._framing.done or self._received:
             return None
-        whole = self._payload.read_nowait()
+        pieces = self._pieces
+        whole = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        pieces.clear()
+        self.buffered = 0
         self._received = len(whole)
         self._bound(self._received)
         return whole
@@ -58,11 +121,16 @@ class RequestBody:
         if self._asks:
             self._asks = False
             self._sender.ask_for_body()
-        piece = await self._read()
+        if not self._pieces and not self._framing.done:
+            await self._wait()
+        if not self._pieces:
+            raise StopAsyncIteration
+        piece = self._pieces.popleft()
+        self.buffered -= len(piece)
         self._received += len(piece)
         self._bound(self._received)
-        if not piece:
-            raise StopAsyncIteration
+        if self.buffered <= _LOW_WATER:
+            self._sender.resume_reading()
         return piece
 
     async def aclose(self) -> None:
@@ -72,24 +140,18 @@ class RequestBody:
         if size > self._limits.body:
             raise Refused(Reason.BODY_TOO_LARGE, f"Send at most {self._limits.body} bytes.")
 
-    async def _read(self) -> bytes:
+    async def _wait(self) -> None:
         sender, limits = self._sender, self._limits
-        began = sender.now()
+        began = self._now()
         patience = limits.body_time + self._received / limits.body_rate - self._waited
         sender.await_body(min(patience, limits.body_stall))
         try:
-            piece = await self._payload.readany()
-        except Refused:
-            raise
-        except Exception:  # noqa: BLE001 - aiohttp raises several kinds when the client is gone
-            raise _broke_off() from None
+            while not (self._pieces or self._framing.done):
+                if self._error is not None:
+                    raise self._error
+                self._waiter = asyncio.get_running_loop().create_future()
+                await self._waiter
         finally:
+            self._waiter = None
             sender.body_came()
-        self._waited += sender.now() - began
-        if not piece and not sender.body_is_whole():
-            raise _broke_off()
-        return piece
-
-
-def _broke_off() -> Refused:
-    return Refused(Reason.MALFORMED_REQUEST, "Send the body to its end, as it was declared.")
+        self._waited += self._now() - began

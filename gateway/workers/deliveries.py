@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import Callable, Mapping
 
 from gateway.operations import Delivery, DueDeliveries, DueRow, ForwardedDelivery, RetryDelivery
-from gateway.ports import Ports, Response, Unavailable, UpstreamError
+from gateway.ports import Ports, Response, Unavailable, UpstreamError, settled
 from gateway.pure.deliveries import OWN_FIELDS, next_attempt, original_fields, retry_after, signed_fields, unpack
 from gateway.pure.http import request_head
 from gateway.pure.metrics import Metric
@@ -137,15 +137,16 @@ class DeliveryForwarder:
         """The status, and the seconds that the backend asks us to wait. Raises `UpstreamError`, `Unavailable`."""
         envelope = unpack(self._ports.keys.open(delivery.tenant, "inbox", delivery.sealed, delivery.id.encode()))
         now = self._ports.clock.now()
-        add = [
+        fields = [
             (b"Host", inbox.upstream.authority),
             (b"X-Request-Id", delivery.id.encode()),
             (b"Pangate-Tenant", delivery.tenant.encode()),
+            *signed_fields(delivery.id, delivery.provider, envelope, now, inbox.signing_key),
+            *original_fields(envelope.headers),
         ]
-        add += signed_fields(delivery.id, delivery.provider, envelope, now, inbox.signing_key)
-        add += original_fields(envelope.headers)
+        add = [name + b": " + value for name, value in fields]
         head = request_head("POST", inbox.path, envelope.headers, drop=OWN_FIELDS, add=add)
-        connection = await inbox.upstream.acquire(safe=False)
+        connection = await settled(inbox.upstream.acquire(safe=False))
         response = await connection.send("POST", head, envelope.body)
         await _discard(response)
         return response.status, retry_after(response.header(b"retry-after"), now)

@@ -104,5 +104,5 @@ async def writer_held(store: Store) -> AsyncIterator[Awaitable[Rows]]:
         released.set()
 
 
-def start(store: Store, *units: list[Operation[Row]]) -> list[asyncio.Task[Rows]]:
-    return [asyncio.create_task(store.commit(unit)) for unit in units]  # type: ignore[arg-type]
+def start(store: Store, *units: list[Operation[Row]]) -> list[asyncio.Future[Rows]]:
+    return [asyncio.ensure_future(store.commit(unit)) for unit in units]

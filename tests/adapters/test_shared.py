@@ -19,7 +19,7 @@ from redis.asyncio import Redis
 from gateway.adapters.keys import FileKeys, generate_key
 from gateway.adapters.memory import MemoryShared
 from gateway.adapters.redis import RedisShared, _Script, open_redis
-from gateway.ports import Hit, Shared, Unavailable
+from gateway.ports import Hit, Shared, Unavailable, settled
 from gateway.pure.gcra import SECOND, STRATEGIES, Limit, State, decide
 from tests.conftest import CountingEntropy, HandClock, Recorder
 from tests.servers import VOLATILE, redis_url, running_redis
@@ -68,7 +68,7 @@ class Counters:
         await self.set_clock(self.now)
 
     async def passed(self, *hits: Hit) -> list[bool]:
-        return [decision.allowed for decision in await self.shared.hit(hits)]
+        return [decision.allowed for decision in await settled(self.shared.hit(hits))]
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ async def test_of_many_at_once_exactly_the_limit_passes(counters: Counters, stra
 async def test_time_makes_a_limit_whole_again(counters: Counters, strategy: str, key: str) -> None:
     hit = a_hit(key, strategy, amount=3, burst=3)
     assert [(await counters.passed(hit))[0] for _ in range(4)] == [True, True, True, False]
-    (refused,) = await counters.shared.hit([hit])
+    (refused,) = await settled(counters.shared.hit([hit]))
     await counters.advance(refused.retry_after)
     assert await counters.passed(hit) == [True]
     await counters.advance(200)
@@ -146,7 +146,7 @@ async def test_every_answer_is_the_pure_decision(counters: Counters, strategy: s
         await counters.advance(chance.choice(steps))
         rulings = decide(limits, states, counters.now)
         states = [old if r.state is None else r.state for old, r in zip(states, rulings, strict=True)]
-        answers = await counters.shared.hit(limits)
+        answers = await settled(counters.shared.hit(limits))
         assert [
             (a.allowed, a.remaining, round(a.reset_after * SECOND), round(a.retry_after * SECOND)) for a in answers
         ] == [(r.allowed, r.room.remaining, r.room.reset_after, r.room.retry_after) for r in rulings]
@@ -157,19 +157,19 @@ async def test_every_answer_is_the_pure_decision(counters: Counters, strategy: s
 
 async def test_memory_refuses_what_it_has_no_room_to_count_and_counts_nothing_of_it(clock: HandClock) -> None:
     shared = MemoryShared(clock, most=2)
-    await shared.hit([a_hit("a", amount=1, burst=1)])
+    await settled(shared.hit([a_hit("a", amount=1, burst=1)]))
     with pytest.raises(Unavailable):
-        await shared.hit([a_hit("b"), a_hit("c")])
-    await shared.hit([a_hit("d")])
+        await settled(shared.hit([a_hit("b"), a_hit("c")]))
+    await settled(shared.hit([a_hit("d")]))
     with pytest.raises(Unavailable):
-        await shared.hit([a_hit("e")])
-    assert not (await shared.hit([a_hit("a", amount=1, burst=1)]))[0].allowed
+        await settled(shared.hit([a_hit("e")]))
+    assert not (await settled(shared.hit([a_hit("a", amount=1, burst=1)])))[0].allowed
 
 
 async def test_memory_forgets_limits_that_are_whole_to_make_room(clock: HandClock) -> None:
     shared = MemoryShared(clock, most=50)
     for i in range(500):
-        await shared.hit([a_hit(f"{i}", period=1.0, amount=1, burst=1)])
+        await settled(shared.hit([a_hit(f"{i}", period=1.0, amount=1, burst=1)]))
         clock.advance(0.02)
     assert len(shared._states._entries) <= 50
     assert len(shared._states._ends) <= 51
@@ -194,7 +194,7 @@ async def test_the_clock_is_the_servers(redis_url: str, connect: Callable[..., R
     shared = connect(redis_url)
     async with Redis.from_url(redis_url) as direct:
         before, _ = await direct.time()
-        await shared.hit([a_hit(key, "fixed_window")])
+        await settled(shared.hit([a_hit(key, "fixed_window")]))
         after, _ = await direct.time()
         _, start = (await direct.get("{" + key + "}")).split()
         assert before <= int(start) / SECOND <= after + 1
@@ -205,7 +205,7 @@ async def test_the_clock_is_the_servers(redis_url: str, connect: Callable[..., R
 @every_strategy
 async def test_a_server_clock_that_steps_back_refills_nothing(on_redis: Counters, strategy: str, key: str) -> None:
     for _ in range(20):
-        await on_redis.shared.hit([a_hit(key, strategy)])
+        await settled(on_redis.shared.hit([a_hit(key, strategy)]))
     await on_redis.advance(-3600)
     assert await on_redis.passed(a_hit(key, strategy)) == [False]
 
@@ -215,7 +215,7 @@ async def test_the_calls_of_one_turn_share_a_round_trip(
 ) -> None:
     shared = connect(redis_url)
     async with Redis.from_url(redis_url) as direct:
-        await shared.hit([a_hit(key)])
+        await settled(shared.hit([a_hit(key)]))
         before = (await direct.info("stats"))["total_reads_processed"]
         await asyncio.gather(*(shared.hit([a_hit(f"{key}{i}")]) for i in range(50)))
         assert (await direct.info("stats"))["total_reads_processed"] - before <= 3
@@ -228,7 +228,7 @@ async def test_a_server_that_forgot_the_script_is_told_it_again(
     shared = connect(redis_url)
     async with Redis.from_url(redis_url) as direct:
         hit = a_hit(key, amount=3, burst=3)
-        await shared.hit([hit])
+        await settled(shared.hit([hit]))
         await direct.script_flush()
         answers = await asyncio.gather(*(shared.hit([hit]) for _ in range(5)))
     assert [decision.allowed for (decision,) in answers] == [True, True, False, False, False]
@@ -250,12 +250,12 @@ async def test_a_server_that_does_not_answer_in_time_is_unavailable_and_its_late
 ) -> None:
     with running_redis(tmp_path, *VOLATILE) as server:
         shared = connect(server.url, timeout=0.05, connections=2)
-        await shared.hit([a_hit("warm")])
+        await settled(shared.hit([a_hit("warm")]))
         with halted(server.process.pid):
             for _ in range(4):
                 answers = await asyncio.gather(*(shared.hit([a_hit("a")]) for _ in range(9)), return_exceptions=True)
                 assert [type(answer) for answer in answers] == [Unavailable] * 9
-        (decision,) = await shared.hit([a_hit("b", amount=7, burst=7)])
+        (decision,) = await settled(shared.hit([a_hit("b", amount=7, burst=7)]))
         assert decision.remaining == 6
         await shared.close()
     assert [line["event"] for line in telemetry.lines] == ["redis_lost", "redis_found"]
@@ -278,11 +278,11 @@ async def test_a_cancelled_call_leaves_its_answer_to_nobody(
 async def test_a_server_that_comes_back_is_used_again(tmp_path: Path, connect: Callable[..., RedisShared]) -> None:
     with running_redis(tmp_path, *VOLATILE) as server:
         shared = connect(server.url)
-        await shared.hit([a_hit("a")])
+        await settled(shared.hit([a_hit("a")]))
     with pytest.raises(Unavailable):
-        await shared.hit([a_hit("a")])
+        await settled(shared.hit([a_hit("a")]))
     with running_redis(tmp_path, *VOLATILE, port=server.port):
-        assert (await shared.hit([a_hit("a")]))[0].remaining == 19
+        assert (await settled(shared.hit([a_hit("a")])))[0].remaining == 19
     await shared.close()
 
 
@@ -305,8 +305,8 @@ async def test_redis_has_a_twin_in_this_process_for_rules_that_want_one(
 ) -> None:
     shared = connect("redis://127.0.0.1:1")
     with pytest.raises(Unavailable):
-        await shared.hit([a_hit("a")])
-    answers = [(await shared.local.hit([a_hit("a", amount=2, burst=2)]))[0].allowed for _ in range(3)]
+        await settled(shared.hit([a_hit("a")]))
+    answers = [(await settled(shared.local.hit([a_hit("a", amount=2, burst=2)])))[0].allowed for _ in range(3)]
     assert answers == [True, True, False]
     await shared.close()
 

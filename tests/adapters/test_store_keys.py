@@ -103,7 +103,7 @@ class Keys(RuleBasedStateMachine):
         if len({expires_at for expires_at, _ in expired}) != len(expired):
             limit = max(limit, len(expired))  # which of two that expire together goes first is not promised
         operation = PurgeKeys(now, limit)
-        assert self.runner.run(self.store.commit([operation]))[operation].count == min(limit, len(expired))
+        assert self.ask(operation).count == min(limit, len(expired))
         for _, place in expired[:limit]:
             del self.model[place]
 

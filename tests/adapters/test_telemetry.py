@@ -219,6 +219,7 @@ async def test_lines_wait_for_company_and_not_for_long(
     telemetry: PrometheusTelemetry, sink: Sink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "FLUSH_SECONDS", 0)
+    telemetry.start()
     telemetry.log("one")
     telemetry.log("two")
     assert sink.lines == []
@@ -233,6 +234,7 @@ async def test_lines_wait_for_company_and_not_for_long(
 
 
 async def test_many_lines_are_written_without_waiting(telemetry: PrometheusTelemetry, sink: Sink) -> None:
+    telemetry.start()
     for _ in range(NOTES_MAX + 1):
         telemetry.log("x", note="n" * 1000)
 

@@ -13,29 +13,29 @@ def tenant(source: str) -> Tenant:
     return Tenant.model_validate({"from": source})
 
 
-async def test_the_tenant_is_the_first_name_of_the_certificate() -> None:
+def test_the_tenant_is_the_first_name_of_the_certificate() -> None:
     exchange = make_exchange(sans=("spiffe://a.example/x", "other"), tenant="")
-    assert await TenantOf(tenant("mtls.san")).on_request(exchange) is PASS
+    assert TenantOf(tenant("mtls.san")).on_request(exchange) is PASS
     assert exchange.tenant == "spiffe://a.example/x"
 
 
-async def test_the_tenant_is_a_claim_of_the_access_token() -> None:
+def test_the_tenant_is_a_claim_of_the_access_token() -> None:
     exchange = make_exchange(claims={"https://a.example/org": "acme"}, tenant="")
-    assert await TenantOf(tenant("jwt.https://a.example/org")).on_request(exchange) is PASS
+    assert TenantOf(tenant("jwt.https://a.example/org")).on_request(exchange) is PASS
     assert exchange.tenant == "acme"
 
 
 @pytest.mark.parametrize("claims", [None, {}, {"org": 7}, {"org": ["a"]}, {"org": ""}, {"org": "a b"}, {"org": "ä"}])
-async def test_a_request_that_names_no_tenant_is_refused(claims: dict[str, object] | None) -> None:
+def test_a_request_that_names_no_tenant_is_refused(claims: dict[str, object] | None) -> None:
     exchange = make_exchange(claims=claims, tenant="")
-    verdict = await TenantOf(tenant("jwt.org")).on_request(exchange)
+    verdict = TenantOf(tenant("jwt.org")).on_request(exchange)
     assert isinstance(verdict, Deny)
     assert verdict.reason is Reason.TENANT_UNDETERMINED
     assert exchange.tenant == ""
 
 
-async def test_a_request_without_a_certificate_has_no_tenant() -> None:
-    verdict = await TenantOf(tenant("mtls.san")).on_request(make_exchange(tenant=""))
+def test_a_request_without_a_certificate_has_no_tenant() -> None:
+    verdict = TenantOf(tenant("mtls.san")).on_request(make_exchange(tenant=""))
     assert isinstance(verdict, Deny)
 
 

@@ -13,8 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from multidict import CIMultiDict, CIMultiDictProxy
-
 from gateway.adapters.keys import FileKeys
 from gateway.adapters.memory import MemorySad, MemoryShared
 from gateway.adapters.sqlite import open_sqlite
@@ -198,14 +196,14 @@ def give(answer: asyncio.Future[Response], response: Response | Exception) -> No
 
 def _exchange(number: str, route: str, body: bytes, key: str, now: float) -> Exchange:
     """As the listener makes it of a request that has arrived whole."""
-    fields = {"Host": "api.example", "Content-Type": "application/json", "Idempotency-Key": key}
+    fields = {b"Host": b"api.example", b"Content-Type": b"application/json", b"Idempotency-Key": key.encode()}
     request = Request(
         method="POST",
         target="/v1/payments",
         path="/v1/payments",
         query="",
-        headers=CIMultiDictProxy(CIMultiDict(fields)),
-        raw_headers=tuple((name.encode(), value.encode()) for name, value in fields.items()),
+        headers=tuple(fields.items()),
+        fields={name.lower(): value for name, value in fields.items()},
         body=None,
         peer=Peer("192.0.2.7"),
         scheme="https",

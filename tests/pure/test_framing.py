@@ -1,3 +1,5 @@
+"""Bodies of requests: where they end, and what is in them."""
+
 from __future__ import annotations
 
 from itertools import pairwise
@@ -10,21 +12,22 @@ from gateway.pure.errors import Refused
 from gateway.pure.framing import Chunked, Framing, Sized
 
 
-def feed(framing: Framing, *pieces: bytes) -> int:
-    """How many bytes of the pieces belong to the body."""
-    total = 0
+def feed(framing: Framing, *pieces: bytes) -> tuple[bytes, int]:
+    """The content of the pieces, and how many of their bytes belong to the body."""
+    content, total = b"", 0
     for piece in pieces:
-        taken = framing.take(piece)
+        found, taken = framing.take(piece)
+        content += found
         total += taken
         if taken < len(piece):
             assert framing.done
             break
-    return total
+    return content, total
 
 
 def test_a_sized_body_takes_its_length_and_no_more() -> None:
     framing = Sized(5)
-    assert feed(framing, b"hel", b"loGET / HTTP/1.1") == 5
+    assert feed(framing, b"hel", b"loGET / HTTP/1.1") == (b"hello", 5)
     assert framing.done
     assert Sized(0).done
 
@@ -42,13 +45,13 @@ def test_a_chunked_body_ends_at_the_same_byte_however_it_is_cut(
     places = sorted({0, len(wire), *(cut for cut in cuts if cut < len(wire))})
     framing = Chunked()
     pieces = [wire[a:b] for a, b in pairwise(places)]
-    assert feed(framing, *pieces) == len(body)
+    assert feed(framing, *pieces) == (b"".join(chunks), len(body))
     assert framing.done
 
 
 def test_leading_zeros_of_a_size_are_zeros() -> None:
     framing = Chunked()
-    assert framing.take(b"00002\r\n{}\r\n0\r\n\r\n") == 16
+    assert framing.take(b"00002\r\n{}\r\n0\r\n\r\n") == (b"{}", 16)
     assert framing.done
 
 

@@ -249,7 +249,7 @@ def test_all_needed_scopes_must_be_there() -> None:
 # --- where a token stands in a request
 
 
-def reason_of(*authorization: str, query: str = "") -> Reason | None:
+def reason_of(authorization: str | None = None, query: str = "") -> Reason | None:
     try:
         bearer(authorization, query)
     except Refused as refused:
@@ -259,36 +259,34 @@ def reason_of(*authorization: str, query: str = "") -> Reason | None:
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
 def test_the_scheme_has_no_case(scheme: str) -> None:
-    assert bearer([f"{scheme} a.b-c_d"], "") == "a.b-c_d"
+    assert bearer(f"{scheme} a.b-c_d", "") == "a.b-c_d"
 
 
-@pytest.mark.parametrize("authorization", [[], ["Basic dXNlcjpwYXNz"], ["DPoP a.b.c"], [""], ["a.b.c"]])
-def test_without_bearer_credentials_a_token_is_asked_for(authorization: list[str]) -> None:
-    assert reason_of(*authorization) is Reason.TOKEN_REQUIRED
+@pytest.mark.parametrize("authorization", [None, "Basic dXNlcjpwYXNz", "DPoP a.b.c", "", "a.b.c"])
+def test_without_bearer_credentials_a_token_is_asked_for(authorization: str | None) -> None:
+    assert reason_of(authorization) is Reason.TOKEN_REQUIRED
 
 
 @pytest.mark.parametrize(
     "authorization",
     [
-        ["Bearer"],
-        ["Bearer "],
-        ["Bearer  a"],
-        ["Bearer\ta"],
-        ["Bearer a "],
-        ["Bearer a b"],
-        ["Bearer a, Bearer b"],
-        ["Bearer a,b"],
-        ["Bearer Bearer a"],
-        ["Bearer a\n"],
-        ["Bearer caf\xe9"],
-        ["Bearer \u212aey\u017f"],
-        ["Bearera"],
-        ["Bearer a", "Bearer a"],
-        ["Bearer a", "Basic b"],
+        "Bearer",
+        "Bearer ",
+        "Bearer  a",
+        "Bearer\ta",
+        "Bearer a ",
+        "Bearer a b",
+        "Bearer a, Bearer b",
+        "Bearer a,b",
+        "Bearer Bearer a",
+        "Bearer a\n",
+        "Bearer caf\xe9",
+        "Bearer \u212aey\u017f",
+        "Bearera",
     ],
 )
-def test_malformed_credentials_are_refused(authorization: list[str]) -> None:
-    assert reason_of(*authorization) is Reason.TOKEN_INVALID
+def test_malformed_credentials_are_refused(authorization: str) -> None:
+    assert reason_of(authorization) is Reason.TOKEN_INVALID
 
 
 @pytest.mark.parametrize(
@@ -303,9 +301,9 @@ def test_other_parameters_of_the_query_are_let_be() -> None:
     assert reason_of("Bearer a", query="token=1&x_access_token=2&q=access_token") is None
 
 
-@given(st.lists(st.text()), st.text())
-def test_looking_for_a_token_raises_nothing_but_a_refusal(authorization: list[str], query: str) -> None:
-    found = reason_of(*authorization, query=query)
+@given(st.none() | st.text(), st.text())
+def test_looking_for_a_token_raises_nothing_but_a_refusal(authorization: str | None, query: str) -> None:
+    found = reason_of(authorization, query)
     assert found in {None, Reason.TOKEN_REQUIRED, Reason.TOKEN_INVALID, Reason.TOKEN_MISPLACED}
 
 

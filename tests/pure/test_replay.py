@@ -16,40 +16,38 @@ visible = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_siz
 @given(visible)
 def test_a_key_is_the_same_bare_and_quoted(key: str) -> None:
     quoted = '"' + key.replace("\\", "\\\\").replace('"', '\\"') + '"'
-    assert read_key([quoted]) == key
+    assert read_key(quoted) == key
     if not key.startswith('"'):
-        assert read_key([key]) == key
+        assert read_key(key) == key
 
 
 @pytest.mark.parametrize(
-    "values",
+    "value",
     [
-        [""],
-        ['""'],
-        ["two words"],
-        ['"two words"'],
-        ["k" * 256],
-        ['"' + "k" * 256 + '"'],
-        ["schlüssel"],
-        ["tab\t"],
-        ['"open'],
-        ['"a"b"'],
-        ['"a\\b"'],
-        ['"a";p=1'],
-        ["a", "b"],
-        ["a", "a"],
-        [],
+        "",
+        '""',
+        "two words",
+        '"two words"',
+        "k" * 256,
+        '"' + "k" * 256 + '"',
+        "schlüssel",
+        "tab\t",
+        '"open',
+        '"a"b"',
+        '"a\\b"',
+        '"a";p=1',
+        "a, b",
     ],
 )
-def test_what_is_no_key_is_refused_without_quoting_it(values: list[str]) -> None:
+def test_what_is_no_key_is_refused_without_quoting_it(value: str) -> None:
     with pytest.raises(Refused) as refused:
-        read_key(values)
+        read_key(value)
     assert refused.value.reason is Reason.IDEMPOTENCY_KEY_INVALID
-    assert not any(value in refused.value.detail for value in values if len(value) > 2)
+    assert len(value) <= 2 or value not in refused.value.detail
 
 
 def test_a_key_may_be_as_long_as_255_characters() -> None:
-    assert read_key(["k" * 255]) == "k" * 255
+    assert read_key("k" * 255) == "k" * 255
 
 
 requests = st.tuples(

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from gateway.adapters.memory import MemoryShared
 from gateway.exchange import Exchange, Peer
-from gateway.ports import Decision, Hit, Ports, Response, Unavailable
+from gateway.ports import Decision, Hit, Ports, Response, Unavailable, settled
 from gateway.pure.errors import Reason
 from gateway.pure.metrics import Metric
 from gateway.rule import PASS, Deny, Place, RuleSettings, Verdict
@@ -50,7 +50,7 @@ class Route:
         exchange = make_exchange(**{"claims": {"iss": "https://idp.example", "sub": "alice"}, **slots})
         verdicts: list[Verdict] = []
         for rule in self.rules:
-            verdicts.append(await rule.on_request(exchange))
+            verdicts.append(await settled(rule.on_request(exchange)))
             if rule.enforced and verdicts[-1] is not PASS:
                 break
         return verdicts, exchange
@@ -62,7 +62,7 @@ class Route:
         _, exchange = await self.request()
         exchange.response = Response(200, [(b"Content-Type", b"text/plain")])
         for rule in reversed(self.rules):
-            assert await rule.on_response(exchange) is PASS
+            assert await settled(rule.on_response(exchange)) is PASS
         names = [name for name, _ in exchange.response.headers]
         assert len(names) == len(set(names))
         return {name.decode(): value.decode() for name, value in exchange.response.headers}
@@ -205,9 +205,9 @@ async def test_all_limits_of_a_route_are_decided_in_one_call(clock: HandClock) -
     calls: list[int] = []
 
     class Counting(MemoryShared):
-        async def hit(self, hits: Sequence[Hit]) -> Sequence[Decision]:
+        def hit(self, hits: Sequence[Hit]) -> Sequence[Decision]:
             calls.append(len(hits))
-            return await super().hit(hits)
+            return super().hit(hits)
 
     route = Route(clock, Counting(clock)).of({"rate": "3/minute"}, {"rate": "9/hour"}, {"rate": "20/day"})
     await route.request()

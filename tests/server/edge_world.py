@@ -221,20 +221,22 @@ class World:
         self.listener.sweep()
 
     async def taken(self, count: int) -> None:
-        """Until the one connection there is has taken so many bytes of a request, and waits for more."""
+        """Until the one connection there is has taken so many bytes of a head, or of a body, and waits for more."""
 
         def waits() -> bool:
             connection = next(iter(self.listener._connections.all), None)
             if connection is None:
                 return False
-            reads = connection._in_head or connection._payload._waiter is not None
-            return reads and connection._head_bytes + connection._payload.total_bytes == count
+            body = connection._body
+            if not connection._exchanging:
+                return len(connection._pending) == count
+            return body is not None and body.is_awaited and body._received + body.buffered == count
 
         await turns(waits)
 
     async def blocked(self) -> None:
         """Until the one connection there is cannot write any more."""
-        await turns(lambda: any(connection.writing_paused for connection in self.listener._connections.all))
+        await turns(lambda: any(connection._drained is not None for connection in self.listener._connections.all))
 
     def lines(self) -> list[dict[str, object]]:
         return [line for line in self.telemetry.lines if line["event"] == "request"]

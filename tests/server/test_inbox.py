@@ -113,7 +113,7 @@ async def test_a_forged_delivery_does_not_use_up_the_key_of_the_genuine_one(worl
 async def test_a_repeated_signature_header_is_refused_even_if_both_are_good(world: InboxWorld) -> None:
     request = world.request(EVENT, stripe_fields())
     signature = (b"STRIPE-SIGNATURE", stripe_fields()["Stripe-Signature"].encode())
-    doubled = replace(request, raw_headers=(*request.raw_headers, signature))
+    doubled = replace(request, headers=(*request.headers, signature))
 
     response = await world.receiver.receive(doubled, EVENT, world.routes["stripe-hooks"], "req-1")
 

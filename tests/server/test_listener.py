@@ -265,11 +265,3 @@ async def test_deadlines_are_kept_without_being_driven() -> None:
         client = await it.client()
         async with asyncio.timeout(3):
             assert await client.rest() == b""
-
-
-def test_a_listener_refuses_to_run_on_the_python_parser(monkeypatch: pytest.MonkeyPatch) -> None:
-    from aiohttp.http_parser import HttpRequestParserPy
-
-    monkeypatch.setattr("gateway.server.listener.HttpRequestParser", HttpRequestParserPy)
-    with pytest.raises(RuntimeError, match="C parser"):
-        Listener("edge", None, None)  # type: ignore[arg-type]

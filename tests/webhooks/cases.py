@@ -7,8 +7,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from multidict import CIMultiDict
-
 from gateway.pure.errors import Reason, Refused
 from gateway.pure.webhooks import Arrival, Scheme, Verified
 
@@ -32,8 +30,9 @@ def vectors(provider: str) -> list[dict[str, Any]]:
 
 
 def arrive(body: bytes, *fields: tuple[str, str], at: float = NOW) -> Arrival:
-    headers = CIMultiDict(fields)
-    repeated = frozenset(name.lower() for name in headers if len(headers.getall(name)) > 1)
+    names = [name.lower() for name, _ in fields]
+    headers = dict(zip(names, (value for _, value in fields), strict=True))
+    repeated = frozenset(name for name in names if names.count(name) > 1)
     return Arrival(body=body, headers=headers, repeated=repeated, url="https://a.example/hooks", received_at=at)
 
 

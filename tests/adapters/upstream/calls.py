@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from gateway.adapters.upstream import HttpUpstream, Limits, Timeouts
-from gateway.ports import BodyStream, Clock, Outcome, Response, UpstreamError
+from gateway.ports import BodyStream, Clock, Connection, Outcome, Response, UpstreamError, settled
 from gateway.pure.errors import Reason
 from tests.conftest import HandClock
 from tests.upstreams import OK, Conversation, Script
@@ -29,8 +29,13 @@ async def pool(url: str, clock: Clock | None = None, **settings: Timeouts | Limi
         await upstream.close()
 
 
+async def acquire(upstream: HttpUpstream, *, safe: bool) -> Connection:
+    """Take a connection once this coroutine runs, not when it is made."""
+    return await settled(upstream.acquire(safe=safe))
+
+
 async def call(upstream: HttpUpstream, method: str = "POST", body: bytes | BodyStream = b"") -> Response:
-    connection = await upstream.acquire(safe=method == "GET")
+    connection = await acquire(upstream, safe=method == "GET")
     try:
         return await connection.send(method, POST if method == "POST" else GET, body)
     finally:

@@ -13,6 +13,7 @@ from gateway.pure.errors import Reason
 from tests.adapters.upstream.calls import (
     GET,
     POST,
+    acquire,
     breaks_off,
     call,
     failure,
@@ -48,7 +49,7 @@ async def test_the_bytes_given_are_the_bytes_sent_and_only_framing_is_added(
         + b" /a/../b%2e?x=%zz HTTP/1.1\r\nHost: h\r\nx-lower:  two  spaces \r\nX-Twice: 1\r\nX-Twice: 2\r\n"
     )
     async with scripted(answering(OK)) as server, pool(server.url) as upstream:
-        connection = await upstream.acquire(safe=False)
+        connection = await acquire(upstream, safe=False)
         response = await connection.send(method, head, body)
     assert server.requests == [head + framing + body]
     assert (response.status, response.headers, response.body, response.stream) == (
@@ -132,7 +133,7 @@ async def test_with_no_time_to_reuse_who_waited_has_its_own_connection_too() -> 
 async def test_a_connection_that_is_taken_is_not_idle_however_long_the_gateway_prepares(clock: HandClock) -> None:
     async with scripted(answering(OK)) as server, pool(server.url, clock) as upstream:
         await call(upstream, "POST")
-        connection = await upstream.acquire(safe=False)
+        connection = await acquire(upstream, safe=False)
         clock.advance(60)
         upstream.sweep()
         assert (await connection.send("POST", POST, b"")).body == b"ok"
@@ -181,7 +182,7 @@ async def test_an_idle_connection_on_which_the_upstream_speaks_is_not_used() -> 
 async def test_a_connection_that_dies_while_the_gateway_prepares_carries_nothing() -> None:
     async with scripted(in_turn(then_hang_up(OK), answering(OK))) as server, pool(server.url) as upstream:
         await call(upstream, "POST")
-        connection = await upstream.acquire(safe=False)
+        connection = await acquire(upstream, safe=False)
         await server.until(lambda: server.open == 0)
         await turns()
         assert await failure(connection.send("POST", POST, b"x")) == (Outcome.REFUSED, Reason.UPSTREAM_UNREACHABLE)
@@ -193,18 +194,18 @@ async def test_a_connection_that_dies_while_the_gateway_prepares_carries_nothing
 async def test_a_connection_given_back_unused_serves_the_next() -> None:
     async with scripted(answering(OK)) as server, pool(server.url) as upstream:
         for _ in range(3):
-            (await upstream.acquire(safe=False)).release()
+            (await acquire(upstream, safe=False)).release()
         await call(upstream, "POST")
     assert (server.connections, len(server.requests)) == (1, 1)
 
 
 async def test_release_after_send_does_not_disturb_who_has_the_connection_now() -> None:
     async with scripted(answering(OK)) as server, pool(server.url) as upstream:
-        first = await upstream.acquire(safe=False)
+        first = await acquire(upstream, safe=False)
         await first.send("POST", POST, b"1")
-        second = await upstream.acquire(safe=False)
+        second = await acquire(upstream, safe=False)
         first.release()
-        third = await upstream.acquire(safe=False)
+        third = await acquire(upstream, safe=False)
         await asyncio.gather(second.send("POST", POST, b"2"), third.send("POST", POST, b"3"))
     assert (server.connections, len(server.requests)) == (2, 3)
 
@@ -217,7 +218,7 @@ async def test_release_after_send_does_not_disturb_who_has_the_connection_now() 
 async def test_an_unsafe_request_is_never_sent_twice(death: Script, method: str) -> None:
     async with scripted(in_turn(death, answering(OK))) as server, pool(server.url) as upstream:
         await call(upstream, "POST")
-        connection = await upstream.acquire(safe=False)
+        connection = await acquire(upstream, safe=False)
         head = method.encode() + b" /charges/1 HTTP/1.1\r\nHost: h\r\n"
         assert await failure(connection.send(method, head, b"")) == (Outcome.UNKNOWN, Reason.UPSTREAM_FAILED)
         connection.release()
@@ -262,7 +263,7 @@ async def test_nobody_listening_is_refused() -> None:
         url = server.url
     async with pool(url, limits=Limits(max_connections=1)) as upstream:
         for _ in range(3):
-            assert await failure(upstream.acquire(safe=False)) == (Outcome.REFUSED, Reason.UPSTREAM_UNREACHABLE)
+            assert await failure(acquire(upstream, safe=False)) == (Outcome.REFUSED, Reason.UPSTREAM_UNREACHABLE)
 
 
 async def test_a_connection_that_does_not_come_about_in_time_is_refused() -> None:
@@ -272,7 +273,7 @@ async def test_a_connection_that_does_not_come_about_in_time_is_refused() -> Non
     async with scripted(no_handshake) as server:
         url = server.url.replace("http:", "https:")
         async with pool(url, timeouts=Timeouts(connect=0.02)) as upstream:
-            assert await failure(upstream.acquire(safe=True)) == (Outcome.REFUSED, Reason.UPSTREAM_UNREACHABLE)
+            assert await failure(acquire(upstream, safe=True)) == (Outcome.REFUSED, Reason.UPSTREAM_UNREACHABLE)
 
 
 async def test_an_answer_that_does_not_come_in_time_leaves_the_outcome_unknown(clock: HandClock) -> None:

@@ -14,6 +14,7 @@ from gateway.ports import Connection, Outcome, Response, UpstreamError
 from gateway.pure.errors import Reason
 from tests.adapters.upstream.calls import (
     POST,
+    acquire,
     call,
     failure,
     pool,
@@ -45,9 +46,9 @@ async def test_an_idle_connection_too_old_for_an_unsafe_request_makes_room_for_a
 
 async def test_who_waits_gets_the_next_connection_in_the_order_of_coming() -> None:
     async with scripted(answering(OK)) as server, pool(server.url, limits=Limits(max_connections=1)) as upstream:
-        held = await upstream.acquire(safe=False)
-        first = asyncio.create_task(upstream.acquire(safe=False))
-        second = asyncio.create_task(upstream.acquire(safe=False))
+        held = await acquire(upstream, safe=False)
+        first = asyncio.create_task(acquire(upstream, safe=False))
+        second = asyncio.create_task(acquire(upstream, safe=False))
         await turns()
         assert not first.done()
         held.release()
@@ -62,10 +63,10 @@ async def test_who_waits_gets_the_next_connection_in_the_order_of_coming() -> No
 async def test_when_too_many_wait_the_next_is_refused_at_once() -> None:
     limits = Limits(max_connections=1, max_waiting=1)
     async with scripted(answering(OK)) as server, pool(server.url, limits=limits) as upstream:
-        held = await upstream.acquire(safe=False)
-        waiting = asyncio.create_task(upstream.acquire(safe=False))
+        held = await acquire(upstream, safe=False)
+        waiting = asyncio.create_task(acquire(upstream, safe=False))
         await turns()
-        assert await failure(upstream.acquire(safe=True)) == (Outcome.REFUSED, Reason.UPSTREAM_BUSY)
+        assert await failure(acquire(upstream, safe=True)) == (Outcome.REFUSED, Reason.UPSTREAM_BUSY)
         held.release()
         (await waiting).release()
 
@@ -73,18 +74,18 @@ async def test_when_too_many_wait_the_next_is_refused_at_once() -> None:
 async def test_waiting_for_a_connection_ends_in_time() -> None:
     limits, timeouts = Limits(max_connections=1), Timeouts(connect=0.02)
     async with scripted(answering(OK)) as server, pool(server.url, limits=limits, timeouts=timeouts) as upstream:
-        held = await upstream.acquire(safe=False)
-        assert await failure(upstream.acquire(safe=False)) == (Outcome.REFUSED, Reason.UPSTREAM_BUSY)
+        held = await acquire(upstream, safe=False)
+        assert await failure(acquire(upstream, safe=False)) == (Outcome.REFUSED, Reason.UPSTREAM_BUSY)
         held.release()
-        (await upstream.acquire(safe=False)).release()
+        (await acquire(upstream, safe=False)).release()
 
 
 @pytest.mark.parametrize("moment", ["waiting", "meanwhile", "served"])
 async def test_a_caller_that_gives_up_waiting_leaves_its_place_to_others(moment: str) -> None:
     limits = Limits(max_connections=1, max_waiting=1)
     async with scripted(answering(OK)) as server, pool(server.url, limits=limits) as upstream:
-        held = await upstream.acquire(safe=False)
-        waiting = asyncio.create_task(upstream.acquire(safe=False))
+        held = await acquire(upstream, safe=False)
+        waiting = asyncio.create_task(acquire(upstream, safe=False))
         await turns()
         if moment == "served":
             held.release()
@@ -93,7 +94,7 @@ async def test_a_caller_that_gives_up_waiting_leaves_its_place_to_others(moment:
             held.release()
         await asyncio.wait((waiting,))
         assert waiting.cancelled()
-        next_in_line = asyncio.create_task(upstream.acquire(safe=False))
+        next_in_line = asyncio.create_task(acquire(upstream, safe=False))
         await turns()
         held.release()
         (await next_in_line).release()
@@ -105,7 +106,7 @@ async def test_a_caller_that_gives_up_waiting_leaves_its_place_to_others(moment:
 
 async def test_a_drained_pool_keeps_no_connection_but_lets_exchanges_end() -> None:
     async with scripted(answering(OK)) as server, pool(server.url) as upstream:
-        under_way = await upstream.acquire(safe=False)
+        under_way = await acquire(upstream, safe=False)
         await call(upstream, "POST")
         upstream.drain()
         await server.until(lambda: server.open == 1)
@@ -120,14 +121,14 @@ async def test_closing_breaks_off_what_is_under_way_and_leaves_nothing_open() ->
         await upstream.close()
         assert await failure(sending) == (Outcome.UNKNOWN, Reason.UPSTREAM_FAILED)
         await server.until(lambda: server.open == 0)
-        assert (await failure(upstream.acquire(safe=False)))[0] is Outcome.REFUSED
+        assert (await failure(acquire(upstream, safe=False)))[0] is Outcome.REFUSED
 
 
 @pytest.mark.parametrize("moment", range(8))
 async def test_a_connection_given_up_while_it_is_made_is_not_waited_for_at_the_end(moment: int) -> None:
     async with scripted(answering(OK)) as server:
         upstream = HttpUpstream("payments", server.url, clock=HandClock())
-        taking = asyncio.create_task(upstream.acquire(safe=False))
+        taking = asyncio.create_task(acquire(upstream, safe=False))
         await turns(moment)
         taking.cancel()
         await asyncio.wait((taking,))
@@ -167,7 +168,7 @@ async def test_whatever_happens_every_slot_comes_back(steps: list[str]) -> None:
         await run.finish()
         assert upstream.in_use == 0
         clock.advance(3)
-        held = [await upstream.acquire(safe=False) for _ in range(3)]
+        held = [await acquire(upstream, safe=False) for _ in range(3)]
         assert (await asyncio.gather(*(c.send("POST", POST, b"") for c in held)))[0].body == b"ok"
 
 
@@ -182,8 +183,8 @@ class _Run:
 
     async def step(self, step: str) -> None:
         plays: dict[str, Callable[[], None]] = {
-            "take": lambda: self.taking.append(asyncio.create_task(self.upstream.acquire(safe=False))),
-            "take_safe": lambda: self.taking.append(asyncio.create_task(self.upstream.acquire(safe=True))),
+            "take": lambda: self.taking.append(asyncio.create_task(acquire(self.upstream, safe=False))),
+            "take_safe": lambda: self.taking.append(asyncio.create_task(acquire(self.upstream, safe=True))),
             "send": lambda: self._send(b"x"),
             "broken": lambda: self._send(b"broken"),
             "release": lambda: self.held.pop().release() if self.held else None,

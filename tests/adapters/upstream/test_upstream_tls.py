@@ -14,7 +14,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from gateway.adapters.upstream import HttpUpstream, Timeouts, client_context
 from gateway.ports import Outcome, UpstreamError
 from gateway.pure.errors import Reason
-from tests.adapters.upstream.calls import call, whole
+from tests.adapters.upstream.calls import acquire, call, whole
 from tests.certificates import DAY, Authority, private_pem
 from tests.conftest import Body, HandClock
 from tests.upstreams import OK, Conversation, answering, scripted
@@ -78,7 +78,7 @@ async def test_an_upstream_of_another_authority_is_not_spoken_to(
     async with scripted(answering(OK), server_tls) as server:
         upstream = upstreams(server.url, client_context(Authority(tmp_path, "other").file))
         with pytest.raises(UpstreamError) as raised:
-            await upstream.acquire(safe=False)
+            await acquire(upstream, safe=False)
     assert (raised.value.outcome, raised.value.reason) == (Outcome.REFUSED, Reason.UPSTREAM_UNREACHABLE)
     assert server.requests == []
 
@@ -93,7 +93,7 @@ async def test_an_upstream_with_a_certificate_for_another_name_is_not_spoken_to(
     async with scripted(answering(OK), stranger) as server:
         upstream = upstreams(server.url, client_context(authority.file))
         with pytest.raises(UpstreamError) as raised:
-            await upstream.acquire(safe=False)
+            await acquire(upstream, safe=False)
     assert raised.value.outcome is Outcome.REFUSED
     assert server.requests == []
 
@@ -108,7 +108,7 @@ async def test_an_upstream_that_speaks_no_tls_is_not_spoken_to(
     async with scripted(plain) as server:
         upstream = upstreams(f"https://localhost:{server.port}", client_context(authority.file))
         with pytest.raises(UpstreamError) as raised:
-            await upstream.acquire(safe=False)
+            await acquire(upstream, safe=False)
     assert raised.value.outcome is Outcome.REFUSED
 
 
