@@ -14,6 +14,8 @@ COUNTERS_MAX = 100_000
 """Limits that are not whole at one time, in one process; about 30 MiB."""
 CODES_MAX = 100_000
 _SWEPT_AT_ONCE = 16
+_LEFT_ALONE = SECOND
+"""A limit that is whole again is swept only after this time: a busy caller's would come back at once."""
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -95,10 +97,11 @@ class MemoryShared:
         states = self._states
         now = round(self._clock.monotonic() * SECOND)
         rulings = decide(hits, [states.get(hit.key, now) or () for hit in hits], now)
-        states.sweep(now)
+        states.sweep(now - _LEFT_ALONE)
         new = 0
         for hit, ruling in zip(hits, rulings, strict=True):
-            new += ruling.state is not None and hit.key not in states
+            if ruling.state is not None and hit.key not in states:
+                new += 1
         if new and not states.make_room(new, now):
             raise Unavailable("shared")
         for hit, ruling in zip(hits, rulings, strict=True):
