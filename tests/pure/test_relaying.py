@@ -100,4 +100,4 @@ def test_pauses_grow_to_half_a_minute_and_end_with_the_first_success() -> None:
 
 
 def test_a_receipt_that_says_taken_asks_for_nothing() -> None:
-    assert TAKEN == Receipt(Taking.TAKEN, "", 0)
+    assert Receipt(Taking.TAKEN, "", 0) == TAKEN
