@@ -43,7 +43,7 @@ class ClaimKey(Operation[KeyRow]):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FinishKey(Operation[Row]):
-    """Store the response of a claimed key; refused if `owner` does not hold the claim.
+    """Store the response of a claimed key, UNKNOWN or not; refused if `owner` does not hold the claim.
 
     `response(rows)` renders and seals it inside the unit, when the tokens in it are known.
     """
@@ -58,7 +58,7 @@ class FinishKey(Operation[Row]):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ReleaseKey(Operation[Row]):
-    """Give a claim back: the request was provably not executed. Refused if `owner` does not hold the claim."""
+    """Give a claim back, UNKNOWN or not: the request was provably not executed. Refused if `owner` does not hold it."""
 
     tenant: str
     scope: bytes
@@ -67,7 +67,7 @@ class ReleaseKey(Operation[Row]):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DoubtKey(Operation[Row]):
-    """Mark a claimed key UNKNOWN: sent, and not answered. Refused if `owner` does not hold the claim."""
+    """Mark a claimed key UNKNOWN: sent, and not answered. Refused if `owner` does not hold it, or it is UNKNOWN."""
 
     tenant: str
     scope: bytes

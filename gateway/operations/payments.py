@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from gateway.operations.base import Operation, PurgedRow, Row
+from gateway.operations.deliveries import PutDelivery
 from gateway.pure.currencies import BadAmount
 from gateway.pure.lifecycle import Admitted, Payment, Refusal, Standing, Told
 from gateway.pure.lifecycle_machine import Machine
 
 OnMissing = Literal["reject", "observe", "adopt"]
-"""What a payment is that the store does not know: refused; let pass without a judgement until facts tell its amounts;
-or opened from nothing, and judged."""
+"""What to do with a payment that the store does not know: refuse, let pass without judgement, or open it and judge."""
 Result = Literal["succeeded", "failed", "unknown"]
 
 
@@ -83,9 +83,9 @@ class AdmitRow(Row):
 class AdmitCommand(Operation[AdmitRow]):
     """Judge a command and reserve its amount for `owner`, who may have one reservation; `new_id` names a new payment.
 
-    A payment that `ref` names by an alias nobody knows is refused, or opened under that alias (`on_missing`), with the
-    facts that were parked for it. Under `observe` nothing is judged or reserved (`admitted` is None) as long as nothing
-    is known of the payment; EndCommand then has nothing to end. Event: `COMMAND.requested`, or `COMMAND.observed`.
+    Where `ref` names a payment by an alias that nobody knows, `reject` refuses; `adopt` opens one with the facts that
+    were parked for it, and judges; `observe` lets pass and writes nothing (`admitted` is None, `payment` empty): there
+    will be nothing to end. Event: `COMMAND.requested`.
     """
 
     tenant: str
@@ -113,7 +113,8 @@ class EndRow(Row):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EndCommand(Operation[EndRow]):
-    """What became of the command that `owner` has a reservation for. Refused without one: somebody else ended it.
+    """What became of the command that `owner` has a reservation for. Refused without one: somebody else ended it; but
+    with `observed`, where there may have been none, it is a row without a payment.
 
     `amount` None is the amount that was asked for. `alias` is bound to the payment; facts that were parked for it, and
     then `facts` (what the answer says besides) are applied after the result. `unknown` keeps the reservation; with
@@ -132,6 +133,7 @@ class EndCommand(Operation[EndRow]):
     now: float
     event: EventDraft
     invalid: bool = False
+    observed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,6 +155,7 @@ class RecordFacts(Operation[FactsRow]):
     instead, under `new_id`, given a `currency` and unless a new payment at this upstream still awaits its alias: these
     facts may be the first that is heard of it. Facts in another currency than the payment's are not applied, and put
     it under review. A fact that answers a reservation settles it; its end, when it comes, changes nothing more.
+    `given` is the delivery of the same unit that told them: unless it was accepted they are passed over as duplicates.
     """
 
     tenant: str
@@ -166,6 +169,7 @@ class RecordFacts(Operation[FactsRow]):
     new_id: str
     event: EventDraft
     currency: str | None = None
+    given: PutDelivery | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
