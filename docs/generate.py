@@ -61,6 +61,7 @@ ADVICE: Mapping[str, Mapping[Reason, str]] = {
         Reason.IDEMPOTENCY_KEY_REQUIRED: "Send a new key with each payment, and the same one with its retries.",
         Reason.IDEMPOTENCY_KEY_INVALID: "Send one key of 1 to 255 visible ASCII characters, such as a UUID.",
         Reason.IDEMPOTENCY_KEY_REUSED: "Retry with the very same request, or use a new key for another one.",
+        Reason.IDEMPOTENCY_PARAMETERS_DIFFER: "The same, for callers of a route that says `mismatch: 400`.",
         Reason.IDEMPOTENCY_KEY_IN_USE: "Wait for the first answer, then ask again with the same key.",
         Reason.OUTCOME_UNKNOWN: "Ask again with the same key, or have the operator find out; use no other key.",
         Reason.RESPONSE_NOT_RETAINED: "The request was executed (`original_status`); read what it made instead.",
@@ -134,6 +135,7 @@ _LABELS: Mapping[str, str] = {
     "policy": "name of the limit",
     "class": "`pan` or `cvc`",
     "provider": "`stripe` and so on",
+    "publisher": "name of the publisher",
     "hash": "digest of the files that were read, as in the log",
 }
 
@@ -155,6 +157,10 @@ _OF_METRIC: Mapping[tuple[Metric, str], str] = {
     ),
     (Metric.WEBHOOK_VERIFIED, "result"): "`accepted`, `duplicate`, or the reason of the refusal",
     (Metric.WEBHOOK_FORWARDED, "result"): "`forwarded`, `retry`, `parked` (given up)",
+    (Metric.OUTBOX_PUBLISHED, "result"): (
+        "`taken`; else it is offered again: `away` (the receiver was not there, or asked for time), `refused` (it did "
+        "not say that it took it), `gone` (it wants none: parked)"
+    ),
     (Metric.STORE_UNITS, "result"): "`committed`, `refused`, `failed`",
     (Metric.CONFIG_RELOADS, "result"): "`applied`, `rejected`",
 }

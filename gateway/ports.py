@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 from types import CoroutineType
 from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
-from gateway.operations import Operation, Row, Rows
+from gateway.operations import Operation, OutboxEvent, Row, Rows
 from gateway.pure.errors import Reason
 from gateway.pure.gcra import Limit
 from gateway.pure.metrics import Metric
+from gateway.pure.relaying import Receipt
 
 Header = tuple[bytes, bytes]
 
@@ -269,6 +270,31 @@ class Upstream(Protocol):
         Raises `UpstreamError` with outcome REFUSED.
         """
         ...
+
+
+# --- Publishers ------------------------------------------------------------------------------------------------------
+
+
+Told = Callable[[OutboxEvent, Receipt], None]
+"""To be called once for each event, as soon as it is known what became of it."""
+
+
+class Publisher(Protocol):
+    """A receiver of events: a stream, or an endpoint of somebody else."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def concurrency(self) -> int:
+        """How many events it takes at a time."""
+        ...
+
+    async def publish(self, events: Sequence[OutboxEvent], told: Told) -> None:
+        """Offer events, each of another payment and in any order. Raises nothing that a receiver could cause."""
+        ...
+
+    async def close(self) -> None: ...
 
 
 # --- Telemetry -------------------------------------------------------------------------------------------------------

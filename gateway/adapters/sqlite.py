@@ -24,7 +24,8 @@ from pathlib import Path
 
 import apsw
 
-from gateway.adapters.sqlite_operations import DOUBT_ALL_KEYS, MIGRATIONS, micros, run_unit, undoes_itself
+from gateway.adapters.sqlite_operations import MIGRATIONS, ON_OPENING, run_unit, undoes_itself
+from gateway.adapters.sqlite_tools import micros
 from gateway.adapters.writer import Chore, Writer, WriterThread
 from gateway.operations import Operation, Row, Rows
 from gateway.ports import Clock, Telemetry, Unavailable
@@ -59,9 +60,9 @@ def open_sqlite(
 ) -> SqliteStore:
     """The store in the file `path` (created, mode 0600, if missing), or in memory for `:memory:`.
 
-    Idempotency keys that a previous process left in flight become UNKNOWN. `vfs` names the SQLite VFS that does the
-    input and output, and `writer` does the writing (None: a thread of its own); `clock` and `telemetry` are used from
-    there. Raises ValueError with a sentence for the operator when the file cannot be used.
+    Idempotency keys and calls that a previous process left in flight become unknown. `vfs` names the SQLite VFS that
+    does the input and output, and `writer` does the writing (None: a thread of its own); `clock` and `telemetry` are
+    used from there. Raises ValueError with a sentence for the operator when the file cannot be used.
     """
     try:
         if path != ":memory:":
@@ -70,7 +71,8 @@ def open_sqlite(
         try:
             _configure(db, path)
             _migrate(db, path)
-            db.execute(DOUBT_ALL_KEYS, (micros(clock.now()),))
+            for statement in ON_OPENING:
+                db.execute(statement, {"now": micros(clock.now())})
         except BaseException:
             db.close()
             raise

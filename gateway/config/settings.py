@@ -4,40 +4,19 @@ from __future__ import annotations
 
 import re
 from typing import Annotated, Any, Literal
-from urllib.parse import SplitResult, urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, model_validator
 
+from gateway.config.base import Name, Settings, url_parts, written
+from gateway.config.events import Events
 from gateway.config.tenant import Tenant, TenantSetting
 from gateway.pure.bind import Tcp, parse_bind
 from gateway.pure.units import Duration, Files, PathRef, SecretRef, Size
 from gateway.pure.webhooks import MAX_SECRETS
 
-_NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 _METHOD = re.compile(r"[A-Z]{1,16}")
 _UNIX_PATH_MAX = 107
 """Bytes of a Unix socket's path that Linux takes (unix(7))."""
-
-
-class Settings(BaseModel):
-    """Unknown keys are errors; defaults are written as in YAML."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
-
-
-def _written(text: str, gt: float | None = None, ge: float | None = None) -> Any:
-    """A default as a person would write it."""
-    default: Any = text
-    return Field(default=default, gt=gt, ge=ge)
-
-
-def _name(text: str) -> str:
-    if _NAME.fullmatch(text) is None:
-        raise ValueError("expected a name of at most 63 lower-case letters, digits, - and _ that begins with a letter")
-    return text
-
-
-Name = Annotated[str, AfterValidator(_name), Field(json_schema_extra={"pattern": f"^{_NAME.pattern}$"})]
 
 
 def _in_file(reference: str) -> str:
@@ -77,22 +56,9 @@ Bind = Annotated[
 ]
 
 
-def _url(text: str, schemes: tuple[str, ...], expected: str) -> SplitResult:
-    try:
-        parts = urlsplit(text)
-        valid = bool(parts.hostname) and (parts.port is None or parts.port > 0)
-    except ValueError:
-        valid = False
-    if not valid or parts.scheme not in schemes or not text.isascii() or not text.isprintable() or " " in text:
-        raise ValueError(expected)
-    if "@" in parts.netloc:
-        raise ValueError("a URL holds no user name or password: a secret is never written in clear")
-    return parts
-
-
 def _upstream_url(text: str) -> str:
     expected = "expected http://HOST[:PORT] or https://HOST[:PORT], without a path"
-    parts = _url(text, ("http", "https"), expected)
+    parts = url_parts(text, ("http", "https"), expected)
     if parts.path.strip("/") or parts.query or parts.fragment:
         raise ValueError(expected)
     return f"{parts.scheme}://{parts.netloc}"
@@ -125,15 +91,15 @@ class Limits(Settings):
 
     max_connections: int = Field(default=10_000, ge=1)
     max_connections_per_address: int = Field(default=512, ge=1)
-    handshake_timeout: Duration = _written("5s", gt=0)
-    header_timeout: Duration = _written("10s", gt=0)
-    body_timeout: Duration = _written("30s", gt=0)
-    idle_timeout: Duration = _written("75s", gt=0)
-    write_timeout: Duration = _written("30s", gt=0)
-    max_header_bytes: Size = _written("32KiB", ge=1024)
-    max_body: Size = _written("16MiB", ge=1)
-    max_request: Size = _written("1MiB", ge=1)
-    max_response: Size = _written("4MiB", ge=1)
+    handshake_timeout: Duration = written("5s", gt=0)
+    header_timeout: Duration = written("10s", gt=0)
+    body_timeout: Duration = written("30s", gt=0)
+    idle_timeout: Duration = written("75s", gt=0)
+    write_timeout: Duration = written("30s", gt=0)
+    max_header_bytes: Size = written("32KiB", ge=1024)
+    max_body: Size = written("16MiB", ge=1)
+    max_request: Size = written("1MiB", ge=1)
+    max_response: Size = written("4MiB", ge=1)
 
 
 class Listener(Settings):
@@ -192,7 +158,7 @@ class Shared(Settings):
     @model_validator(mode="after")
     def _known(self) -> Shared:
         if self.url != "memory":
-            _url(self.url, ("redis", "rediss"), "expected memory, redis://HOST:PORT or rediss://HOST:PORT")
+            url_parts(self.url, ("redis", "rediss"), "expected memory, redis://HOST:PORT or rediss://HOST:PORT")
         elif self.username is not None or self.password is not None:
             raise ValueError("memory takes no username and no password")
         return self
@@ -213,10 +179,10 @@ class Timeouts(Settings):
     answer's head; `idle` while a body does not move; `total` is the whole call.
     """
 
-    connect: Duration = _written("1s", gt=0)
-    first_byte: Duration = _written("10s", gt=0)
-    idle: Duration = _written("10s", gt=0)
-    total: Duration = _written("30s", gt=0)
+    connect: Duration = written("1s", gt=0)
+    first_byte: Duration = written("10s", gt=0)
+    idle: Duration = written("10s", gt=0)
+    total: Duration = written("30s", gt=0)
 
 
 class UpstreamTls(Settings):
@@ -238,7 +204,7 @@ class Upstream(Settings):
 
     url: Annotated[str, AfterValidator(_upstream_url)]
     timeouts: Timeouts = Field(default_factory=Timeouts)
-    reuse_within: Duration = _written("2s")
+    reuse_within: Duration = written("2s")
     max_connections: int = Field(default=256, ge=1)
     tls: UpstreamTls | None = None
 
@@ -281,7 +247,7 @@ class Inbox(Settings):
 
     provider: str
     secrets: list[SecretRef] = Field(min_length=1, max_length=MAX_SECRETS)
-    tolerance: Duration = _written("5m", gt=0)
+    tolerance: Duration = written("5m", gt=0)
     path: str | None = Field(default=None, pattern=r"^/[!-~]*$")
     signing: SecretRef | None = None
     live: bool | None = None
@@ -352,11 +318,12 @@ class ConfigFile(Settings):
         ),
     ] = Field(default_factory=Shared)
     keys: KeyProvider | None = None
+    events: Events = Field(default_factory=Events)
     upstreams: dict[Name, Upstream] = Field(min_length=1)
-    policies: Globs = _written("policies/*.yaml")
+    policies: Globs = written("policies/*.yaml")
     routes: list[Route] = Field(min_length=1)
-    drain: Duration = _written("30s", gt=0)
-    drain_delay: Duration = _written("0s")
+    drain: Duration = written("30s", gt=0)
+    drain_delay: Duration = written("0s")
     logging: Logging = Field(default_factory=Logging)
 
     def tenant_of(self, route: Route) -> Tenant:

@@ -161,7 +161,7 @@ def succeed(machine: Machine, payment: Payment, reservation: Reservation, amount
     done = reservation.amount if amount is None else amount
     command = machine.commands.get(reservation.command)
     if command is None or _bad(done, least=0) is not None:
-        return _under_review(payment, ANSWER_INVALID)
+        return under_review(payment, ANSWER_INVALID)
     pending, unknown = _released(command, payment, reservation)
     amounts = _effected(command.effects, payment.amounts, pending, done)
     return _judged(machine, payment, amounts, pending, unknown)
@@ -171,7 +171,7 @@ def fail(machine: Machine, payment: Payment, reservation: Reservation) -> Applie
     """The request was provably not executed."""
     command = machine.commands.get(reservation.command)
     if command is None:
-        return _under_review(payment, ANSWER_INVALID)
+        return under_review(payment, ANSWER_INVALID)
     return _judged(machine, payment, payment.amounts, *_released(command, payment, reservation))
 
 
@@ -206,7 +206,7 @@ def apply_facts(machine: Machine, payment: Payment, told: Iterable[Told]) -> App
     for name, amount in told:
         fact = machine.facts.get(name)
         if fact is None or (fact.takes_amount and not _is_told(amount, 0 if fact.absolute else 1)):
-            return _under_review(payment, FACT_INVALID)
+            return under_review(payment, FACT_INVALID)
         amounts = _effected(fact.effects, amounts, payment.pending, amount or 0)
     return _judged(machine, payment, amounts, payment.pending, payment.unknown)
 
@@ -345,6 +345,7 @@ def _broken(machine: Machine, then: Frame, now: Frame) -> str:
     return ""
 
 
-def _under_review(payment: Payment, violation: str) -> Applied:
+def under_review(payment: Payment, violation: str) -> Applied:
+    """No command is admitted until somebody looked; the first violation stays the one that is named."""
     reviewing = payment._replace(violation=payment.violation or violation, version=payment.version + 1)
     return Applied(reviewing, violation)

@@ -18,7 +18,7 @@ import apsw
 import pytest
 
 from gateway.adapters.sqlite import WAL_PAGES_IDLE, WAL_PAGES_MAX, SqliteStore, open_sqlite
-from gateway.adapters.sqlite_operations import QUARANTINED_PER_KEY_MAX
+from gateway.adapters.sqlite_deliveries import QUARANTINED_PER_KEY_MAX
 from gateway.operations import (
     Candidate,
     DeliveryVerdict,

@@ -188,7 +188,7 @@ async def test_only_the_owner_of_a_claim_settles_it(store: Store, settle: Operat
     assert (await key_row(store)).state is KeyState.IN_FLIGHT
 
 
-@pytest.mark.parametrize("first", [finish(), DoubtKey("shop", b"key", "req-1", NOW)])
+@pytest.mark.parametrize("first", [finish(), ReleaseKey("shop", b"key", "req-1")])
 @pytest.mark.parametrize(
     "second", [finish(), ReleaseKey("shop", b"key", "req-1"), DoubtKey("shop", b"key", "req-1", NOW)]
 )
@@ -196,6 +196,15 @@ async def test_a_claim_is_settled_once(store: Store, first: Operation[Row], seco
     await store.commit([claim()])
     assert not (await ask(store, first)).refused
     assert (await ask(store, second)).refused
+
+
+@pytest.mark.parametrize("found_out", [finish(), ReleaseKey("shop", b"key", "req-1")])
+async def test_a_claim_in_doubt_is_settled_when_its_outcome_is_found_out(
+    store: Store, found_out: Operation[Row]
+) -> None:
+    await store.commit([claim()])
+    await ask(store, DoubtKey("shop", b"key", "req-1", NOW))
+    assert not (await ask(store, found_out)).refused
 
 
 async def test_a_claim_never_expires(store: Store) -> None:

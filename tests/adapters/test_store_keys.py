@@ -51,7 +51,7 @@ class Keys(RuleBasedStateMachine):
 
     def held(self, tenant: str, scope: bytes, owner: str) -> Key | None:
         key = self.model.get((tenant, scope))
-        return key if key is not None and key.state is KeyState.IN_FLIGHT and key.owner == owner else None
+        return key if key is not None and key.state is not KeyState.DONE and key.owner == owner else None
 
     @rule(tenant=tenants, scope=scopes, owner=owners, fingerprint=prints)
     def claim(self, tenant: str, scope: bytes, owner: str, fingerprint: bytes) -> None:
@@ -84,7 +84,7 @@ class Keys(RuleBasedStateMachine):
     def doubt(self, tenant: str, scope: bytes, owner: str) -> None:
         row = self.ask(DoubtKey(tenant, scope, owner, self.clock.now()))
         key = self.held(tenant, scope, owner)
-        assert row.refused is (key is None)
+        assert row.refused is (key is None or key.state is KeyState.UNKNOWN)
         if key is not None:
             key.state = KeyState.UNKNOWN
 
