@@ -9,7 +9,6 @@ from __future__ import annotations
 import enum
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
-from types import CoroutineType
 from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from gateway.operations import Operation, OutboxEvent, Row, Rows
@@ -26,9 +25,14 @@ Soon: TypeAlias = T | Coroutine[Any, Any, T]
 decisions do, so the hot path makes one only to wait."""
 
 
+def is_pending(soon: object) -> bool:
+    """Is it a coroutine still? Asked of its method, since a compiled coroutine is of another type."""
+    return hasattr(soon, "__await__")
+
+
 async def settled(soon: Soon[T]) -> T:
     """The value, waited for if need be."""
-    return await soon if isinstance(soon, CoroutineType) else soon  # type: ignore[return-value]
+    return await soon if is_pending(soon) else soon  # type: ignore[misc, return-value]
 
 
 class Unavailable(Exception):  # noqa: N818 - says the state, as in HTTP 503

@@ -14,14 +14,13 @@ import math
 import re
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from hashlib import blake2b
-from types import CoroutineType
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, cast
 
 from limits import parse_many
 from pydantic import AfterValidator, Field, model_validator
 
 from gateway.exchange import Exchange
-from gateway.ports import Decision, Header, Hit, Ports, Shared, Soon, Telemetry, Unavailable, settled
+from gateway.ports import Decision, Header, Hit, Ports, Shared, Soon, Telemetry, Unavailable, is_pending, settled
 from gateway.pure.errors import Reason
 from gateway.pure.gcra import EXACT, SECOND, STRATEGIES, Limit
 from gateway.pure.metrics import Metric
@@ -151,8 +150,8 @@ class RateLimit(Rule):
             decisions = self._shared.hit([rule.hit(exchange) for rule in self._together])
         except Unavailable:
             return self._decide_without(exchange)
-        if isinstance(decisions, CoroutineType):
-            return self._await_decisions(exchange, decisions)
+        if is_pending(decisions):
+            return self._await_decisions(exchange, cast("Awaitable[Sequence[Decision]]", decisions))
         exchange.limits = decisions
         return self._judge(exchange)
 
