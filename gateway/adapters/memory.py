@@ -97,13 +97,11 @@ class MemoryShared:
         states = self._states
         now = round(self._clock.monotonic() * SECOND)
         rulings = decide(hits, [states.get(hit.key, now) or () for hit in hits], now)
-        states.sweep(now - _LEFT_ALONE)
-        new = 0
-        for hit, ruling in zip(hits, rulings, strict=True):
-            if ruling.state is not None and hit.key not in states:
-                new += 1
-        if new and not states.make_room(new, now):
-            raise Unavailable("shared")
+        new = [hit.key for hit, ruling in zip(hits, rulings, strict=True) if ruling.state and hit.key not in states]
+        if new:
+            states.sweep(now - _LEFT_ALONE)
+            if not states.make_room(len(new), now):
+                raise Unavailable("shared")
         for hit, ruling in zip(hits, rulings, strict=True):
             if ruling.state is not None:
                 states.put(hit.key, ruling.state, now + ruling.room.reset_after)

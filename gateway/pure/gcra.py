@@ -117,25 +117,23 @@ def _up(dividend: int, divisor: int) -> int:
     return -(-dividend // divisor)
 
 
-def _bucket_level(state: State, limit: Limit, now: int) -> int:
-    """What is in the bucket: each request puts in `period`, and `amount` runs out every microsecond."""
-    return max(0, state[0] - (now - state[1]) * limit.amount) if state else 0
-
-
 def _bucket_take(state: State, limit: Limit, now: int) -> Ruling:
-    level = _bucket_level(state, limit, now)
-    if level + limit.period > limit.burst * limit.period:
-        return Ruling(allowed=False, room=_bucket_room(level, limit), state=None)
-    level += limit.period
-    return Ruling(allowed=True, room=_bucket_room(level, limit), state=(level, now))
+    """A bucket into which each request puts `period`, and out of which `amount` runs every microsecond."""
+    amount, period, burst = limit
+    level = state[0] - (now - state[1]) * amount if state else 0
+    level = max(level, 0)
+    space = burst * period - level
+    if space < period:
+        return Ruling(allowed=False, room=Room(0, -(-level // amount), -((space - period) // amount)), state=None)
+    level += period
+    remaining = space // period - 1
+    retry_after = 0 if remaining else -((space - 2 * period) // amount)
+    return Ruling(allowed=True, room=Room(remaining, -(-level // amount), retry_after), state=(level, now))
 
 
 def _bucket_look(state: State, limit: Limit, now: int) -> Room:
-    return _bucket_room(_bucket_level(state, limit, now), limit)
-
-
-def _bucket_room(level: int, limit: Limit) -> Room:
     amount, period, burst = limit
+    level = max(0, state[0] - (now - state[1]) * amount) if state else 0
     space = burst * period - level
     remaining = max(0, space // period)
     return Room(remaining, -(-level // amount), 0 if remaining else -((space - period) // amount))
