@@ -19,6 +19,7 @@ from gateway.config.lifecycles import check_lifecycles
 from gateway.config.load import Config, load
 from gateway.config.settings import Tls, UpstreamTls, file_of
 from gateway.ports import Keys, Ports
+from gateway.publishing import make_publishers
 from gateway.server.tls import server_context
 
 
@@ -26,7 +27,8 @@ def check(path: Path) -> Config:
     """The configuration at `path`, if it can run. Raises ConfigError with all complaints."""
     config = load(path)
     complaints: list[Complaint] = []
-    steps: list[Callable[[Config], None]] = [*_tls_of(config), functools.partial(_lifecycles, path.parent), _build]
+    lifecycles = functools.partial(_lifecycles, path.parent)
+    steps: list[Callable[[Config], None]] = [*_tls_of(config), lifecycles, _publishers, _build]
     for step in steps:
         try:
             step(config)
@@ -74,6 +76,10 @@ def _read_upstream_tls(config: Config, name: str, tls: UpstreamTls) -> None:
 
 def _lifecycles(directory: Path, _config: Config) -> None:
     check_lifecycles(directory)
+
+
+def _publishers(config: Config) -> None:
+    make_publishers(config, functools.partial(read_secret, base=Path()))
 
 
 def _build(config: Config) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from gateway.operations import Operation, Row, Rows
 from gateway.ports import Header, IncomingBody, Outcome, Response
 from gateway.pure.body import Document, parse
+from gateway.pure.resolving import Ended, Judgement
 from gateway.pure.trace import TraceContext
 
 UNNAMED = "unknown"
@@ -54,6 +55,7 @@ class Request:
 
 
 _METHODS_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
+_PLAIN = Judgement()
 
 Replacement = bytes | Callable[[Rows], bytes]
 
@@ -121,9 +123,15 @@ class Exchange:
     # every rule on the way in: what prepare makes durable, and how the forwarded body differs
     unit: list[Operation[Row]] = field(default_factory=list)
     edits: list[Edit] = field(default_factory=list, repr=False)
+    kept: dict[str, str] = field(default_factory=dict, repr=False)
+    """What a rule wants to find again on the way back, should the call be resolved long after: no card data."""
 
     # REPLAY
     claim: Any = None
+    judgement: Judgement = _PLAIN
+    """How the statuses of the upstream are read."""
+    added: list[bytes] = field(default_factory=list, repr=False)
+    """Whole header lines for the upstream."""
     # PROTECT
     leased: list[str] = field(default_factory=list, repr=False)
     """Tokens of SAD that this exchange holds a lease of."""
@@ -136,11 +144,17 @@ class Exchange:
     """ADMIT: the decisions of all of the route's rate limits in their order, taken at the first of them."""
 
     # forward
+    call: Any = None
+    """The record from which the call is resolved, if the route has that."""
+    head: bytes | None = field(default=None, repr=False)
+    """Request line and fields as they are sent."""
     outcome: Outcome | None = None
     upstream_status: int | None = None
     """The status that the upstream answered with, whatever became of its response since."""
     response: Response | None = None
     upstream_seconds: float = 0.0
+    decided: Ended | None = None
+    """What a person found out: there is no response to read then."""
 
     # every rule on the way back: what settle makes durable, and how the answered body differs
     settlement: list[Operation[Row]] = field(default_factory=list)
@@ -154,6 +168,17 @@ class Exchange:
     def principal(self) -> str:
         """Who calls: the access token's `iss|sub`, else the certificate's SAN or the declared identity, else empty."""
         return self.subject or (self.sans[0] if self.sans else "")
+
+    @property
+    def ended(self) -> Ended:
+        """What became of the request at the upstream, for key, payment and call alike."""
+        if self.decided is not None:
+            return self.decided
+        if self.outcome is Outcome.REFUSED and self.upstream_status is None:
+            return Ended.NOT_EXECUTED
+        if self.outcome is not Outcome.ANSWERED or self.upstream_status is None:
+            return Ended.UNKNOWN
+        return self.judgement.of(self.upstream_status)
 
     def document(self) -> Document:
         """The request's body, parsed once. Raises `Refused` if it cannot be read."""

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from gateway.bodies import abandon, buffer, whole
 from gateway.exchange import Block, Exchange, splice
 from gateway.operations import Rows
 from gateway.ports import (
@@ -70,6 +71,10 @@ class BodyLimits:
     response: int = 4 * 1024 * 1024
 
 
+WayBack = Sequence[tuple[Placed, Callable[[Exchange], Soon[Verdict]]]]
+"""Rules in the order of the way back, and their hooks."""
+
+
 class Pipeline:
     """The compiled policy of one route, and the upstream it leads to: our own, or (`egress`) an outside provider."""
 
@@ -83,6 +88,7 @@ class Pipeline:
         "_request",
         "_response",
         "_route",
+        "_unreachable",
         "_upstream",
         "placed",
     )
@@ -112,6 +118,7 @@ class Pipeline:
             if _has(p, "on_request")
         )
         self._response = tuple((p, p.rule.on_response) for _, p in back if _has(p, "on_response"))
+        self._unreachable = tuple((p, p.rule.on_unreachable) for _, p in there if _has(p, "on_unreachable"))
         self._finish = tuple((i, p, p.rule.on_finish) for i, p in back if _has(p, "on_finish"))
         self._reads_response = any(p.rule.reads_response for _, p in there)
 
@@ -147,39 +154,20 @@ class Pipeline:
     async def _read_body(self, x: Exchange, placed: Placed) -> Response | None:
         """Read the body for the first rule that wants it. Its bounds are no policy: `report` does not lift them."""
         try:
-            x.body = b"" if x.request.body is None else await self._bounded(x)
+            x.body = b"" if x.request.body is None else await whole(x.request.body, self._limits.request)
         except Refused as refused:
             return self._refuse(x, placed.stage, Deny(refused.reason, refused.detail), placed.kind)
         return None
-
-    async def _bounded(self, x: Exchange) -> bytes:
-        assert x.request.body is not None
-        limit = self._limits.request
-        too_large = Refused(Reason.BODY_TOO_LARGE, f"Send at most {limit} bytes to this route.")
-        if (x.request.body.length or 0) > limit:
-            raise too_large
-        whole = x.request.body.ready()
-        if whole is not None:
-            if len(whole) > limit:
-                raise too_large
-            return whole
-        pieces, total = [], 0
-        async for piece in x.request.body:
-            total += len(piece)
-            if total > limit:
-                raise too_large
-            pieces.append(piece)
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     async def _through(self, x: Exchange, owners: list[tuple[Placed, int, int]]) -> Response:
         try:
             connection = await settled(self._upstream.acquire(safe=x.request.method in SAFE_METHODS))
         except UpstreamError as error:
             x.outcome = error.outcome
-            return self._failed(x, error)
+            return await self._without_upstream(x, error)
         try:
             rows: Rows | None = _NO_ROWS
-            if owners:
+            if owners or x.unit:
                 rows, stop = await self._prepare(x, owners)
                 if stop is not None and rows is None:
                     return stop
@@ -192,12 +180,22 @@ class Pipeline:
             connection.release()
         try:
             if self._response:
-                await self._way_back(x)
+                await self._way_back(x, self._response)
             return await self._settle(x) if x.settlement else self._answered(x, _NO_ROWS)
         except BaseException:
             if x.response is not None and x.response.stream is not None:
                 await x.response.stream.aclose()
             raise
+
+    async def _without_upstream(self, x: Exchange, error: UpstreamError) -> Response:
+        for placed, hook in self._unreachable:
+            try:
+                verdict: Verdict = await settled(hook(x))
+            except Exception as crash:  # noqa: BLE001 - as on the way in
+                verdict = self._crashed(x, placed.kind, crash)
+            if verdict is not PASS and (stop := self._act(x, placed, verdict)) is not None:
+                return stop
+        return self._failed(x, error)
 
     async def _prepare(
         self, x: Exchange, owners: Sequence[tuple[Placed, int, int]]
@@ -221,13 +219,15 @@ class Pipeline:
                 verdict = self._crashed(x, placed.kind, RuntimeError())
             if verdict is not PASS and (stop := self._act(x, placed, verdict)) is not None:
                 return (rows if rows.refused is None else None), stop
+        if rows.refused is not None:
+            return None, self._refuse(x, "prepare", self._crashed(x, "prepare", RuntimeError()))
         return rows, None
 
     async def _call(self, x: Exchange, connection: Connection, rows: Rows) -> None:
         clock = self._ports.clock
         began, sent = clock.monotonic(), False
         try:
-            head = self._head(x)
+            head = x.head or self._head(x)
             body = self._unread(x) if x.body is None else splice(x.body, x.edits, rows)
             sent = True
             response = await connection.send(x.request.method, head, body)
@@ -236,12 +236,12 @@ class Pipeline:
             if response.stream is not None and (self._reads_response or x.unit):
                 await self._buffer(x, response)
         except UpstreamError as error:
-            await _abandon(x.response)
+            await abandon(x.response)
             x.outcome = error.outcome
             x.replace_response(self._failed(x, error))
         except Exception as error:  # noqa: BLE001 - behind the first gate nothing may skip the second
             # The client's body broke off in mid-stream, or a mistake of ours: once sending began, nobody knows.
-            await _abandon(x.response)
+            await abandon(x.response)
             x.outcome = Outcome.UNKNOWN if sent else Outcome.REFUSED
             x.replace_response(self._refuse(x, "forward", self._crashed(x, "forward", error)))
         finally:
@@ -260,31 +260,20 @@ class Pipeline:
 
     async def _buffer(self, x: Exchange, response: Response) -> None:
         """Read the response up to its limit. Beyond it, only a route that must read it refuses."""
-        assert response.stream is not None
-        pieces, total = [response.body], len(response.body)
-        async for piece in response.stream:
-            pieces.append(piece)
-            total += len(piece)
-            if total > self._limits.response:
-                break
-        else:
-            await response.stream.aclose()
-            response.stream = None
-        response.body = b"".join(pieces)
-        if response.stream is not None and self._reads_response:
-            await _abandon(response)
+        if not await buffer(response, self._limits.response) and self._reads_response:
+            await abandon(response)
             deny = Deny(Reason.RESPONSE_TOO_LARGE, "The upstream acted; its response is too large to be checked.")
             x.replace_response(self._refuse(x, "forward", deny))
 
-    async def _way_back(self, x: Exchange) -> None:
-        for placed, hook in self._response:
+    async def _way_back(self, x: Exchange, hooks: WayBack) -> None:
+        for placed, hook in hooks:
             try:
                 soon = hook(x)
                 verdict: Verdict = PASS if soon is PASS else await settled(soon)
             except Exception as error:  # noqa: BLE001 - as on the way in
                 verdict = self._crashed(x, placed.kind, error)
             if verdict is not PASS and (stop := self._act(x, placed, verdict)) is not None:
-                await _abandon(x.response)
+                await abandon(x.response)
                 x.replace_response(stop)
 
     async def _settle(self, x: Exchange) -> Response:
@@ -298,7 +287,7 @@ class Pipeline:
         except Exception as error:  # noqa: BLE001 - a value that could not be rendered: it is not answered either
             failed = self._crashed(x, "settle", error).note
         if failed:
-            await _abandon(x.response)
+            await abandon(x.response)
             return self._unsettled(x, failed)
         return self._answered(x, rows)
 
@@ -323,6 +312,7 @@ class Pipeline:
             self._host,
             b"X-Request-Id: " + x.id.encode(),
             b"traceparent: " + x.trace.traceparent().encode(),
+            *x.added,
         ]
         if not self._egress:  # an outside provider learns nothing of the caller
             add += caller_fields(x.tenant, x.principal, request.peer.address, request.host, request.scheme)
@@ -378,12 +368,6 @@ class Pipeline:
 
 def _nothing_sent(why: str = "") -> Deny:
     return Deny(Reason.STORE_UNAVAILABLE, "Nothing was sent; try again.", note=why, headers=_RETRY_SOON)
-
-
-async def _abandon(response: Response | None) -> None:
-    if response is not None and response.stream is not None:
-        stream, response.stream = response.stream, None
-        await stream.aclose()
 
 
 def _has(placed: Placed, hook: str) -> bool:

@@ -103,6 +103,10 @@ class Rule:
     """Set by `__init__`: the body is read before `on_request` runs."""
     reads_response: bool = False
     """Set by `__init__`: the response is buffered before `on_response` runs."""
+    gives_key: bool = False
+    """Set by `__init__`: every unsafe request goes out with an idempotency key, the same one if it is sent again."""
+    sends_once: bool = False
+    """Set by `__init__`: what this rule puts into a request is there for one send alone (a security code)."""
 
     @classmethod
     def provision(cls, settings: Any, ports: Ports, place: Place) -> Rule:
@@ -128,6 +132,19 @@ class Rule:
 
         When a row refused, the unit was rolled back and only the rule that owns that row is called; it must not PASS.
         A Deny here comes before anything was sent, and runs back through all rules with outcome REFUSED.
+        """
+        raise NotImplementedError
+
+    def on_unreachable(self, exchange: Exchange) -> Soon[Verdict]:
+        """The upstream cannot be reached, nothing is durable yet: a rule that knows an answer without it gives it."""
+        raise NotImplementedError
+
+    def on_resume(self, exchange: Exchange) -> Soon[Verdict]:
+        """In place of `on_request`, long after it: the call is in doubt and is being resolved.
+
+        Restores, from `exchange.kept` and the request, what `on_response` of this rule needs. May append to
+        `exchange.unit` what another send needs, and gets its rows in `on_prepared`. The body is there only for a
+        request that is sent again, as it was forwarded, tokens unrevealed.
         """
         raise NotImplementedError
 

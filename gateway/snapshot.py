@@ -9,6 +9,7 @@ from gateway.pipeline import Pipeline
 from gateway.ports import Upstream
 from gateway.pure.routing import RouteTable
 from gateway.pure.webhooks import Scheme
+from gateway.recorded import RecordedPipeline
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,3 +49,5 @@ class Snapshot:
     tables: Mapping[str, RouteTable[Route]]
     inboxes: Mapping[str, Route]
     """Webhook routes by name, for deliveries that wait."""
+    recorded: Mapping[str, RecordedPipeline] = field(default_factory=dict)
+    """Pipelines by route name, for calls in doubt."""

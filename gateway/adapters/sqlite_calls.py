@@ -10,6 +10,7 @@ from gateway.adapters.sqlite_tools import DONE, Handlers, changed, micros
 from gateway.operations import (
     Call,
     DoubtCall,
+    DoubtLostCalls,
     DueCalls,
     DueCallsRow,
     EndCall,
@@ -41,6 +42,8 @@ _RECORD = """INSERT INTO calls (tenant, owner, route, upstream, in_doubt, state,
 _END = "DELETE FROM calls WHERE tenant = ? AND owner = ?"
 _DOUBT = """UPDATE calls SET state = 'unknown', doubted_at = coalesce(doubted_at, ?), next_at = ?
     WHERE tenant = ? AND owner = ?"""
+_DOUBT_LOST = """UPDATE calls SET state = 'unknown', doubted_at = coalesce(doubted_at, ?1),
+    next_at = iif(in_doubt = 'manual', NULL, ?1) WHERE state = 'in_flight' AND sent_at < ?2"""
 _RESEND = """UPDATE calls SET state = 'in_flight', attempt = attempt + 1, sent_at = ?, next_at = NULL
     WHERE tenant = ? AND owner = ? AND state = 'unknown' AND attempt = ?"""
 _DUE = """SELECT tenant, owner, route, upstream, in_doubt, attempt, sent_at / 1e6, doubted_at / 1e6, next_at / 1e6,
@@ -71,6 +74,11 @@ def _doubt_call(db: apsw.Connection, op: DoubtCall, _: Rows) -> Row:
     return changed(db)
 
 
+def _doubt_lost_calls(db: apsw.Connection, op: DoubtLostCalls, _: Rows) -> Row:
+    db.execute(_DOUBT_LOST, (micros(op.now), micros(op.before)))
+    return DONE
+
+
 def _resend_call(db: apsw.Connection, op: ResendCall, _: Rows) -> Row:
     db.execute(_RESEND, (micros(op.sent_at), op.tenant, op.owner, op.attempt))
     return changed(db)
@@ -92,6 +100,7 @@ HANDLERS: Final[Handlers] = {
     RecordCall: _record_call,
     EndCall: _end_call,
     DoubtCall: _doubt_call,
+    DoubtLostCalls: _doubt_lost_calls,
     ResendCall: _resend_call,
     DueCalls: _due_calls,
     ListCalls: _list_calls,

@@ -8,6 +8,7 @@ import apsw
 
 from gateway.adapters.sqlite_tools import Handlers, changed, micros
 from gateway.operations import (
+    AskKey,
     ClaimKey,
     DoubtKey,
     FinishKey,
@@ -35,6 +36,7 @@ _CLAIM_KEY = """INSERT INTO keys (tenant, scope, state, fingerprint, owner, clai
         owner = excluded.owner, claimed_at = excluded.claimed_at, response = NULL, settled_at = NULL, expires_at = NULL
     WHERE state = 'done' AND expires_at < excluded.claimed_at"""
 _KEY = "SELECT state, fingerprint, response FROM keys WHERE tenant = ? AND scope = ?"
+_KNOWN_KEY = f"{_KEY} AND NOT (state = 'done' AND expires_at < ?)"
 _FINISH_KEY = """UPDATE keys SET state = 'done', response = ?, settled_at = ?, expires_at = ?
     WHERE tenant = ? AND scope = ? AND owner = ? AND state <> 'done'"""
 _RELEASE_KEY = "DELETE FROM keys WHERE tenant = ? AND scope = ? AND owner = ? AND state <> 'done'"
@@ -53,6 +55,14 @@ def _claim_key(db: apsw.Connection, op: ClaimKey, _: Rows) -> KeyRow:
         return KeyRow(state=KeyState.NEW)
     state, fingerprint, response = db.execute(_KEY, (op.tenant, op.scope)).get
     return KeyRow(refused=True, state=KeyState(state), fingerprint=fingerprint, response=response or b"")
+
+
+def _ask_key(db: apsw.Connection, op: AskKey, _: Rows) -> KeyRow:
+    found = db.execute(_KNOWN_KEY, (op.tenant, op.scope, micros(op.now))).get
+    if found is None:
+        return KeyRow(state=KeyState.NEW)
+    state, fingerprint, response = found
+    return KeyRow(state=KeyState(state), fingerprint=fingerprint, response=response or b"")
 
 
 def _finish_key(db: apsw.Connection, op: FinishKey, rows: Rows) -> Row:
@@ -78,6 +88,7 @@ def _purge_keys(db: apsw.Connection, op: PurgeKeys, _: Rows) -> PurgedRow:
 
 HANDLERS: Final[Handlers] = {
     ClaimKey: _claim_key,
+    AskKey: _ask_key,
     FinishKey: _finish_key,
     ReleaseKey: _release_key,
     DoubtKey: _doubt_key,

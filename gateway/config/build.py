@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
 from gateway.config.complaints import Complaint, ConfigError
 from gateway.config.consistency import Policy, pattern_of
+from gateway.config.doubts import compile_doubts
 from gateway.config.kinds import rule_kinds, webhook_schemes
 from gateway.config.load import Config, load
 from gateway.config.reader import Path
@@ -18,7 +19,9 @@ from gateway.config.settings import Route as RouteSettings
 from gateway.config.tenant import Tenant, TenantOf
 from gateway.pipeline import BodyLimits, Pipeline, Placed
 from gateway.ports import Ports, Upstream
+from gateway.pure.resolving import Doubts
 from gateway.pure.routing import RouteTable
+from gateway.recorded import RecordedPipeline
 from gateway.rule import Place, Rule, RuleSettings, Stage
 from gateway.snapshot import Inbox, Route, Snapshot
 
@@ -29,14 +32,19 @@ _SIGNING = "standard"
 
 
 def build(
-    config: Config, ports: Ports, upstreams: Mapping[str, Upstream], read_secret: Callable[[str], bytes]
+    config: Config,
+    ports: Ports,
+    upstreams: Mapping[str, Upstream],
+    read_secret: Callable[[str], bytes],
+    rescues: Mapping[str, Upstream] | None = None,
 ) -> Snapshot:
     """Provision every rule of every route and compile the routes; no network.
 
-    `upstreams` holds one for each that the configuration names; `read_secret` resolves `env:NAME` and `file:PATH` and
-    raises ValueError with a sentence. Raises ConfigError with all complaints.
+    `upstreams` holds one for each that the configuration names, and `rescues` the same with connections of their own,
+    for finding out about calls in doubt; `read_secret` resolves `env:NAME` and `file:PATH` and raises ValueError with a
+    sentence. Raises ConfigError with all complaints.
     """
-    return _Builder(config, ports, upstreams, read_secret).build()
+    return _Builder(config, ports, upstreams, read_secret, rescues or upstreams).build()
 
 
 @dataclass(slots=True)
@@ -55,12 +63,14 @@ class _Builder:
         ports: Ports,
         upstreams: Mapping[str, Upstream],
         read_secret: Callable[[str], bytes],
+        rescues: Mapping[str, Upstream],
     ) -> None:
         self._config = config
         self._settings = config.settings
         self._ports = ports
         self._upstreams = upstreams
         self._read_secret = read_secret
+        self._rescues = rescues
         self._complaints: list[Complaint] = []
 
     def build(self) -> Snapshot:
@@ -73,7 +83,8 @@ class _Builder:
             for name in self._settings.listeners
         }
         inboxes = {route.name: route for route in routes if route.inbox is not None}
-        return Snapshot(self._config.digest, tables, inboxes)
+        recorded = {r.name: r.pipeline for r in routes if isinstance(r.pipeline, RecordedPipeline)}
+        return Snapshot(self._config.digest, tables, inboxes, recorded)
 
     def _route(self, position: int, route: RouteSettings) -> Route:
         tenant = self._settings.tenant_of(route)
@@ -96,7 +107,28 @@ class _Builder:
         limits = self._settings.listeners[route.listener].limits
         bounds = BodyLimits(limits.max_request, limits.max_response)
         upstream = self._upstreams[route.upstream]
-        return Pipeline(route.name, placed, upstream, self._ports, bounds, egress=self._is_egress(route))
+        doubts = self._doubts(route, [s.rule for s in standing])
+        if doubts is None:
+            return Pipeline(route.name, placed, upstream, self._ports, bounds, egress=self._is_egress(route))
+        return RecordedPipeline(
+            route.name,
+            placed,
+            upstream,
+            self._ports,
+            bounds,
+            doubts=doubts,
+            rescue=self._rescues[route.upstream],
+            egress=self._is_egress(route),
+        )
+
+    def _doubts(self, route: RouteSettings, rules: Sequence[Rule]) -> Doubts | None:
+        """How the route finds out what became of a request; complains if it could not with these rules."""
+        source, place = self._config.source, ("routes", self._settings.routes.index(route))
+        try:
+            return compile_doubts(route, route.match.path, rules, keys=self._settings.keys is not None)
+        except ValueError as error:
+            self._complaints.append(source.at((*place, "in_doubt"), f"routes[{place[1]}].in_doubt: {error}"))
+            return None
 
     def _is_egress(self, route: RouteSettings) -> bool:
         """Who calls is known, and the provider that is called is named."""

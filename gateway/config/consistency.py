@@ -70,17 +70,34 @@ def _keys(data: Any) -> list[str]:
 
 
 def contradictions(settings: ConfigFile, source: Source, policies: Mapping[str, Policy]) -> Iterator[Complaint]:
-    """Routes that match the same requests, inboxes that lack what they need, tenants that nothing determines."""
+    """Routes that match the same requests, publishers of one name, inboxes that lack what they need, tenants that
+    nothing determines.
+    """
     yield from _ambiguous(settings, source)
+    yield from _namesakes(settings, source)
     for i, route in enumerate(settings.routes):
         if route.inbox is not None:
             yield from _inbox(settings, route, source, i)
-        elif route.policy is not None and route.policy in policies and route.listener in settings.listeners:
+            continue
+        yield from _too_soon(settings, route, source, i)
+        if route.policy is not None and route.policy in policies and route.listener in settings.listeners:
             rules = policies[route.policy].rules
             missing = settings.tenant_of(route).undetermined_by(rules) if rules else ""
             if missing:
                 text = f"routes[{i}]: the tenant comes from {missing}, and policy {route.policy} has no rule {missing}"
                 yield source.at(("routes", i, "policy"), text)
+
+
+def _too_soon(settings: ConfigFile, route: Route, source: Source, position: int) -> Iterator[Complaint]:
+    """A request may be under way for as long as the gateway itself would wait for its answer."""
+    upstream = settings.upstreams.get(route.upstream)
+    if route.in_doubt is not None and upstream is not None and route.in_flight_max < upstream.timeouts.total:
+        text = (
+            f"routes[{position}].in_flight_max: must be at least timeouts.total of {route.upstream}"
+            f" ({upstream.timeouts.total:g}s): a request that is still sent would be taken for one that is lost"
+        )
+        place = "in_flight_max" if "in_flight_max" in route.model_fields_set else "in_doubt"
+        yield source.at(("routes", position, place), text)
 
 
 def _inbox(settings: ConfigFile, route: Route, source: Source, position: int) -> Iterator[Complaint]:
@@ -95,6 +112,15 @@ def _inbox(settings: ConfigFile, route: Route, source: Source, position: int) ->
     if route.listener in settings.listeners and settings.tenant_of(route).source is not None:
         text = f"routes[{position}].inbox: nobody is identified here; give the route a tenant by name"
         yield source.at(place, text)
+
+
+def _namesakes(settings: ConfigFile, source: Source) -> Iterator[Complaint]:
+    seen: set[str] = set()
+    for i, publisher in enumerate(settings.events.publish):
+        if publisher.name in seen:
+            text = f"events.publish[{i}]: another publisher is named {publisher.name}; give this one a name"
+            yield source.at(("events", "publish", i), text)
+        seen.add(publisher.name)
 
 
 def _ambiguous(settings: ConfigFile, source: Source) -> Iterator[Complaint]:

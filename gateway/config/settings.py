@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, model_validator
 
 from gateway.config.base import Name, Settings, url_parts, written
+from gateway.config.doubts import DoubtfulRoute
 from gateway.config.events import Events
 from gateway.config.tenant import Tenant, TenantSetting
 from gateway.pure.bind import Tcp, parse_bind
@@ -253,7 +254,7 @@ class Inbox(Settings):
     live: bool | None = None
 
 
-class Route(Settings):
+class Route(DoubtfulRoute):
     """Requests of one listener that go to one upstream, by way of a policy or into the inbox."""
 
     name: Name
@@ -270,6 +271,8 @@ class Route(Settings):
             raise ValueError("needs a policy, or an inbox for webhooks: a route without either protects nothing")
         if self.policy is not None and self.inbox is not None:
             raise ValueError("has a policy and an inbox; a route has one of them")
+        if self.inbox is not None and self.in_doubt is not None:
+            raise ValueError("in_doubt is for a route with a policy: deliveries are forwarded until they are taken")
         if self.inbox is not None and self.inbox.path is None and re.search(r"[{*]", self.match.path):
             raise ValueError("inbox needs path: the route's own is a template")
         return self

@@ -99,6 +99,11 @@ def _words(detail: Any) -> str:
     if kind == "literal_error":
         choices = context["expected"].replace("'", "").replace(" or ", ", ").split(", ")
         return f"expected {context['expected'].replace(chr(39), '')}{did_you_mean(given, choices)}"
+    if kind == "union_tag_invalid":
+        choices = context["expected_tags"].replace("'", "").split(", ")
+        return f"expected kind: {' or '.join(choices)}{did_you_mean(context['tag'], choices)}"
+    if kind == "union_tag_not_found":
+        return "needs kind"
     if kind == "string_type" and (given is None or isinstance(given, list | dict)):
         return "expected text"
     return _EXPECTED.get(kind) or str(detail["msg"]).removeprefix("Value error, ")

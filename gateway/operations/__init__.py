@@ -8,6 +8,7 @@ from gateway.operations.base import Operation, PurgedRow, Row, Rows
 from gateway.operations.calls import (
     Call,
     DoubtCall,
+    DoubtLostCalls,
     DueCalls,
     DueCallsRow,
     EndCall,
@@ -41,7 +42,7 @@ from gateway.operations.events import (
     RetryEvent,
     SentEvents,
 )
-from gateway.operations.keys import ClaimKey, DoubtKey, FinishKey, KeyRow, KeyState, PurgeKeys, ReleaseKey
+from gateway.operations.keys import AskKey, ClaimKey, DoubtKey, FinishKey, KeyRow, KeyState, PurgeKeys, ReleaseKey
 from gateway.operations.payments import (
     AdmitCommand,
     AdmitRow,
@@ -72,6 +73,7 @@ from gateway.operations.vault import (
 __all__ = [
     "AdmitCommand",
     "AdmitRow",
+    "AskKey",
     "Call",
     "Candidate",
     "ClaimKey",
@@ -80,6 +82,7 @@ __all__ = [
     "DeliveryVerdict",
     "DoubtCall",
     "DoubtKey",
+    "DoubtLostCalls",
     "DueCalls",
     "DueCallsRow",
     "DueDeliveries",

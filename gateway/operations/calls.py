@@ -50,6 +50,17 @@ class DoubtCall(Operation[Row]):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class DoubtLostCalls(Operation[Row]):
+    """Calls in flight that were sent before `before` are unknown from now on: nobody can be waiting for them any more.
+
+    Their end could not be recorded, because the store was away.
+    """
+
+    before: float
+    now: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class ResendCall(Operation[Row]):
     """Commit a resolver's send before it is made: `attempt` is the one that was read; the call's becomes one more.
 

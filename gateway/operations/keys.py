@@ -42,6 +42,15 @@ class ClaimKey(Operation[KeyRow]):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class AskKey(Operation[KeyRow]):
+    """What a claim would find. Reads only; never refused."""
+
+    tenant: str
+    scope: bytes
+    now: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class FinishKey(Operation[Row]):
     """Store the response of a claimed key, UNKNOWN or not; refused if `owner` does not hold the claim.
 

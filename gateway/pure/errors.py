@@ -57,6 +57,12 @@ class Reason(enum.Enum):
         "The idempotency key was used with another request",
         "idempotency_error",
     )
+    IDEMPOTENCY_PARAMETERS_DIFFER = (
+        "idempotency_parameters_differ",
+        400,
+        "The idempotency key was used with other parameters",
+        "idempotency_error",
+    )
     IDEMPOTENCY_KEY_IN_USE = "idempotency_key_in_use", 409, "A request with this key is in flight", "idempotency_error"
     OUTCOME_UNKNOWN = "outcome_unknown", 409, "The outcome of the request with this key is not known yet"
     RESPONSE_NOT_RETAINED = "response_not_retained", 409, "The response to the request with this key was not retained"
@@ -72,6 +78,10 @@ class Reason(enum.Enum):
     VAULT_UNAVAILABLE = "vault_unavailable", 503, "The vault is not available"
     RESPONSE_UNREADABLE = "response_unreadable", 502, "The upstream's response could not be checked"
     RESPONSE_TOO_LARGE = "response_too_large", 502, "The upstream's response is too large to be checked"
+    # payment
+    AMOUNT_INVALID = "amount_invalid", 422, "The amount or the currency is missing or not valid"
+    PAYMENT_UNKNOWN = "payment_unknown", 404, "The payment is not known"
+    ILLEGAL_TRANSITION = "illegal_transition", 409, "The payment does not allow this now"
     # gates and forward
     STORE_UNAVAILABLE = "store_unavailable", 503, "The store is not available"
     UPSTREAM_UNREACHABLE = "upstream_unreachable", 502, "The upstream cannot be reached"

@@ -55,6 +55,14 @@ def scope(secret: bytes, principal: str, route: str, key: str) -> bytes:
     return _mac(secret, b"scope", (principal.encode("utf-8", "surrogatepass"), route.encode(), key.encode()))
 
 
+def downstream_key(secret: bytes, stem: bytes) -> str:
+    """The key that the upstream gets in place of the caller's: 32 hexadecimal digits, the same for the same `stem`.
+
+    Two callers that chose the same key do not meet at the upstream either.
+    """
+    return _mac(secret, b"downstream", (stem,))[:16].hex()
+
+
 def fingerprint(secret: bytes, method: str, path: str, query: str, media_type: str, body: bytes) -> bytes:
     """What the request is, apart from its key; `body` as canonical as its media type allows.
 

@@ -68,6 +68,7 @@ class Reveal(Rule):
     def __init__(self, settings: Settings, ports: Ports, destination: str) -> None:
         self._targets = tuple(_Target(compile_selector(f.select), f.token_class, f.required) for f in settings.fields)
         self._kinds = {"empty", *(target.selector.kind for target in self._targets)}
+        self.sends_once = any(target.token_class == "cvc" for target in self._targets)
         self._ports = ports
         self._destination = destination
 
@@ -105,6 +106,10 @@ class Reveal(Rule):
             exchange.unit.append(read)
             exchange.revealing = _Revealing(read, found["pan"], found["cvc"])
         return PASS
+
+    def on_resume(self, exchange: Exchange) -> Verdict:
+        """A request that is sent again is revealed again, and that is recorded again."""
+        return PASS if exchange.body is None else self.on_request(exchange)
 
     def on_prepared(self, exchange: Exchange, rows: Sequence[Row]) -> Soon[Verdict]:
         """The intent is durable: open the numbers, then lease the codes."""

@@ -1,0 +1,52 @@
+"""Bodies that are read whole, up to a bound."""
+
+from __future__ import annotations
+
+from gateway.ports import IncomingBody, Response
+from gateway.pure.errors import Reason, Refused
+
+
+async def whole(body: IncomingBody, limit: int) -> bytes:
+    """All of a request's body. Raises `Refused` beyond `limit` bytes, and what reading it raises."""
+    too_large = Refused(Reason.BODY_TOO_LARGE, f"Send at most {limit} bytes to this route.")
+    if (body.length or 0) > limit:
+        raise too_large
+    ready = body.ready()
+    if ready is not None:
+        if len(ready) > limit:
+            raise too_large
+        return ready
+    pieces, total = [], 0
+    async for piece in body:
+        total += len(piece)
+        if total > limit:
+            raise too_large
+        pieces.append(piece)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+async def buffer(response: Response, limit: int) -> bool:
+    """Read a response's stream into its body: True if that is all of it, False if it goes on beyond `limit` bytes.
+
+    Raises `UpstreamError` when it breaks off.
+    """
+    if response.stream is None:
+        return True
+    pieces, total = [response.body], len(response.body)
+    async for piece in response.stream:
+        pieces.append(piece)
+        total += len(piece)
+        if total > limit:
+            break
+    else:
+        await response.stream.aclose()
+        response.stream = None
+    response.body = b"".join(pieces)
+    return response.stream is None
+
+
+async def abandon(response: Response | None) -> None:
+    """Nobody will read the rest of it."""
+    if response is not None and response.stream is not None:
+        stream, response.stream = response.stream, None
+        await stream.aclose()

@@ -1,0 +1,59 @@
+"""Publishers as the configuration describes them: made by `run`, and for `check` made and thrown away."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from gateway.adapters.publishers import RedisStream, Webhook
+from gateway.adapters.upstream import client_context
+from gateway.config import events
+from gateway.config.complaints import Complaint, ConfigError
+from gateway.config.load import Config
+from gateway.ports import Publisher
+from gateway.pure.webhooks import shared_key
+
+
+def make_publishers(config: Config, read_secret: Callable[[str], bytes]) -> list[Publisher]:
+    """All that `events.publish` lists; none of them connects before it is used. Raises ConfigError, with all of it."""
+    made: list[Publisher] = []
+    complaints: list[Complaint] = []
+    for position, settings in enumerate(config.settings.events.publish):
+        try:
+            made.append(_make(config, position, settings, read_secret))
+        except ConfigError as error:
+            complaints += error.complaints
+    if complaints:
+        raise ConfigError(complaints)
+    return made
+
+
+def _make(
+    config: Config, position: int, settings: events.RedisStream | events.Webhook, read_secret: Callable[[str], bytes]
+) -> Publisher:
+    place = ("events", "publish", position)
+    if isinstance(settings, events.RedisStream):
+        with config.blaming(*place, "password"):
+            password = read_secret(settings.password).decode() if settings.password is not None else None
+        return RedisStream(
+            settings.name,
+            settings.url,
+            settings.stream,
+            max_length=settings.max_length,
+            timeout=settings.timeout,
+            username=settings.username,
+            password=password,
+        )
+    with config.blaming(*place, "secret"):
+        key = shared_key(read_secret(settings.secret))
+    with config.blaming(*place, "ca"):
+        tls = client_context(Path(settings.ca) if settings.ca is not None else None)
+    return Webhook(
+        settings.name,
+        settings.url,
+        key,
+        timeout=settings.timeout,
+        concurrency=settings.concurrency,
+        allow_private=settings.allow_private,
+        tls=tls,
+    )

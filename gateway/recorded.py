@@ -1,0 +1,195 @@
+"""A route whose requests are recorded before they are sent, so that one whose answer never came can be found out about.
+
+The record is a part of the first gate's commit, and its end a part of the second's. What is in between is a call in
+doubt: `resend` walks the way of a request again from the first gate on, with the bytes that were sent before;
+`conclude` walks the way back alone, with an answer that was got otherwise. Both end key, payment and call in one
+commit, or leave all three as they are: nobody takes a half-known answer for a known one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gateway.bodies import abandon
+from gateway.exchange import Exchange, Peer, Request, splice
+from gateway.operations import Call, DoubtCall, EndCall, Operation, RecordCall, ResendCall, Row, Rows
+from gateway.pipeline import SAFE_METHODS, BodyLimits, Pipeline, Placed, WayBack
+from gateway.ports import Outcome, Ports, Response, Upstream, settled
+from gateway.pure.errors import Refused
+from gateway.pure.http import request_head
+from gateway.pure.resolving import Doubts, Ended, Recorded, pack, unpack
+from gateway.pure.trace import begin_trace
+from gateway.rule import Deny, Rule, Stage
+
+_PURPOSE = "call"
+_OF_THE_BODY = frozenset({b"content-type", b"content-language", b"content-location", b"idempotency-key"})
+_TRACE_BYTES = 24
+
+
+class RecordedPipeline(Pipeline):
+    """`rescue` is the upstream by connections of its own: a full pool must not keep anybody from finding out."""
+
+    __slots__ = ("_resume", "_resumed_back", "doubts", "rescue")
+
+    def __init__(
+        self,
+        route: str,
+        placed: Sequence[Placed],
+        upstream: Upstream,
+        ports: Ports,
+        limits: BodyLimits,
+        *,
+        doubts: Doubts,
+        rescue: Upstream,
+        egress: bool = False,
+    ) -> None:
+        super().__init__(route, placed, upstream, ports, limits, egress=egress)
+        self.doubts = doubts
+        self.rescue = rescue
+        self._resume = tuple(p for p in placed if p.mode != "off" and type(p.rule).on_resume is not Rule.on_resume)
+        self._resumed_back = tuple(entry for entry in self._response if entry[0].rule.stage >= Stage.REPLAY)
+
+    # --- while a client waits
+
+    async def _through(self, x: Exchange, owners: list[tuple[Placed, int, int]]) -> Response:
+        if x.request.method not in SAFE_METHODS:
+            try:
+                x.call = self._record(x)
+            except Refused as refused:
+                return self._refuse(x, "prepare", Deny(refused.reason, refused.detail))
+            x.unit.append(x.call)
+        return await super()._through(x, owners)
+
+    async def _way_back(self, x: Exchange, hooks: WayBack) -> None:
+        await super()._way_back(x, hooks)
+        if x.call is not None:
+            x.settlement.append(self._end(x))
+
+    def _end(self, x: Exchange) -> Operation[Row]:
+        now = self._ports.clock.now()
+        if x.ended is not Ended.UNKNOWN:
+            return EndCall(x.tenant, x.id, now)
+        return DoubtCall(x.tenant, x.id, now, self.next_look(now, x.request.received_at, now))
+
+    def next_look(self, now: float, began: float, sent_at: float) -> float | None:
+        """When a call in doubt is to be looked at again; None: a person has to."""
+        if self.doubts.mode == "manual":
+            return None
+        jitter = int.from_bytes(self._ports.entropy(2), "big") / 65536
+        return self.doubts.next_look(now, began, sent_at, jitter)
+
+    def _record(self, x: Exchange) -> RecordCall:
+        """What it takes to find out. Raises `Refused` if the request lacks what a query would ask by."""
+        now, request = self._ports.clock.now(), x.request
+        head = self._to_send(x)
+        body, edits = (x.body or b"", tuple(x.edits)) if self.doubts.mode == "replay" else (b"", ())
+
+        def sealed(rows: Rows) -> bytes:
+            recorded = Recorded(
+                began=request.received_at,
+                method=request.method,
+                target=request.target,
+                path=request.path,
+                query=request.query,
+                host=request.host,
+                scheme=request.scheme,
+                media_type=request.field(b"content-type") or "",
+                params=x.params,
+                sans=tuple(x.sans),
+                subject=x.subject,
+                kept=x.kept,
+                head=head,
+                body=splice(body, edits, rows),
+            )
+            return self._ports.keys.seal(x.tenant, _PURPOSE, pack(recorded), x.id.encode())
+
+        scope = x.claim.scope if x.claim is not None else None
+        return RecordCall(x.tenant, x.id, self._route, self._upstream.name, self.doubts.mode, sealed, now, scope)
+
+    def _to_send(self, x: Exchange) -> bytes:
+        """The head that a resolver would send: that of the request, or that of the query about it."""
+        doubts, request = self.doubts, x.request
+        if doubts.mode == "replay":
+            x.head = self._head(x)
+            return x.head
+        if doubts.query is None:
+            return b""
+        target = doubts.query.address.target(x.params, x.document)
+        add = [self._host, b"X-Request-Id: " + x.id.encode()]
+        return request_head(doubts.query.method, target, request.headers, drop=x.consumed | _OF_THE_BODY, add=add)
+
+    # --- when nobody waits any more
+
+    def reopen(self, call: Call) -> tuple[Exchange, Recorded]:
+        """The exchange of a call, as far as it was recorded. Raises `Unavailable` if the record does not open."""
+        sealed = self._ports.keys.open(call.tenant, _PURPOSE, call.sealed, call.owner.encode())
+        recorded = unpack(sealed)
+        media_type = recorded.media_type.encode()
+        request = Request(
+            method=recorded.method,
+            target=recorded.target,
+            path=recorded.path,
+            query=recorded.query,
+            headers=[],
+            fields={b"content-type": media_type} if media_type else {},
+            body=None,
+            peer=Peer(""),
+            scheme=recorded.scheme,
+            host=recorded.host,
+            received_at=recorded.began,
+        )
+        trace = begin_trace(self._ports.entropy(_TRACE_BYTES))
+        x = Exchange(call.owner, self._route, request, recorded.params, call.tenant, trace)
+        x.sans, x.subject, x.kept, x.call = recorded.sans, recorded.subject, dict(recorded.kept), call
+        if self.doubts.mode == "replay":
+            x.body, x.head = recorded.body, recorded.head
+        return x, recorded
+
+    async def resend(self, x: Exchange, send: ResendCall, *, quiet: bool) -> bool:
+        """Send it again, under the same key; True if the outcome is known and durable now.
+
+        `send` is committed before, and refused if somebody else was faster. `quiet` says that nothing sent before can
+        be under way any more. Raises `UpstreamError` and `Unavailable`: then it is as unknown as it was.
+        """
+        x.unit.append(send)
+        owners = await self._resumed(x)
+        x.judgement = x.judgement.again(quiet=quiet)
+        connection = await settled(self.rescue.acquire(safe=False))
+        try:
+            rows, stop = await self._prepare(x, owners)
+            if stop is not None or rows is None:
+                return False
+            await self._call(x, connection, rows)
+        finally:
+            connection.release()
+        # That nothing was sent this time says nothing of the first.
+        return x.outcome is Outcome.ANSWERED and await self._concluded(x)
+
+    async def conclude(self, x: Exchange) -> bool:
+        """The outcome and the response of `x` were found out otherwise; True if they are durable now.
+
+        Raises `Unavailable`: then it is as unknown as it was.
+        """
+        await self._resumed(x)
+        x.unit.clear()  # nothing is sent
+        return await self._concluded(x)
+
+    async def _resumed(self, x: Exchange) -> list[tuple[Placed, int, int]]:
+        """Let the rules that were inside of the first gate find what they kept; who appended what to the unit."""
+        owners = []
+        for placed in self._resume:
+            before = len(x.unit)
+            await settled(placed.rule.on_resume(x))
+            if len(x.unit) > before:
+                owners.append((placed, before, len(x.unit)))
+        return owners
+
+    async def _concluded(self, x: Exchange) -> bool:
+        try:
+            if x.ended is Ended.UNKNOWN:
+                return False
+            await self._way_back(x, self._resumed_back)
+            rows = await self._ports.store.commit(x.settlement)
+            return rows.refused is None
+        finally:
+            await abandon(x.response)
