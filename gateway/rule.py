@@ -94,6 +94,10 @@ class Rule:
     reportable: ClassVar[bool] = False
     """May a file say `mode: report`? Kinds that transform or hold state that others rely on may not."""
 
+    per_route: ClassVar[bool] = True
+    """Each route has a rule of its own. Where False, the routes of a policy share one, and what it remembers: nothing
+    then depends on the `Place` but policy, position and earlier rules."""
+
     needs_keys: ClassVar[bool] = False
     """Works only where the configuration has `keys`."""
 

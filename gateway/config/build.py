@@ -72,6 +72,7 @@ class _Builder:
         self._read_secret = read_secret
         self._rescues = rescues
         self._complaints: list[Complaint] = []
+        self._common: dict[tuple[str, int], Rule] = {}
 
     def build(self) -> Snapshot:
         routes = [self._route(i, route) for i, route in enumerate(self._settings.routes)]
@@ -135,7 +136,7 @@ class _Builder:
         return bool(route.match.host) and self._settings.listeners[route.listener].knows_callers
 
     def _provisioned(self, route: RouteSettings, policy: Policy) -> Iterator[_Standing]:
-        """The rules of a policy that are not off, each made for its place in this route."""
+        """The rules of a policy that are not off: made for this route, or once for all routes of the policy."""
         active = [(i, rule) for i, rule in enumerate(policy.rules) if rule.mode != "off"]
         earlier: tuple[RuleSettings, ...] = ()
         for position, settings in active:
@@ -143,11 +144,14 @@ class _Builder:
             if kind.needs_keys and self._settings.keys is None:
                 self._complain(policy, position, "needs keys: {provider: file, key: file:PATH} in the configuration")
                 continue
+            rule = self._common.get((policy.name, position))
             try:
-                rule = kind.provision(settings, self._ports, self._place(route, policy, position, earlier))
+                rule = rule or kind.provision(settings, self._ports, self._place(route, policy, position, earlier))
             except ValueError as error:
                 self._complain(policy, position, str(error))
             else:
+                if not kind.per_route:
+                    self._common[policy.name, position] = rule
                 yield _Standing(position, settings, rule)
             earlier = (*earlier, settings)
 

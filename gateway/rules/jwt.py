@@ -50,6 +50,7 @@ class Jwt(Rule):
     """Writes `exchange.claims` and `exchange.subject`, and uses up the Authorization field unless told not to."""
 
     stage = Stage.IDENTIFY
+    per_route = False
     reportable = True
 
     def __init__(self, settings: Settings, keys: KeySet, clock: Clock, telemetry: Telemetry) -> None:

@@ -47,6 +47,7 @@ class Mtls(Rule):
     """Writes the names of the certificate to `exchange.sans`, an allowed one first."""
 
     stage = Stage.IDENTIFY
+    per_route = False
     reportable = True
 
     def __init__(

@@ -101,6 +101,7 @@ class RateLimit(Rule):
     """One limit of a route, and the others that are decided with it."""
 
     stage = Stage.ADMIT
+    per_route = False
     reportable: ClassVar[bool] = True
 
     def __init__(self, settings: Settings, policy: str, name: str, shared: Shared, telemetry: Telemetry) -> None:

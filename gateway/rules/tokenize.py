@@ -100,6 +100,7 @@ class Tokenize(Rule):
     """Replaces card data by tokens, both ways. The first field that selects a value decides over it."""
 
     stage = Stage.PROTECT
+    per_route = False
     needs_keys: ClassVar[bool] = True
 
     def __init__(self, settings: Settings, ports: Ports) -> None:

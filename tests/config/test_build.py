@@ -53,10 +53,14 @@ def test_what_joined_rules_have_against_one_another_is_a_complaint(tmp_path: Pat
     assert [(c.line, c.column) for c in raised.value.complaints] == [(2, 5), (3, 5)]
 
 
-def test_a_rule_is_provisioned_for_each_route_by_itself(tmp_path: Path, dev_certificates: Path) -> None:
+def test_the_routes_of_a_policy_share_a_rule_that_depends_on_none_of_them(
+    tmp_path: Path, dev_certificates: Path
+) -> None:
     config = CONFIG + "  - {name: b, listener: edge, match: {path: /b}, policy: open, upstream: payments}\n"
-    snapshot = build_from(tmp_path, dev_certificates, config=config)
-    assert rules(route(snapshot)) != rules(route(snapshot, "/b"))
+    snapshot = build_from(tmp_path, dev_certificates, config=config, policy=POLICY + "  - {kind: idempotency}\n")
+    (limit, replay), (same, other) = rules(route(snapshot)), rules(route(snapshot, "/b"))
+    assert limit is same
+    assert replay is not other
 
 
 def test_the_complaints_of_all_rules_and_inboxes_come_at_once(tmp_path: Path, dev_certificates: Path) -> None:
