@@ -42,6 +42,7 @@ from gateway.pure.metrics import Metric
 from gateway.pure.request_reader import HeadLimits, read_head
 from gateway.pure.response_reader import ResponseReader
 from gateway.pure.routing import Found, RouteTable
+from gateway.pure.served import Served
 from gateway.rule import PASS, Rule
 from gateway.snapshot import Route
 from tests.conftest import make_exchange
@@ -198,25 +199,22 @@ def _telling(telemetry: PrometheusTelemetry) -> Step:
             telemetry.count(Metric.TOKENIZED, "pan", "new")
             telemetry.count(Metric.UPSTREAM_OUTCOMES, "backend", "answered")
             telemetry.observe(Metric.UPSTREAM_SECONDS, 0.0004, "backend")
-            telemetry.count(Metric.REQUESTS, x.route, "POST", "201", "upstream")
-            telemetry.observe(Metric.REQUEST_SECONDS, 0.0009, x.route)
-            telemetry.observe(Metric.OVERHEAD_SECONDS, 0.0005, x.route)
-            telemetry.log(
-                "request",
-                id=x.id,
-                route=x.route,
-                listener="edge",
-                method="POST",
-                status=201,
-                source="upstream",
-                outcome="answered",
-                blocks=[],
-                sent=True,
-                duration_ms=0.9,
-                upstream_ms=0.4,
-                overhead_ms=0.5,
-                principal="https://idp.example|partner-1",
-                trace_id=x.trace.trace_id,
+            telemetry.served(
+                Served(
+                    x.id,
+                    "edge",
+                    x.route,
+                    "POST",
+                    201,
+                    "upstream",
+                    "answered",
+                    blocks=[],
+                    sent=True,
+                    took=0.0009,
+                    upstream=0.0004,
+                    principal="https://idp.example|partner-1",
+                    trace_id=x.trace.trace_id,
+                )
             )
         telemetry.flush()
 

@@ -16,6 +16,7 @@ from gateway.pure.errors import Reason
 from gateway.pure.gcra import Limit
 from gateway.pure.metrics import Metric
 from gateway.pure.relaying import Receipt
+from gateway.pure.served import Served
 
 Header = tuple[bytes, bytes]
 
@@ -310,6 +311,10 @@ class Telemetry(Protocol):
     def count(self, metric: Metric, *labels: str, by: float = 1) -> None: ...
     def observe(self, metric: Metric, value: float, *labels: str) -> None: ...
     def set(self, metric: Metric, value: float, *labels: str) -> None: ...
+
+    def served(self, served: Served) -> None:
+        """A request was answered: its metrics, and its line (`request`)."""
+        ...
 
     def log(self, event: str, **fields: object) -> None:
         """One structured line. Callers pass names, numbers and ids; never bodies, credentials or card data."""

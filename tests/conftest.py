@@ -10,6 +10,7 @@ import pytest
 
 from gateway.exchange import Exchange, Peer, Request
 from gateway.pure.metrics import Metric
+from gateway.pure.served import Served
 from gateway.pure.trace import TraceContext
 
 
@@ -59,6 +60,12 @@ class Recorder:
 
     def set(self, metric: Metric, value: float, *labels: str) -> None:
         self.counts[metric, labels] = value
+
+    def served(self, served: Served) -> None:
+        for metric, labels, value in served.notes():
+            if metric.kind == "counter":
+                self.count(metric, *labels, by=value)
+        self.log("request", **served.line())
 
     def log(self, event: str, **fields: object) -> None:
         self.lines.append({"event": event, **fields})

@@ -28,6 +28,7 @@ from prometheus_client.utils import floatToGoString
 from gateway.ports import Clock
 from gateway.pure.metrics import Metric
 from gateway.pure.redaction import redact
+from gateway.pure.served import Served
 
 PREFIX = "pangate_"
 BUCKETS = (
@@ -77,7 +78,7 @@ class PrometheusTelemetry:
         self._series = _Series()
         self._registry.register(self._series)
         self._notes: deque[tuple[Any, ...]] = deque()
-        """(metric, labels, value) or (None, time, level, event, fields)."""
+        """(metric, labels, value), (None, time, level, event, fields) or (Served, time, what was served)."""
         self._lock = threading.Lock()
         self._lost = 0
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -115,6 +116,15 @@ class PrometheusTelemetry:
         self.flush()
         return generate_latest(self._registry), CONTENT_TYPE_PLAIN_0_0_4
 
+    def served(self, served: Served) -> None:
+        """See `ports.Telemetry`."""
+        notes = self._notes
+        notes.append((Served, self._clock.now(), served))
+        if len(notes) >= NOTES_MAX:
+            self.flush()
+        elif not self._planned:
+            self._plan()
+
     # --- log
 
     def log(self, event: str, **fields: object) -> None:
@@ -138,7 +148,13 @@ class PrometheusTelemetry:
             lines: list[bytes] = []
             for _ in range(len(self._notes)):
                 note = self._notes.popleft()
-                if note[0] is None:
+                if note[0] is Served:
+                    _, now, served = note
+                    for counted in served.notes():
+                        self._series.change(*counted)
+                    if self._threshold <= LEVELS["info"]:
+                        lines.append(_line(now, "info", "request", served.line()))
+                elif note[0] is None:
                     lines.append(_line(*note[1:]))
                 else:
                     self._series.change(*note)

@@ -9,9 +9,9 @@ from typing import Protocol
 from gateway.exchange import Exchange, Request
 from gateway.ports import Entropy, Header, Outcome, Ports, Response
 from gateway.pure.errors import PROBLEM_TYPE, Reason, Refused, problem, where
-from gateway.pure.http import METHODS
 from gateway.pure.metrics import Metric
 from gateway.pure.routing import Missed
+from gateway.pure.served import Served
 from gateway.pure.trace import TraceContext, begin_trace, continue_trace
 from gateway.server.connection import Connection
 from gateway.server.edge import Arrival
@@ -165,34 +165,29 @@ class Proxy:
         )
 
     def _observe(self, record: _Record, response: Response, took: float, sent: bool) -> None:
-        telemetry, exchange = self._ports.telemetry, record.exchange
+        exchange = record.exchange
         upstream, outcome, blocks = 0.0, "", _blocks(record)
         answered = False
         if exchange is not None:
             upstream = exchange.upstream_seconds
             outcome = exchange.outcome.value if exchange.outcome is not None else ""
             answered = exchange.outcome is Outcome.ANSWERED and not any(mode == "enforce" for _, _, mode in blocks)
-        source = "upstream" if answered else "gateway"
-        method = record.method if record.method in METHODS else "other"
-        telemetry.count(Metric.REQUESTS, record.route, method, str(response.status), source)
-        telemetry.observe(Metric.REQUEST_SECONDS, took, record.route)
-        telemetry.observe(Metric.OVERHEAD_SECONDS, took - upstream, record.route)
-        telemetry.log(
-            "request",
-            id=record.id,
-            route=record.route,
-            listener=record.listener,
-            method=method,
-            status=response.status,
-            source=source,
-            outcome=outcome,
-            blocks=blocks,
-            sent=sent,
-            duration_ms=round(took * 1000, 3),
-            upstream_ms=round(upstream * 1000, 3),
-            overhead_ms=round((took - upstream) * 1000, 3),
-            principal=exchange.principal if exchange is not None else "",
-            trace_id=exchange.trace.trace_id if exchange is not None else "",
+        self._ports.telemetry.served(
+            Served(
+                record.id,
+                record.listener,
+                record.route,
+                record.method,
+                response.status,
+                "upstream" if answered else "gateway",
+                outcome,
+                blocks,
+                sent,
+                took,
+                upstream,
+                exchange.principal if exchange is not None else "",
+                exchange.trace.trace_id if exchange is not None else "",
+            )
         )
 
     def _now(self) -> bytes:

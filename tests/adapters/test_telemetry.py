@@ -15,6 +15,7 @@ from gateway.adapters.telemetry import CHILDREN_MAX, NOTES_MAX, PrometheusTeleme
 from gateway.ports import Telemetry
 from gateway.pure.metrics import Metric
 from tests.conftest import HandClock
+from tests.pure.test_served import SERVED
 
 
 class Sink(io.BytesIO):
@@ -263,3 +264,21 @@ def test_lines_that_the_disk_does_not_take_are_counted_and_nobody_is_harmed(
         ("kept", None),
         ("kept", None),
     ]
+
+
+def test_a_request_that_was_served_is_counted_and_leaves_a_line(telemetry: PrometheusTelemetry, sink: Sink) -> None:
+    telemetry.served(SERVED)
+
+    found = samples(telemetry)
+    assert found["pangate_requests_total", ("201", "POST", "pay", "upstream")] == 1
+    assert found["pangate_overhead_seconds_count", ("pay",)] == 1
+    (line,) = sink.lines
+    assert (line["event"], line["level"], line["id"], line["route"]) == ("request", "info", "req-1", "pay")
+
+
+def test_below_the_level_a_request_is_counted_without_a_line(clock: HandClock, sink: Sink) -> None:
+    telemetry = PrometheusTelemetry(clock, sink, "warning")
+    telemetry.served(SERVED)
+
+    assert samples(telemetry)["pangate_requests_total", ("201", "POST", "pay", "upstream")] == 1
+    assert sink.lines == []

@@ -21,6 +21,7 @@ from gateway.pipeline import BodyLimits, Pipeline, Placed
 from gateway.ports import BodyStream, Outcome, Ports, Response, UpstreamError
 from gateway.pure.errors import Reason
 from gateway.pure.metrics import Metric
+from gateway.pure.served import Served
 from gateway.pure.trace import TraceContext
 from gateway.rule import Place, Rule, RuleSettings
 from gateway.rules import idempotency, reveal, tokenize
@@ -60,6 +61,7 @@ class Mute:
     def count(self, metric: Metric, *labels: str, by: float = 1) -> None: ...
     def observe(self, metric: Metric, value: float, *labels: str) -> None: ...
     def set(self, metric: Metric, value: float, *labels: str) -> None: ...
+    def served(self, served: Served) -> None: ...
 
     def log(self, event: str, **fields: object) -> None:
         if event.endswith("_crashed"):
