@@ -41,10 +41,6 @@ ANSWER_BYTES_MAX = 1 << 20
 """Of the answer to a query."""
 
 
-class Undecidable(Exception):  # noqa: N818 - says the state
-    """A decision that cannot be carried out now; the text says to the operator why."""
-
-
 class Resolver:
     """One loop for all routes; `recorded` gives the pipelines of the configuration that runs now, by route.
 
@@ -213,22 +209,27 @@ class Resolver:
         asked = ListCalls(tenant, limit)
         return (await self._ports.store.commit([asked]))[asked].calls
 
-    async def retry(self, tenant: str, owner: str) -> None:
-        """Look into a call now. Raises `Undecidable` and `Unavailable`."""
-        call = await self._found(tenant, owner)
+    async def retry(self, tenant: str, owner: str) -> str:
+        """Look into a call now; why that cannot be, or nothing. Raises `Unavailable`."""
+        call, why = await self._found(tenant, owner)
+        if call is None:
+            return why
         if call.in_doubt == "manual":
-            raise Undecidable("this route is in_doubt: manual; look at the provider, then say done or failed")
+            return "this route is in_doubt: manual; look at the provider, then say done or failed"
         now = self._ports.clock.now()
         await self._ports.store.commit([DoubtCall(tenant, owner, now, now)])
         self._log("call_retried", call)
         self.wake()
+        return ""
 
-    async def decide(self, tenant: str, owner: str, decision: Decision, note: str) -> None:
-        """A person found out, and says so in `note`. Raises `Undecidable` and `Unavailable`."""
-        call = await self._found(tenant, owner)
+    async def decide(self, tenant: str, owner: str, decision: Decision, note: str) -> str:
+        """A person found out, and says so in `note`; why that cannot be, or nothing. Raises `Unavailable`."""
+        call, why = await self._found(tenant, owner)
+        if call is None:
+            return why
         pipeline = self._recorded().get(call.route)
         if pipeline is None:
-            raise Undecidable(f"route {call.route} is no longer configured: its rules are needed to end the call")
+            return f"route {call.route} is no longer configured: its rules are needed to end the call"
         x, _ = pipeline.reopen(call)
         if decision == "done":
             x.decided, x.outcome, x.upstream_status = Ended.EXECUTED, Outcome.ANSWERED, 200
@@ -236,18 +237,18 @@ class Resolver:
             x.decided, x.outcome = Ended.NOT_EXECUTED, Outcome.REFUSED
         x.response = Response(200)
         if not await pipeline.conclude(x):
-            raise Undecidable("somebody else was faster: list the calls again")
+            return "somebody else was faster: list the calls again"
         self._known(call, x, "person")
         self._log("call_decided", call, decision=decision, note=note)
+        return ""
 
-    async def _found(self, tenant: str, owner: str) -> Call:
+    async def _found(self, tenant: str, owner: str) -> tuple[Call | None, str]:
+        """The call, or why there is none to decide."""
         if (tenant, owner) in self._under_way:
-            raise Undecidable("it is being looked into right now: try again in a moment")
+            return None, "it is being looked into right now: try again in a moment"
         asked = ListCalls(tenant, 1, owner)
         calls = (await self._ports.store.commit([asked]))[asked].calls
-        if not calls:
-            raise Undecidable("there is no such call in doubt")
-        return calls[0].call
+        return (calls[0].call, "") if calls else (None, "there is no such call in doubt")
 
 
 def _kept(response: Response) -> list[tuple[bytes, bytes]]:
