@@ -51,6 +51,8 @@ GOALS = {
     "growth_routes": "cost among many routes, to that among few",
     "growth_tokens": "cost of finding a token in a large vault, to that in a small one",
     "growth_time": "growth of memory over many requests",
+    "store_units": "units of one row that the store commits to the disk, 64 at once",
+    "store_prepare": "units of a whole payment (claim, token, payment, event, call) that it commits, 64 at once",
 }
 """What a goal is about, by row id; its rows are called so, or begin with it."""
 _COST = re.compile(r"(\w+)_(16|64)")

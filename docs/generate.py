@@ -149,6 +149,8 @@ _OF_METRIC: Mapping[tuple[Metric, str], str] = {
     (Metric.RATELIMIT_DECISIONS, "result"): "`allowed`, `limited`",
     (Metric.RATELIMIT_STORE_ERRORS, "mode"): "the limit's `on_store_error`",
     (Metric.IDEMPOTENCY, "result"): "`new`, `replay`, `in_flight`, `mismatch`, `unknown`",
+    (Metric.CALLS_RESOLVED, "how"): "`replay`, `query`, `manual`, `person`",
+    (Metric.CALLS_RESOLVED, "result"): "`executed`, `not_executed`, `unknown` (looked at again later)",
     (Metric.TOKENIZED, "result"): (
         "`new`, `existing` (the number had a token), `token` (it was one already), `response` (in a response)"
     ),

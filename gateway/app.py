@@ -14,6 +14,7 @@ import sys
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from pydantic import BaseModel
 
@@ -37,6 +38,7 @@ from gateway.pure.metrics import Metric
 from gateway.pure.request_reader import HeadLimits
 from gateway.rules.tokenize import Settings as TokenizeSettings
 from gateway.server.admin import Admin
+from gateway.server.admin_payments import payment_routes
 from gateway.server.edge import Limits as EdgeLimits
 from gateway.server.inbox import InboxReceiver
 from gateway.server.listener import Listener
@@ -44,8 +46,10 @@ from gateway.server.proxy import Proxy, Running
 from gateway.server.tls import not_after
 from gateway.snapshot import Snapshot
 from gateway.workers.deliveries import DeliveryForwarder
+from gateway.workers.resolver import Resolver
 from gateway.workers.retention import run_retention
 
+_RESCUE_CONNECTIONS = 8
 _READ_SECRET = functools.partial(read_secret, base=Path())
 
 
@@ -83,10 +87,21 @@ def _calm_collector() -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Pool:
-    """An upstream and what it was made from: the same settings and files mean the same connections."""
+    """An upstream and what it was made from: the same settings and files mean the same connections.
+
+    `rescue` is the same upstream by a few connections that no request of a client can take.
+    """
 
     made_from: tuple[UpstreamSettings, bytes]
     upstream: HttpUpstream
+    rescue: HttpUpstream
+
+
+class _Loop(Protocol):
+    """A worker that ends what it began before it stops."""
+
+    async def run(self) -> None: ...
+    async def stop(self) -> None: ...
 
 
 class Gateway:
@@ -106,7 +121,7 @@ class Gateway:
         self._workers: list[asyncio.Task[None]] = []
         self._ports: Ports
         self._running: Running
-        self._forwarder: DeliveryForwarder | None = None
+        self._loops: Sequence[_Loop] = ()
         self._admin: Admin | None = None
         self._open = contextlib.AsyncExitStack()
 
@@ -125,9 +140,11 @@ class Gateway:
         self._running = Running(self._build(config, pools))
         self._pools = pools
         contexts = self._make_contexts(config)
-        forwarder = self._forwarder = DeliveryForwarder(self._ports, lambda: self._running.snapshot.inboxes)
+        forwarder = DeliveryForwarder(self._ports, lambda: self._running.snapshot.inboxes)
+        resolver = Resolver(self._ports, lambda: self._running.snapshot.recorded)
+        self._loops = [forwarder, resolver]
         retention = run_retention(self._ports.store, self._clock, self.telemetry)
-        self._workers = [asyncio.create_task(forwarder.run()), asyncio.create_task(retention)]
+        self._workers = [asyncio.create_task(work) for work in (*(loop.run() for loop in self._loops), retention)]
         proxy = Proxy(self._ports, self._running, InboxReceiver(self._ports, forwarder.wake))
         for name, settings in config.settings.listeners.items():
             listener = Listener(name, proxy, self._ports, _limits(settings), identity=settings.identity)
@@ -135,7 +152,8 @@ class Gateway:
             await listener.open(str(settings.bind), context)
             self._listeners[name], self._certificates[name] = listener, made_from
         if config.settings.admin is not None:
-            self._admin = Admin(checks=self._checks, scrape=self.telemetry.render, reload=self.reload)
+            routes = payment_routes(resolver)
+            self._admin = Admin(checks=self._checks, scrape=self.telemetry.render, reload=self.reload, routes=routes)
             await self._admin.open(str(config.settings.admin.bind))
         self._applied(config)
         self._listen_to_signals()
@@ -155,13 +173,12 @@ class Gateway:
             listener.retire()
         await asyncio.sleep(self._config.settings.drain_delay)
         left = await asyncio.gather(*(listener.drain(seconds) for listener in self._listeners.values()))
-        if self._forwarder is not None:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._forwarder.stop(), seconds)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.gather(*(loop.stop() for loop in self._loops)), seconds)
         for worker in self._workers:
             worker.cancel()
         await asyncio.gather(*self._workers, return_exceptions=True)
-        await asyncio.gather(*(pool.upstream.close() for pool in self._pools.values()))
+        await asyncio.gather(*(each.close() for pool in self._pools.values() for each in (pool.upstream, pool.rescue)))
         await self._open.aclose()
         await self._key_sets.close()
         if self._admin is not None:
@@ -193,6 +210,7 @@ class Gateway:
             for name, pool in before.items():
                 if pools.get(name) is not pool:
                     pool.upstream.drain()
+                    pool.rescue.drain()
             self._applied(config)
             self.telemetry.count(Metric.CONFIG_RELOADS, "applied")
             self.telemetry.log("reloaded", digest=config.digest)
@@ -206,7 +224,9 @@ class Gateway:
         return config
 
     def _build(self, config: Config, pools: Mapping[str, _Pool]) -> Snapshot:
-        return build(config, self._ports, {name: pool.upstream for name, pool in pools.items()}, _READ_SECRET)
+        upstreams = {name: pool.upstream for name, pool in pools.items()}
+        rescues = {name: pool.rescue for name, pool in pools.items()}
+        return build(config, self._ports, upstreams, _READ_SECRET, rescues)
 
     def _applied(self, config: Config) -> None:
         self.telemetry.set(Metric.CONFIG_INFO, 0, self._config.digest)
@@ -256,10 +276,12 @@ class Gateway:
             if known is not None and known.made_from == made_from:
                 pools[name] = known
             else:
-                pools[name] = _Pool(made_from, self._upstream(name, settings))
+                few = min(settings.max_connections, _RESCUE_CONNECTIONS)
+                rescue = self._upstream(name, settings, few)
+                pools[name] = _Pool(made_from, self._upstream(name, settings, settings.max_connections), rescue)
         return pools
 
-    def _upstream(self, name: str, settings: UpstreamSettings) -> HttpUpstream:
+    def _upstream(self, name: str, settings: UpstreamSettings, connections: int) -> HttpUpstream:
         times = settings.timeouts
         timeouts = Timeouts(
             connect=times.connect,
@@ -268,7 +290,7 @@ class Gateway:
             total=times.total,
             reuse_within=settings.reuse_within,
         )
-        limits = Limits(max_connections=settings.max_connections)
+        limits = Limits(max_connections=connections)
         tls = upstream_context(settings.tls) if settings.url.startswith("https:") else None
         return HttpUpstream(name, settings.url, clock=self._clock, tls=tls, timeouts=timeouts, limits=limits)
 

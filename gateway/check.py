@@ -15,7 +15,6 @@ from gateway.adapters.upstream import client_context
 from gateway.config.build import build
 from gateway.config.complaints import Complaint, ConfigError
 from gateway.config.inert import NoKeys, NoStore, NoTelemetry, NoUpstream
-from gateway.config.lifecycles import check_lifecycles
 from gateway.config.load import Config, load
 from gateway.config.settings import Tls, UpstreamTls, file_of
 from gateway.ports import Keys, Ports
@@ -27,8 +26,7 @@ def check(path: Path) -> Config:
     """The configuration at `path`, if it can run. Raises ConfigError with all complaints."""
     config = load(path)
     complaints: list[Complaint] = []
-    lifecycles = functools.partial(_lifecycles, path.parent)
-    steps: list[Callable[[Config], None]] = [*_tls_of(config), lifecycles, _publishers, _build]
+    steps: list[Callable[[Config], None]] = [*_tls_of(config), _publishers, _build]
     for step in steps:
         try:
             step(config)
@@ -72,10 +70,6 @@ def _read_listener_tls(config: Config, name: str, tls: Tls) -> None:
 def _read_upstream_tls(config: Config, name: str, tls: UpstreamTls) -> None:
     with config.blaming("upstreams", name, "tls"):
         upstream_context(tls)
-
-
-def _lifecycles(directory: Path, _config: Config) -> None:
-    check_lifecycles(directory)
 
 
 def _publishers(config: Config) -> None:

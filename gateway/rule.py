@@ -13,6 +13,8 @@ from gateway.exchange import Exchange
 from gateway.operations import Row
 from gateway.ports import Header, Ports, Response, Soon
 from gateway.pure.errors import Reason
+from gateway.pure.lifecycle_machine import Machine
+from gateway.pure.mapping_words import ProviderMapping
 
 
 class Stage(enum.IntEnum):
@@ -81,6 +83,10 @@ class Place:
     """The listener knows every caller (certificate required, or a declared identity) and the route names its host."""
     earlier: tuple[RuleSettings, ...] = ()
     """Settings of the rules that stand before this one in the policy, modes `off` left out."""
+    params: frozenset[str] = frozenset()
+    """Names in the path of the route."""
+    lifecycles: Mapping[str, Machine] = field(default_factory=dict)
+    mappings: Mapping[str, ProviderMapping] = field(default_factory=dict)
 
 
 class Rule:

@@ -7,9 +7,19 @@ from dataclasses import dataclass, field
 
 from gateway.pipeline import Pipeline
 from gateway.ports import Upstream
+from gateway.pure.mapping_words import ProviderMapping
 from gateway.pure.routing import RouteTable
 from gateway.pure.webhooks import Scheme
 from gateway.recorded import RecordedPipeline
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What deliveries tell of payments, which are known by their ids at `upstream`. `opens` those that are not."""
+
+    mapping: ProviderMapping
+    upstream: str
+    opens: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +38,7 @@ class Inbox:
     """Signs what is sent on (Standard Webhooks)."""
     live: bool | None = None
     """Take only events of real money (True) or only of a sandbox (False); None takes both."""
+    facts: Facts | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,7 +47,7 @@ _DOUBT_LOST = """UPDATE calls SET state = 'unknown', doubted_at = coalesce(doubt
 _RESEND = """UPDATE calls SET state = 'in_flight', attempt = attempt + 1, sent_at = ?, next_at = NULL
     WHERE tenant = ? AND owner = ? AND state = 'unknown' AND attempt = ?"""
 _DUE = """SELECT tenant, owner, route, upstream, in_doubt, attempt, sent_at / 1e6, doubted_at / 1e6, next_at / 1e6,
-    key_scope, sealed FROM calls WHERE state = 'unknown' AND next_at <= ? ORDER BY next_at LIMIT ?"""
+    key_scope, sealed FROM calls WHERE state = 'unknown' AND next_at <= ? ORDER BY next_at, doubted_at LIMIT ?"""
 _UNKNOWN = "SELECT count(*), coalesce(min(doubted_at), 0) / 1e6 FROM calls WHERE state = 'unknown'"
 _LIST = """SELECT c.tenant, c.owner, c.route, c.upstream, c.in_doubt, c.attempt, c.sent_at / 1e6, c.doubted_at / 1e6,
     c.next_at / 1e6, c.key_scope, c.sealed, r.payment, r.command, r.amount

@@ -8,22 +8,24 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from gateway.config.complaints import Complaint, ConfigError
+from gateway.config.complaints import Complaint, ConfigError, did_you_mean, quoted
 from gateway.config.consistency import Policy, pattern_of
 from gateway.config.doubts import compile_doubts
 from gateway.config.kinds import rule_kinds, webhook_schemes
 from gateway.config.load import Config, load
 from gateway.config.reader import Path
+from gateway.config.settings import Facts as FactsSettings
 from gateway.config.settings import Inbox as InboxSettings
 from gateway.config.settings import Route as RouteSettings
 from gateway.config.tenant import Tenant, TenantOf
+from gateway.config.validation import label
 from gateway.pipeline import BodyLimits, Pipeline, Placed
 from gateway.ports import Ports, Upstream
 from gateway.pure.resolving import Doubts
-from gateway.pure.routing import RouteTable
+from gateway.pure.routing import RouteTable, parameters
 from gateway.recorded import RecordedPipeline
 from gateway.rule import Place, Rule, RuleSettings, Stage
-from gateway.snapshot import Inbox, Route, Snapshot
+from gateway.snapshot import Facts, Inbox, Route, Snapshot
 
 __all__ = ["Config", "build", "load"]
 
@@ -165,6 +167,9 @@ class _Builder:
             host=host,
             egress=self._is_egress(route),
             earlier=earlier,
+            params=parameters(route.match.path),
+            lifecycles=self._config.lifecycles,
+            mappings=self._config.mappings,
         )
 
     def _join(self, policy: Policy, standing: list[_Standing]) -> None:
@@ -211,7 +216,25 @@ class _Builder:
             path=settings.path or route.match.path,
             signing_key=self._signing_key(place, settings, tenant),
             live=settings.live,
+            facts=None if settings.facts is None else self._facts((*place, "facts"), settings.facts),
         )
+
+    def _facts(self, place: Path, settings: FactsSettings) -> Facts | None:
+        names: dict[str, tuple[str, Mapping[str, object]]] = {
+            "mapping": (settings.mapping, self._config.mappings),
+            "upstream": (settings.upstream, self._settings.upstreams),
+        }
+        wrong = [
+            self._config.source.at(
+                (*place, what), f"{label((*place, what))}no {what} {quoted(name)}{did_you_mean(name, known)}"
+            )
+            for what, (name, known) in names.items()
+            if name not in known
+        ]
+        self._complaints += wrong
+        if wrong:
+            return None
+        return Facts(self._config.mappings[settings.mapping], settings.upstream, settings.unknown == "open")
 
     def _signing_key(self, place: Path, settings: InboxSettings, tenant: str) -> bytes:
         """As configured, else a key that nobody else can derive."""

@@ -8,16 +8,20 @@ import hashlib
 import os
 import ssl
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from gateway.config.complaints import Complaint, ConfigError, did_you_mean, quoted
 from gateway.config.consistency import Policy, contradictions, misplaced, unknown_names, warnings
 from gateway.config.kinds import rule_kinds
+from gateway.config.lifecycles import check_lifecycles
+from gateway.config.mappings import load_mappings
 from gateway.config.reader import FILE_BYTES_MAX, Source, read
 from gateway.config.settings import ConfigFile, PolicyFile
 from gateway.config.validation import label, validate
+from gateway.pure.lifecycle_machine import Machine
+from gateway.pure.mapping_words import ProviderMapping
 from gateway.pure.units import Files
 from gateway.rule import RuleSettings
 
@@ -34,6 +38,8 @@ class Config:
     policies: Mapping[str, Policy]
     warnings: tuple[Complaint, ...]
     digest: str
+    lifecycles: Mapping[str, Machine] = field(default_factory=dict)
+    mappings: Mapping[str, ProviderMapping] = field(default_factory=dict)
 
     @contextlib.contextmanager
     def blaming(self, *path: str | int) -> Iterator[None]:
@@ -68,11 +74,23 @@ class _Loader:
         self._complaints += unknown_names(source, data, policies)
         if settings is not None:
             self._complaints += contradictions(settings, source, policies)
+        lifecycles, mappings = self._payments()
         self._read_named([source, *(policy.source for policy in policies.values())])
         if self._complaints or settings is None:
             raise ConfigError(self._complaints)
         doubts = tuple(sorted(warnings(settings, source, policies)))
-        return Config(settings, source, policies, doubts, self._digest.hexdigest()[:16])
+        digest = self._digest.hexdigest()[:16]
+        return Config(settings, source, policies, doubts, digest, lifecycles, mappings)
+
+    def _payments(self) -> tuple[dict[str, Machine], dict[str, ProviderMapping]]:
+        directory = Path(self._path).parent
+        try:
+            lifecycles = check_lifecycles(directory, self._environ, self._hash)
+            mappings = load_mappings(directory, lifecycles, self._environ, self._hash)
+        except ConfigError as error:
+            self._complaints += error.complaints
+            return {}, {}
+        return {name: lifecycle.machine for name, lifecycle in lifecycles.items()}, mappings
 
     def _read(self, path: str) -> Source | None:
         try:

@@ -239,6 +239,17 @@ class Match(Settings):
     host: Annotated[str, AfterValidator(_host)] | None = None
 
 
+class Facts(Settings):
+    """What verified deliveries tell of payments, by a mapping: of those whose ids are `upstream`'s.
+
+    A payment that nobody knows: `park` what is told until its id is heard of, or `open` it.
+    """
+
+    mapping: str
+    upstream: str
+    unknown: Literal["park", "open"] = "park"
+
+
 class Inbox(Settings):
     """A webhook route: verify, store, acknowledge, then forward to `path` of the upstream (by default the route's own).
 
@@ -252,6 +263,7 @@ class Inbox(Settings):
     path: str | None = Field(default=None, pattern=r"^/[!-~]*$")
     signing: SecretRef | None = None
     live: bool | None = None
+    facts: Facts | None = None
 
 
 class Route(DoubtfulRoute):

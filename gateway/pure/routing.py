@@ -109,6 +109,11 @@ class RouteTable(Generic[T]):
         return Missed(tuple(sorted(allowed)))
 
 
+def parameters(path: str) -> frozenset[str]:
+    """The names in a path template."""
+    return frozenset(segment[1:-1] for segment in path.split("/") if _PARAMETER.fullmatch(segment))
+
+
 def _insert(root: _Node[T], pattern: Pattern, route: T) -> _Leaf[T]:
     first, *segments = pattern.path.split("/")
     if first or not segments:

@@ -12,6 +12,7 @@ import re
 from typing import Literal
 
 from gateway.pure.cards import luhn_valid, pan_digits
+from gateway.pure.ids import BASE58, base58
 
 TokenClass = Literal["pan", "cvc"]
 TokenFormat = Literal["opaque", "6t4"]
@@ -19,17 +20,15 @@ TokenFormat = Literal["opaque", "6t4"]
 OPAQUE_BYTES = 16
 """Random bytes that `opaque` and `six_to_four` take."""
 
-_ALPHABET = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
-_PAIRS = tuple(first + second for first in _ALPHABET for second in _ALPHABET)
 _PREFIXES: dict[TokenClass, str] = {"pan": "tok", "cvc": "cvc"}
 _CLASSES: dict[str, TokenClass] = {prefix: name for name, prefix in _PREFIXES.items()}
-_OPAQUE = re.compile(rf"((tok|cvc)_[a-z0-9]{{1,16}}_[{_ALPHABET}]{{22}})([{_ALPHABET}]{{4}})")
+_OPAQUE = re.compile(rf"((tok|cvc)_[a-z0-9]{{1,16}}_[{BASE58}]{{22}})([{BASE58}]{{4}})")
 _SHORTEST_6T4 = 13
 
 
 def opaque(token_class: TokenClass, environment: str, entropy: bytes, key: bytes) -> str:
     """The opaque token of 16 random bytes. `environment` is 1 to 16 of a-z and 0-9; `key` is the tenant's."""
-    head = f"{_PREFIXES[token_class]}_{environment}_{_base58(int.from_bytes(entropy), 22)}"
+    head = f"{_PREFIXES[token_class]}_{environment}_{base58(int.from_bytes(entropy), 22)}"
     return head + _checksum(head, key)
 
 
@@ -72,14 +71,4 @@ def associated_data(tenant: str, token: str, token_class: TokenClass) -> bytes:
 
 def _checksum(head: str, key: bytes) -> str:
     digest = hmac.digest(key, b"pangate token checksum\0" + head.encode("ascii"), "sha256")
-    return _base58(int.from_bytes(digest[:8]), 4)
-
-
-def _base58(number: int, width: int) -> str:
-    """The last `width` base58 digits of a number, most significant first; `width` is even."""
-    pairs = []
-    for _ in range(width // 2):
-        number, pair = divmod(number, len(_PAIRS))
-        pairs.append(_PAIRS[pair])
-    pairs.reverse()
-    return "".join(pairs)
+    return base58(int.from_bytes(digest[:8]), 4)

@@ -1,4 +1,7 @@
-"""The admin listener: health, readiness, metrics, reload. Bound to this machine; nothing of a request is shown here."""
+"""The admin listener: health, readiness, metrics, reload, and what others hang in. Bound to this machine.
+
+Nothing of a request is shown here, and no web page may change anything (its browser says that it is one).
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import orjson
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from gateway.pure.bind import Unix, parse_bind
 
@@ -16,28 +20,30 @@ Scrape = Callable[[], tuple[bytes, str]]
 
 
 class Admin:
-    """Serves four routes. `retire` makes `/readyz` answer 503 from then on, whatever the checks say.
+    """Serves four routes, and `routes`. `retire` makes `/readyz` answer 503 from then on, whatever the checks say.
 
     `checks` names what must work for requests to be served; `scrape` renders the metrics and names their
     media type; `reload` returns the complaints for which the configuration was not applied, none if it was.
     """
 
-    def __init__(self, *, checks: Checks, scrape: Scrape, reload: Reload) -> None:
+    def __init__(self, *, checks: Checks, scrape: Scrape, reload: Reload, routes: Sequence[web.RouteDef] = ()) -> None:
         self._checks = checks
         self._scrape = scrape
         self._reload = reload
+        self._routes = routes
         self._retired = False
         self._runner: web.AppRunner | None = None
 
     async def open(self, bind: str) -> None:
         """Raises ValueError (`bind`) and OSError."""
         place = parse_bind(bind)
-        app = web.Application()
+        app = web.Application(middlewares=[_refuse_pages])
         app.add_routes([
             web.get("/healthz", self._healthz),
             web.get("/readyz", self._readyz),
             web.get("/metrics", self._metrics),
             web.post("/reload", self._reloaded),
+            *self._routes,
         ])  # fmt: skip
         app.on_response_prepare.append(_name_no_software)
         self._runner = web.AppRunner(app, access_log=None, keepalive_timeout=75.0, handle_signals=False)
@@ -61,30 +67,36 @@ class Admin:
             await self._runner.cleanup()
 
     async def _healthz(self, _: web.Request) -> web.Response:
-        return _json(200, {"status": "alive", "pid": os.getpid()})
+        return json_response(200, {"status": "alive", "pid": os.getpid()})
 
     async def _readyz(self, _: web.Request) -> web.Response:
         checks = {"accepting": not self._retired, **await self._checks()}
         ready = all(checks.values())
-        return _json(200 if ready else 503, {"ready": ready, "checks": checks})
+        return json_response(200 if ready else 503, {"ready": ready, "checks": checks})
 
     async def _metrics(self, _: web.Request) -> web.Response:
         body, media_type = self._scrape()
         return web.Response(body=body, headers={"Content-Type": media_type})
 
-    async def _reloaded(self, request: web.Request) -> web.Response:
-        if "Origin" in request.headers or "Sec-Fetch-Site" in request.headers:
-            return _json(403, {"applied": False, "complaints": ["A web page may not reload the configuration."]})
+    async def _reloaded(self, _: web.Request) -> web.Response:
         try:
             complaints = await self._reload()
         except Exception as error:  # noqa: BLE001 - the operator reads what failed; the old configuration runs on
-            return _json(500, {"applied": False, "complaints": [f"The reload failed: {type(error).__name__}."]})
-        return _json(409 if complaints else 200, {"applied": not complaints, "complaints": list(complaints)})
+            return json_response(500, {"applied": False, "complaints": [f"The reload failed: {type(error).__name__}."]})
+        return json_response(409 if complaints else 200, {"applied": not complaints, "complaints": list(complaints)})
 
 
-def _json(status: int, document: Mapping[str, object]) -> web.Response:
+def json_response(status: int, document: Mapping[str, object]) -> web.Response:
+    """An answer that nobody keeps."""
     headers = {"Cache-Control": "no-store"}
     return web.Response(status=status, body=orjson.dumps(document), content_type="application/json", headers=headers)
+
+
+@web.middleware
+async def _refuse_pages(request: web.Request, handler: Handler) -> web.StreamResponse:
+    if request.method != "GET" and ("Origin" in request.headers or "Sec-Fetch-Site" in request.headers):
+        return json_response(403, {"complaints": ["A web page may not change anything here."]})
+    return await handler(request)
 
 
 async def _name_no_software(_: web.Request, response: web.StreamResponse) -> None:

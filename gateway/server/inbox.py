@@ -5,20 +5,23 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import orjson
 
 from gateway.exchange import Request
-from gateway.operations import DeliveryVerdict, PutDelivery
+from gateway.operations import DeliveryVerdict, FactsRow, PutDelivery, RecordFacts
 from gateway.ports import Header, Ports, Response, Unavailable
 from gateway.pure.deliveries import Envelope, pack
 from gateway.pure.errors import PROBLEM_TYPE, Reason, Refused, problem
+from gateway.pure.mappings import read_event
 from gateway.pure.metrics import Metric
-from gateway.pure.webhooks import Arrival, Verified
+from gateway.pure.webhooks import Arrival, Coverage, Verified
 from gateway.snapshot import Inbox, Route
+from gateway.telling import facts
 
 _JSON: tuple[Header, ...] = ((b"Content-Type", b"application/json"),)
+_BODY_IS_SIGNED = frozenset({Coverage.FULL, Coverage.BODY})
 _RETRY_SOON: tuple[Header, ...] = ((b"Retry-After", b"5"),)
 
 
@@ -80,15 +83,49 @@ class InboxReceiver:
                 sealed=self._ports.keys.seal(route.tenant, "inbox", packed, delivery_id.encode()),
                 now=request.received_at,
             )
-            rows = await self._ports.store.commit([put])
+            told = self._told(body, route, inbox, verified, put)
+            rows = await self._ports.store.commit([put, *told])
         except Unavailable:
             detail = "The delivery was not stored; deliver it again."
             raise Refused(Reason.STORE_UNAVAILABLE, detail) from None
         verdict = rows[put].verdict
+        if verdict is DeliveryVerdict.ACCEPTED:
+            self._count_facts(inbox, [rows[facts] for facts in told])
         if verdict is DeliveryVerdict.CONFLICT:
             detail = "Send another body under another event id; this one was set aside and is not forwarded."
             raise Refused(Reason.DELIVERY_CONFLICT, detail)
         return verdict
+
+    def _told(self, body: bytes, route: Route, inbox: Inbox, verified: Verified, put: PutDelivery) -> list[RecordFacts]:
+        """What the delivery tells of payments, in the commit that takes it; nothing if its body is not signed whole."""
+        if inbox.facts is None or verified.coverage not in _BODY_IS_SIGNED:
+            return []
+        mapping = inbox.facts.mapping
+        return [
+            facts(
+                self._ports,
+                mapping.machine,
+                tenant=route.tenant,
+                upstream=inbox.facts.upstream,
+                alias=news.alias,
+                told=news.facts,
+                on_missing="observe" if inbox.facts.opens else "reject",
+                currency=news.currency,
+                source=None if news.once is None else f"{inbox.provider}:{news.once}",
+                given=put,
+            )
+            for news in read_event(mapping, body)
+        ]
+
+    def _count_facts(self, inbox: Inbox, rows: Sequence[FactsRow]) -> None:
+        for row in rows:
+            if row.violation:
+                result = "violation"
+            elif row.duplicate:
+                result = "duplicate"
+            else:
+                result = "applied" if row.known else "parked"
+            self._ports.telemetry.count(Metric.PAYMENT_FACTS, inbox.provider, result)
 
     def _refuse(self, route: str, inbox: Inbox, refused: Refused, exchange_id: str) -> Response:
         reason = refused.reason

@@ -21,6 +21,7 @@ from gateway.adapters.keys import FileKeys
 from gateway.adapters.sqlite import SqliteStore
 from gateway.ports import Response
 from gateway.pure.errors import Reason
+from gateway.pure.resolving import Doubts
 from tests.faults.accounts import held, moved, told
 from tests.faults.bank import Bank, Entry, Lie, Temper, bend
 from tests.faults.disk import Disk, File
@@ -57,6 +58,8 @@ class Plan:
     power: float = 0.4
     """The share of crashes that are losses of power; the others are kills."""
     honest_disk: bool = True
+    doubts: Doubts | None = None
+    """How the gateway finds out what became of a payment. With it, every client asks until it is told."""
     spoil: Callable[[SqliteStore, Simulation], None] = lambda store, loop: None
 
 
@@ -82,7 +85,7 @@ class Life:
         self._plan = plan
         self._loop = Simulation(seed, trace)  # type: ignore[abstract]
         fates = (*FATES, "twice") if plan.temper.honours_keys else FATES
-        self._site = Site(self._loop, path, keys, self._provide, self._witness, fates)
+        self._site = Site(self._loop, path, keys, self._provide, self._witness, fates, plan.doubts)
         self._disks = itertools.count(1)
         self._disk = self._insert({})
         self._bank = Bank(self._happened, plan.temper)
@@ -168,6 +171,9 @@ class Life:
         """A request reaches the provider."""
         first, *lines = head.decode("latin-1").split("\r\n")
         fields = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        if method == "GET":
+            found = self._bank.handle(method, first.split(" ")[1], fields, body)
+            return _response(found.status, found.content)
         content = json.loads(body)
         self._tokens.received("shop", content["card"]["number"], content["order"])
         answer = bend(self._bank.handle(method, first.split(" ")[1], fields, body), self._lie())
@@ -220,18 +226,20 @@ class Life:
                     calls.append(Call(began, reference, _digest(response), self._loop.time()))
                     self._heard(reference, order, issue, json.loads(response.body))
                 elif self._turned_away(reference, response):
-                    doubts -= 1
+                    doubts -= self._plan.doubts is None
+                    await asyncio.sleep(PATIENCE_SECONDS * rng.random())
             await asyncio.sleep(NETWORK_SECONDS * 4 * rng.random())
 
     def _heard(self, reference: str, order: int, issue: int, content: Any) -> None:
         self._told[reference] = told(content)
-        self._tokens.received("client", content["card"]["number"], order)
-        self._tokens.received("client", content["issued"]["number"], issue)
+        if "card" in content:  # a status query finds the payment without it
+            self._tokens.received("client", content["card"]["number"], order)
+            self._tokens.received("client", content["issued"]["number"], issue)
 
     def _turned_away(self, reference: str, response: Response) -> bool:
         """Whether the answer was that nobody knows. After a true answer there is no other."""
         reason = json.loads(response.body).get("type", "").rpartition(":")[2]
-        if reference in self._told and reason not in _NOT_ASKED:
+        if reference in self._told and reason != Reason.STORE_UNAVAILABLE.label:
             self._harm.append(Harm("forgotten", reference, f"answered before, and now {reason}"))
         if response.status < 500 and reason not in _FOR_NOW:
             self._harm.append(Harm("refused", reference, reason))
@@ -268,7 +276,7 @@ class Life:
         self._harm += [Harm("wrong", "", f"token {token}") for token in sorted(self._tokens.wrong)]
         happened = [moved(entry) for entry in self._happenings]
         known = held(self._gateway.store._db, self._site.keys, TENANT, CALLER, ROUTE, self._calls)
-        self._harm += conservation(happened, self._told, known, doubt=True)
+        self._harm += conservation(happened, self._told, known, doubt=self._plan.doubts is None)
         for reference, calls in self._calls.items():
             if not linearizable(calls, None, first_answer_counts):
                 self._harm.append(Harm("unstable", reference, "one key, two answers"))
@@ -277,8 +285,6 @@ class Life:
             self._harm.append(Harm("damaged", "", "the file"))
 
 
-_NOT_ASKED = {Reason.STORE_UNAVAILABLE.label, Reason.UPSTREAM_UNREACHABLE.label}
-"""The connection is taken before the store is asked: not even a replay is answered without one."""
 _FOR_NOW = {Reason.IDEMPOTENCY_KEY_IN_USE.label, Reason.OUTCOME_UNKNOWN.label}
 
 

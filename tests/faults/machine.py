@@ -1,7 +1,7 @@
 """A gateway as a machine of the simulation runs it: the product's classes, on a disk that another run has left.
 
-Real are `Pipeline`, `idempotency`, `tokenize`, `reveal`, `SqliteStore` and SQLite itself; made up are time, chance, the
-disk and the wire to the provider.
+Real are `Pipeline`, `RecordedPipeline` and `Resolver`, `idempotency`, `tokenize`, `reveal`, `SqliteStore` and SQLite
+itself; made up are time, chance, the disk and the wire to the provider.
 """
 
 from __future__ import annotations
@@ -21,10 +21,13 @@ from gateway.pipeline import BodyLimits, Pipeline, Placed
 from gateway.ports import BodyStream, Outcome, Ports, Response, UpstreamError
 from gateway.pure.errors import Reason
 from gateway.pure.metrics import Metric
+from gateway.pure.resolving import Doubts
 from gateway.pure.served import Served
 from gateway.pure.trace import TraceContext
+from gateway.recorded import RecordedPipeline
 from gateway.rule import Place, Rule, RuleSettings
 from gateway.rules import idempotency, reveal, tokenize
+from gateway.workers.resolver import Resolver
 from tests.faults.disk import Disk
 from tests.faults.simulation import Process, ScheduledWriter, Simulation
 
@@ -128,7 +131,7 @@ def _rules(*settings: dict[str, Any]) -> list[tuple[type[Rule], RuleSettings]]:
 
 
 _PAY = _rules(
-    {"kind": "idempotency", "required": True},
+    {"kind": "idempotency", "required": True, "downstream": "own"},
     {
         "kind": "tokenize",
         "fields": [{"select": "$.card.number", "class": "pan", "required": True}],
@@ -140,7 +143,10 @@ _REVEAL = _rules({"kind": "reveal", "fields": [{"select": "$.cards[*].number", "
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """What a gateway finds wherever it is started; `path` names its store. `witness` answers reveals."""
+    """What a gateway finds wherever it is started; `path` names its store. `witness` answers reveals.
+
+    `doubts` says how it finds out what became of a payment; None: it does not.
+    """
 
     loop: Simulation
     path: Path
@@ -148,6 +154,7 @@ class Site:
     provider: Answerer
     witness: Answerer
     fates: Sequence[str] = FATES
+    doubts: Doubts | None = None
     ids: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
 
 
@@ -164,16 +171,27 @@ class Gateway:
         shared, sad = MemoryShared(clock), MemorySad(clock)
         self._ports = Ports(clock, loop.rng.randbytes, self.store, shared, sad, site.keys, nothing, self.telemetry)
         self._routes = {
-            ROUTE: self._pipeline(ROUTE, _PAY, Wire(loop, site.provider, site.fates)),
+            ROUTE: self._pipeline(ROUTE, _PAY, Wire(loop, site.provider, site.fates), site.doubts),
             "reveal": self._pipeline("reveal", _REVEAL, Wire(loop, site.witness)),
         }
         self._loop = loop
         self._ids = site.ids
+        recorded = {name: route for name, route in self._routes.items() if isinstance(route, RecordedPipeline)}
+        if recorded:
+            self.process.start(Resolver(self._ports, lambda: recorded).run())
 
-    def _pipeline(self, route: str, rules: Sequence[tuple[type[Rule], RuleSettings]], wire: Wire) -> Pipeline:
+    def _pipeline(
+        self,
+        route: str,
+        rules: Sequence[tuple[type[Rule], RuleSettings]],
+        wire: Wire,
+        doubts: Doubts | None = None,
+    ) -> Pipeline:
         egress = route == "reveal"
         place = Place(route, route, 1, wire.name, "provider.internal" if egress else "", egress)
         placed = [Placed(settings.kind, kind.provision(settings, self._ports, place)) for kind, settings in rules]
+        if doubts is not None:
+            return RecordedPipeline(route, placed, wire, self._ports, BodyLimits(), doubts=doubts, rescue=wire)
         return Pipeline(route, placed, wire, self._ports, BodyLimits(), egress=egress)
 
     def take(self, route: str, body: bytes, key: str, answer: asyncio.Future[Response]) -> None:

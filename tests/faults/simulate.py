@@ -1,7 +1,8 @@
 """`python -m tests.faults.simulate`: live lives in the simulation, from a seed on, until one is red.
 
 `--seed N --trace` lives one again, line by line. `--plan` names what is lived: the product against a provider that
-honours keys, or ignores them, or one of the controls, which have to be caught.
+honours keys, or ignores them, with outcomes found out (by sending again, by asking) or left in doubt; or one of the
+controls, which have to be caught.
 """
 
 from __future__ import annotations
@@ -20,8 +21,11 @@ from typing import Any
 
 from gateway.adapters.keys import FileKeys
 from gateway.adapters.sqlite import SqliteStore
+from gateway.pure.querying import Query, compile_address, compile_each
+from gateway.pure.resolving import Doubts
 from tests.faults.bank import Lie, Temper
 from tests.faults.life import Found, Life, Plan
+from tests.faults.machine import NETWORK_SECONDS, PATIENCE_SECONDS
 from tests.faults.oracle import Harm
 from tests.faults.simulation import Simulation
 
@@ -50,11 +54,36 @@ def answer_early(store: SqliteStore, loop: Simulation) -> None:
     store._transact = transact  # type: ignore[method-assign]
 
 
+_IN_FLIGHT_MAX = 2 * PATIENCE_SECONDS + 4 * NETWORK_SECONDS
+"""Longer than any request is on its way: late ones arrive when the gateway has given them up."""
+_BY_REFERENCE = Query(
+    address=compile_address("/v1/payments?reference={$.reference}", ()),
+    method="GET",
+    each=compile_each("$.payments[*]"),
+    done=(),
+    not_done=(),
+    not_found=frozenset({404}),
+    status=201,
+)
+
+
+def _asks(settle: float) -> Doubts:
+    return Doubts("query", settle, settle, 86400.0, _BY_REFERENCE)
+
+
+def _sends_again() -> Doubts:
+    return Doubts("replay", _IN_FLIGHT_MAX, _IN_FLIGHT_MAX, 86400.0)
+
+
 PLANS: Mapping[str, Plan] = {
     "keys": Plan(),
     "keyless": Plan(temper=KEYLESS),
+    "replay": Plan(doubts=_sends_again()),
+    "query": Plan(temper=KEYLESS, doubts=_asks(_IN_FLIGHT_MAX)),
 }
 CONTROLS: Mapping[str, Plan] = {
+    "believed-at-once": Plan(temper=KEYLESS, doubts=_asks(0.0)),
+    "sent-again-without-keys": Plan(temper=KEYLESS, doubts=_sends_again()),
     "forgotten-claims": Plan(temper=KEYLESS, spoil=forget_claims),
     "answered-early": Plan(spoil=answer_early),
     "lying-disk": Plan(power=1.0, honest_disk=False),

@@ -1,0 +1,86 @@
+"""What an operator asks and says of calls in doubt, over the admin listener."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, Protocol
+
+import orjson
+from aiohttp import web
+
+from gateway.operations import UnknownCall
+from gateway.ports import Unavailable
+from gateway.server.admin import json_response
+
+LISTED_MAX = 1000
+NOTE_CHARACTERS_MAX = 200
+
+
+class Decisions(Protocol):
+    """Who finds out (`gateway.workers.resolver.Resolver`); the texts are complaints, empty if there are none."""
+
+    async def listed(self, tenant: str | None, limit: int) -> Sequence[UnknownCall]: ...
+    async def retry(self, tenant: str, owner: str) -> str: ...
+    async def decide(self, tenant: str, owner: str, decision: Literal["done", "failed"], note: str) -> str: ...
+
+
+def payment_routes(resolver: Decisions) -> list[web.RouteDef]:
+    """`GET /payments`; `POST /payments/retry|done|failed` with `{"tenant", "id", "note"}`.
+
+    200, or 409 with `complaints`; 400 for what is not understood; 503 while the store is away.
+    """
+
+    async def listed(request: web.Request) -> web.Response:
+        try:
+            calls = await resolver.listed(request.query.get("tenant"), LISTED_MAX)
+        except Unavailable:
+            return _unavailable()
+        return json_response(200, {"calls": [_shown(call) for call in calls]})
+
+    async def decided(request: web.Request) -> web.Response:
+        try:
+            tenant, owner, note = _asked(await request.read())
+            action = request.match_info["action"]
+            if action == "retry":
+                complaint = await resolver.retry(tenant, owner)
+            else:
+                complaint = await resolver.decide(tenant, owner, "done" if action == "done" else "failed", note)
+        except ValueError as error:
+            return json_response(400, {"complaints": [str(error)]})
+        except Unavailable:
+            return _unavailable()
+        return json_response(409 if complaint else 200, {"complaints": [complaint] if complaint else []})
+
+    return [web.get("/payments", listed), web.post("/payments/{action:retry|done|failed}", decided)]
+
+
+def _asked(body: bytes) -> tuple[str, str, str]:
+    """Tenant, id and note. Raises ValueError."""
+    document: Any = orjson.loads(body)
+    texts = [document.get(name, "") for name in ("tenant", "id", "note")] if isinstance(document, dict) else []
+    if not texts or not all(isinstance(text, str) and len(text) <= NOTE_CHARACTERS_MAX for text in texts):
+        raise ValueError('send {"tenant": ..., "id": ..., "note": ...}, each a text of at most 200 characters')
+    tenant, owner, note = texts
+    return tenant, owner, note
+
+
+def _shown(unknown: UnknownCall) -> dict[str, object]:
+    call = unknown.call
+    return {
+        "tenant": call.tenant,
+        "id": call.owner,
+        "route": call.route,
+        "upstream": call.upstream,
+        "in_doubt": call.in_doubt,
+        "attempt": call.attempt,
+        "sent_at": call.sent_at,
+        "doubted_at": call.doubted_at,
+        "next_at": call.next_at,
+        "payment": unknown.payment,
+        "command": unknown.command,
+        "amount": unknown.amount,
+    }
+
+
+def _unavailable() -> web.Response:
+    return json_response(503, {"complaints": ["the store is not available: try again in a moment"]})

@@ -1,0 +1,22 @@
+from __future__ import annotations
+
+import re
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.pure.ids import BASE58, PAYMENT_ID_BYTES, base58, payment_id
+
+
+@given(st.integers(0, 58**22 - 1))
+def test_base58_is_read_back_digit_by_digit(number: int) -> None:
+    read = 0
+    for digit in base58(number, 22):
+        read = read * 58 + BASE58.index(digit)
+    assert read == number
+
+
+def test_a_payment_has_a_name_that_no_digit_of_its_randomness_is_lost_in() -> None:
+    first, second = bytes(PAYMENT_ID_BYTES), bytes(PAYMENT_ID_BYTES - 1) + b"\1"
+    assert re.fullmatch(r"pay_[1-9A-HJ-NP-Za-km-z]{22}", payment_id(b"\xff" * PAYMENT_ID_BYTES))
+    assert payment_id(first) != payment_id(second)
