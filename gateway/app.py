@@ -34,10 +34,12 @@ from gateway.config.settings import ConfigFile, file_of
 from gateway.config.settings import Listener as ListenerSettings
 from gateway.config.settings import Upstream as UpstreamSettings
 from gateway.ports import Keys, Ports, SadVault, Shared, Unavailable
+from gateway.publishing import make_publishers
 from gateway.pure.metrics import Metric
 from gateway.pure.request_reader import HeadLimits
 from gateway.rules.tokenize import Settings as TokenizeSettings
 from gateway.server.admin import Admin
+from gateway.server.admin_events import event_routes
 from gateway.server.admin_payments import payment_routes
 from gateway.server.edge import Limits as EdgeLimits
 from gateway.server.inbox import InboxReceiver
@@ -46,8 +48,9 @@ from gateway.server.proxy import Proxy, Running
 from gateway.server.tls import not_after
 from gateway.snapshot import Snapshot
 from gateway.workers.deliveries import DeliveryForwarder
+from gateway.workers.relay import Announcing, Relay
 from gateway.workers.resolver import Resolver
-from gateway.workers.retention import run_retention
+from gateway.workers.retention import expired_keys, old_events, run_retention
 
 _RESCUE_CONNECTIONS = 8
 _READ_SECRET = functools.partial(read_secret, base=Path())
@@ -119,6 +122,7 @@ class Gateway:
         self._certificates: dict[str, bytes] = {}
         self._listeners: dict[str, Listener] = {}
         self._workers: list[asyncio.Task[None]] = []
+        self._store: Announcing
         self._ports: Ports
         self._running: Running
         self._loops: Sequence[_Loop] = ()
@@ -142,8 +146,10 @@ class Gateway:
         contexts = self._make_contexts(config)
         forwarder = DeliveryForwarder(self._ports, lambda: self._running.snapshot.inboxes)
         resolver = Resolver(self._ports, lambda: self._running.snapshot.recorded)
-        self._loops = [forwarder, resolver]
-        retention = run_retention(self._ports.store, self._clock, self.telemetry)
+        self._loops = [forwarder, resolver, *self._make_relay(config)]
+        events = config.settings.events
+        purges = {"keys": expired_keys, "events": old_events(events.keep, unsent=not events.publish)}
+        retention = run_retention(self._ports.store, self._clock, self.telemetry, purges)
         self._workers = [asyncio.create_task(work) for work in (*(loop.run() for loop in self._loops), retention)]
         proxy = Proxy(self._ports, self._running, InboxReceiver(self._ports, forwarder.wake))
         for name, settings in config.settings.listeners.items():
@@ -152,7 +158,7 @@ class Gateway:
             await listener.open(str(settings.bind), context)
             self._listeners[name], self._certificates[name] = listener, made_from
         if config.settings.admin is not None:
-            routes = payment_routes(resolver)
+            routes = [*payment_routes(resolver), *event_routes(self._ports.store, self._clock)]
             self._admin = Admin(checks=self._checks, scrape=self.telemetry.render, reload=self.reload, routes=routes)
             await self._admin.open(str(config.settings.admin.bind))
         self._applied(config)
@@ -242,7 +248,8 @@ class Gateway:
     async def _make_ports(self, config: Config) -> Ports:
         settings = config.settings
         keys: Keys = FileKeys(Path(file_of(settings.keys.key))) if settings.keys is not None else NoKeys()
-        store = open_sqlite(settings.store.path, clock=self._clock, telemetry=self.telemetry)
+        store = Announcing(open_sqlite(settings.store.path, clock=self._clock, telemetry=self.telemetry))
+        self._store = store
         self._open.push_async_callback(store.close)
         shared: Shared = MemoryShared(self._clock)
         sad: SadVault = MemorySad(self._clock)
@@ -259,6 +266,17 @@ class Gateway:
             )
             self._open.push_async_callback(shared.close)
         return Ports(self._clock, os.urandom, store, shared, sad, keys, self._key_sets, self.telemetry)
+
+    def _make_relay(self, config: Config) -> list[Relay]:
+        """One, or none where nothing is to be published. Raises ConfigError."""
+        publishers = make_publishers(config, _READ_SECRET)
+        for publisher in publishers:
+            self._open.push_async_callback(publisher.close)
+        if not publishers:
+            return []
+        relay = Relay(self._ports, publishers, attempts=config.settings.events.attempts)
+        self._store.wake = relay.wake
+        return [relay]
 
     async def _require_volatile(self, config: Config) -> None:
         """Security codes may only be held by a Redis that writes to no disk. Raises ValueError, Unavailable."""
@@ -359,7 +377,7 @@ def _contents(tls: BaseModel | None) -> bytes:
 
 def _needs_restart(running: ConfigFile, config: Config) -> Iterator[Complaint]:
     """Settings that a reload cannot change, because sockets or files were opened by them."""
-    for part in ("admin", "store", "shared", "keys", "logging"):
+    for part in ("admin", "store", "shared", "keys", "events", "logging"):
         if getattr(running, part) != getattr(config.settings, part):
             yield config.source.at((part,), f"{part}: a change needs a restart")
     for name in running.listeners.keys() | config.settings.listeners.keys():

@@ -5,9 +5,10 @@ from __future__ import annotations
 import importlib
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+from urllib.parse import urlencode
 
 import click
 
@@ -117,6 +118,44 @@ def _explored(file: Path | None, path: Path) -> list[Report]:
         _complain(error.complaints)
         sys.exit(1)
     return [check_machine(lifecycle.machine) for lifecycle in loaded]
+
+
+@main.group()
+def events() -> None:
+    """Events that are not published. The running gateway is asked, over its admin listener."""
+
+
+@events.command("list")
+@_CONFIG
+@click.option("--state", type=click.Choice(["parked", "pending"]), default="parked", show_default=True)
+@click.option("--tenant", help="Only of this tenant.")
+def list_events(path: Path, state: str, tenant: str | None) -> None:
+    """List events that were set aside (parked), or that wait (pending), oldest first; JSON, one a line."""
+    query = urlencode({"state": state, **({"tenant": tenant} if tenant else {})})
+    for event in _ask(path, "GET", f"/events?{query}")["events"]:
+        click.echo(json.dumps(event))
+
+
+@events.command()
+@_CONFIG
+@click.argument("tenant")
+@click.argument("event")
+def replay(path: Path, tenant: str, event: str) -> None:
+    """Publish an event that was parked, or once more one that was sent."""
+    _ask(path, "POST", "/events/replay", {"tenant": tenant, "id": event})
+
+
+def _ask(path: Path, method: Literal["GET", "POST"], target: str, document: Mapping[str, object] | None = None) -> Any:
+    """What the running gateway answers. Ends the command if it does not do it."""
+    from gateway.admin_client import AdminError, ask  # noqa: PLC0415
+
+    try:
+        return ask(path, method, target, document)
+    except ConfigError as error:
+        _complain(error.complaints)
+        sys.exit(1)
+    except AdminError as error:
+        raise click.ClickException(str(error)) from None
 
 
 @main.group()

@@ -116,7 +116,7 @@ class Outbox:
     """Payments are named by tests; each `tell` is the next change of one, and writes one event."""
 
     def __init__(self, store: Store, clock: HandClock, telemetry: Recorder) -> None:
-        self.store = store
+        self.store: Store = store
         self.clock = clock
         self.telemetry = telemetry
         unused: Any = None

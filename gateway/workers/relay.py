@@ -9,20 +9,26 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from gateway.operations import (
+    AdmitCommand,
     DueEvents,
+    EndCommand,
     EventLag,
     Operation,
     OutboxEvent,
     ParkEvent,
+    RecordFacts,
+    ReplayEvent,
     RetryEvent,
+    ReviewPayment,
     Row,
+    Rows,
     SentEvents,
 )
-from gateway.ports import Ports, Publisher, Unavailable
+from gateway.ports import Ports, Publisher, Store, Unavailable
 from gateway.pure.lru import Lru
 from gateway.pure.metrics import Metric
 from gateway.pure.relaying import LONGEST_PAUSE, TAKEN, Receipt, Taking, again, pause, verdict
@@ -38,6 +44,9 @@ _MEASURED_EVERY = 5.0
 _PARTLY_SENT = 100_000
 """Events of which it is remembered who of several receivers took them; who took a forgotten one gets it again."""
 
+_TELLING = (AdmitCommand, EndCommand, RecordFacts, ReviewPayment, ReplayEvent)
+"""Operations that may leave something to publish."""
+
 Key = tuple[str, str]
 """Tenant and id of an event."""
 
@@ -52,6 +61,29 @@ class _Flight:
     @property
     def key(self) -> Key:
         return self.event.tenant, self.event.id
+
+
+class Announcing:
+    """A store that calls `wake` after each commit of a unit that may have written an event."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.wake: Callable[[], None] = lambda: None
+
+    def commit(self, unit: Sequence[Operation[Row]]) -> Awaitable[Rows]:
+        committed = self._store.commit(unit)
+        for operation in unit:
+            if isinstance(operation, _TELLING):
+                return self._announced(committed)
+        return committed
+
+    async def _announced(self, committed: Awaitable[Rows]) -> Rows:
+        rows = await committed
+        self.wake()
+        return rows
+
+    async def close(self) -> None:
+        await self._store.close()
 
 
 class Relay:
@@ -123,11 +155,12 @@ class Relay:
         """Record what landed, start what is due; seconds until it is worth asking again without a `wake`."""
         try:
             await self._measure(now)
-            claimed = await self._exchange(now, self._wanted())
+            wanted = self._wanted()
+            claimed = await self._exchange(now, wanted)
         except Unavailable:
             return self._poll
         self._start([event for event in claimed if (event.tenant, event.id) not in self._flights])
-        return 0.0 if len(claimed) == BATCH and self._wanted() else self._poll
+        return 0.0 if 0 < len(claimed) == wanted and self._wanted() else self._poll
 
     def _wanted(self) -> int:
         """How many events to start: one while a receiver is away, to see whether it is back."""

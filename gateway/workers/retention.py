@@ -1,41 +1,58 @@
-"""Forgets idempotency keys that have outlived their promise, a bounded batch at a time."""
+"""Forgets what has outlived its promise, kind by kind, a bounded batch at a time."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
-from gateway.operations import PurgeKeys
+from gateway.operations import Operation, PurgedRow, PurgeEvents, PurgeKeys
 from gateway.ports import Clock, Store, Telemetry, Unavailable
+
+Purge = Callable[[float, int], Operation[PurgedRow]]
+"""The operation that deletes, by Unix time, at most so many of one kind."""
+
+
+def expired_keys(now: float, limit: int) -> PurgeKeys:
+    """Idempotency keys, each at the end of its own time."""
+    return PurgeKeys(now=now, limit=limit)
+
+
+def old_events(keep: float, *, unsent: bool) -> Purge:
+    """Events `keep` seconds after they were written: those that were sent, or with `unsent` all."""
+    return lambda now, limit: PurgeEvents(before=now - keep, limit=limit, unsent=unsent)
 
 
 async def run_retention(
     store: Store,
     clock: Clock,
     telemetry: Telemetry,
+    purges: Mapping[str, Purge],
     *,
     interval: float = 60.0,
     batch: int = 500,
     sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
 ) -> None:
-    """Purge every `interval` seconds until cancelled; a store that is away is tried again the next time."""
+    """Run all `purges` (by what they delete) every `interval` seconds until cancelled; a store that is away is tried
+    again the next time.
+    """
     while True:
-        try:
-            count = await purge_expired_keys(store, clock.now(), batch)
-        except Unavailable:
-            telemetry.log("retention_failed", level="warning")
-        else:
-            if count:
-                telemetry.log("keys_purged", count=count)
+        for what, purge in purges.items():
+            try:
+                count = await purged(store, purge, clock.now(), batch)
+            except Unavailable:
+                telemetry.log("retention_failed", level="warning", what=what)
+            else:
+                if count:
+                    telemetry.log(f"{what}_purged", count=count)
         await sleep(interval)
 
 
-async def purge_expired_keys(store: Store, now: float, batch: int) -> int:
-    """Delete all keys expired before `now`, at most `batch` to a commit; how many. Raises `Unavailable`."""
+async def purged(store: Store, purge: Purge, now: float, batch: int) -> int:
+    """Delete all there is to delete, at most `batch` to a commit; how many. Raises `Unavailable`."""
     total = 0
     while True:
-        purge = PurgeKeys(now=now, limit=batch)
-        count = (await store.commit([purge]))[purge].count
+        operation = purge(now, batch)
+        count = (await store.commit([operation]))[operation].count
         total += count
         if count < batch:
             return total

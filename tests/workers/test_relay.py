@@ -8,7 +8,7 @@ from typing import Any
 from gateway.operations import OutboxEvent, ReplayEvent
 from gateway.pure.metrics import Metric
 from gateway.pure.relaying import LONGEST_PAUSE, Receipt, Taking
-from gateway.workers.relay import BATCH, DEADLINE, LEASE, Relay
+from gateway.workers.relay import BATCH, DEADLINE, LEASE, Announcing, Relay
 from tests.outbox_world import (
     AWAY,
     BEFORE,
@@ -280,6 +280,35 @@ async def test_a_long_queue_is_published_without_waiting_between_batches() -> No
         await running
 
         assert (await world.lag()).pending == 0
+
+
+async def test_who_took_a_full_batch_looks_for_more_at_once_as_long_as_there_is_room() -> None:
+    async with outbox() as world:
+        receiver = Receiver()
+        receiver.concurrency = 2 * BATCH
+        receiver.held.clear()
+        await world.tell(*(f"p{n}" for n in range(3 * BATCH)))
+        one = relay(world, receiver)
+        delays = [await one.step(world.clock.now()) for _ in range(3)]
+        await asyncio.sleep(0)
+
+        assert delays == [0.0, 0.25, 0.25]
+        assert len(receiver.offered) == 2 * BATCH
+        receiver.held.set()
+        await one.drain()
+
+
+async def test_a_commit_that_tells_something_wakes_the_relay_and_no_other_does() -> None:
+    async with outbox() as world:
+        woken: list[int] = []
+        announcing = Announcing(world.store)
+        announcing.wake = lambda: woken.append(world.told["a"])
+        world.store = announcing
+        await world.tell("a")
+        await world.tell("a")
+        await world.lag()
+
+        assert woken == [1, 2]
 
 
 async def test_metrics_say_how_far_behind_publishing_is() -> None:

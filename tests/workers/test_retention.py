@@ -1,4 +1,4 @@
-"""Retention: expired idempotency keys go, in bounded batches, and an outage does not end it."""
+"""Retention: what has had its time goes, in bounded batches, and an outage does not end it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ import pytest
 from gateway.adapters.sqlite import SqliteStore, open_sqlite
 from gateway.operations import ClaimKey, FinishKey, Operation, PurgeKeys, Row, Rows
 from gateway.ports import Unavailable
-from gateway.workers.retention import run_retention
+from gateway.workers.relay import Relay
+from gateway.workers.retention import Purge, expired_keys, old_events, run_retention
 from tests.conftest import HandClock, Recorder
+from tests.outbox_world import REFUSES, TAKES, Outbox, Receiver, outbox
 
 
 class Watched:
@@ -64,7 +66,7 @@ async def finished_keys(store: Watched, count: int, now: float, keep: float) -> 
 
 async def run(store: Watched, clock: HandClock, telemetry: Recorder, sleep: Sleeps, batch: int = 10) -> None:
     with pytest.raises(asyncio.CancelledError):
-        await run_retention(store, clock, telemetry, interval=60, batch=batch, sleep=sleep)
+        await run_retention(store, clock, telemetry, {"keys": expired_keys}, interval=60, batch=batch, sleep=sleep)
 
 
 async def test_keys_are_purged_when_they_have_expired_and_not_before(
@@ -95,3 +97,37 @@ async def test_a_store_that_is_away_is_tried_again_at_the_next_interval(
     sleeps.between = lambda: setattr(store, "away", False)
     await run(store, clock, telemetry, sleeps)
     assert [line["event"] for line in telemetry.lines] == ["retention_failed", "keys_purged"]
+
+
+# --- events ----------------------------------------------------------------------------------------------------------
+
+
+async def kept(world: Outbox, purge: Purge, days: float) -> list[str]:
+    """Ids of the events that can still be replayed or published after so many days."""
+    world.clock.advance(days * 86400)
+    with pytest.raises(asyncio.CancelledError):
+        await run_retention(
+            world.store, world.clock, world.telemetry, {"events": purge}, batch=2, sleep=Sleeps(world.clock, rounds=1)
+        )
+    return [event.id for event in await world.pending()]
+
+
+async def test_sent_events_go_when_their_time_is_over_and_unsent_ones_never() -> None:
+    async with outbox() as world:
+        await world.tell(*"abcab")
+        relay = Relay(world.ports, [Receiver(reply=lambda event: REFUSES if event.aggregateid == "b" else TAKES)],
+                      attempts=99)  # fmt: skip
+        for _ in range(3):
+            await relay.step(world.clock.now())
+            await relay.drain()
+        assert len(await kept(world, old_events(7 * 86400, unsent=False), days=6)) == 2
+        assert world.telemetry.lines == []
+        assert len(await kept(world, old_events(7 * 86400, unsent=False), days=2)) == 2
+        assert world.telemetry.lines == [{"event": "events_purged", "count": 3}]
+
+
+async def test_where_nobody_publishes_all_events_go_when_their_time_is_over() -> None:
+    async with outbox() as world:
+        await world.tell(*"abc")
+        assert len(await kept(world, old_events(7 * 86400, unsent=True), days=6)) == 3
+        assert await kept(world, old_events(7 * 86400, unsent=True), days=2) == []
