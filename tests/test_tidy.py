@@ -56,7 +56,6 @@ TESTED_ELSEWHERE = {
     "adapters/sqlite_calls.py": "tests/adapters/test_store_calls.py",
     "adapters/sqlite_deliveries.py": "tests/adapters/test_store.py",
     "adapters/sqlite_keys.py": "tests/adapters/test_store_keys.py",
-    "adapters/sqlite_operations.py": "tests/adapters/test_store.py",
     "adapters/sqlite_outbox.py": "tests/adapters/test_store_events.py",
     "adapters/sqlite_payments.py": "tests/adapters/test_store_payments.py",
     "adapters/sqlite_tools.py": "tests/adapters/test_store.py",
