@@ -205,6 +205,7 @@ class Connection(asyncio.Protocol):
         if self._pending:
             pending, self._pending = bytes(self._pending), bytearray()
             self._read_head(pending)
+        if len(self._pending) <= self._edge.limits.head.total:
             self._let_in()
         if self._arrived is None and not self._ending:
             self._waiter = self._loop.create_future()

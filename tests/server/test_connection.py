@@ -9,8 +9,10 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from gateway.ports import Outcome, Response, UpstreamError
-from gateway.pure.errors import Reason
+from gateway.pure.errors import Reason, Refused
 from gateway.server.connection import Connection
+from gateway.server.edge import Arrival
+from gateway.server.request_body import HIGH_WATER
 from tests.server.edge_world import GET, HOST, Pieces, Seen, post, turns, world
 
 
@@ -69,6 +71,42 @@ async def test_what_is_sent_ahead_is_bounded() -> None:
         client.writer.transport.abort()
         await asyncio.wait([flood])
         gate.set()
+
+
+async def test_what_is_sent_ahead_stays_bounded_while_it_is_answered() -> None:
+    async def after_a_while(_: Seen) -> Response:
+        for _ in range(3):
+            await asyncio.sleep(0)
+        return Response(200)
+
+    async with world() as it:
+        it.upstream.answer = after_a_while
+        client = await it.client()
+        client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        flood = asyncio.create_task(client.send(GET * 400_000))
+        await turns(lambda: len(it.upstream.seen) > 100)
+        (connection,) = it.listener._connections.all
+        assert len(connection._pending) < 1_000_000
+        client.writer.transport.abort()
+        await asyncio.wait([flood])
+
+
+async def test_a_large_body_that_nobody_read_keeps_no_later_request_waiting() -> None:
+    async with world() as it:
+        gate = asyncio.Event()
+
+        class Unmoved:
+            async def serve(self, connection: Connection, arrival: Arrival | Refused) -> None:
+                await gate.wait()
+                await connection.send("POST", Response(200, [], b"ok"), close=False)
+
+        it.listener._edge.exchanges = Unmoved()
+        client = await it.client()
+        await client.send(post(b"x" * (HIGH_WATER + 1)))
+        await turns(lambda: any(c._body is not None and c._body.is_whole for c in it.listener._connections.all))
+        gate.set()
+        assert (await client.answer()).status == 200
+        assert (await client.ask(GET)).status == 200
 
 
 async def test_a_client_that_half_closes_still_gets_its_answer() -> None:
