@@ -10,6 +10,7 @@ import pytest
 from gateway.adapters.sqlite import open_sqlite
 from gateway.operations import (
     DoubtCall,
+    DoubtLostCalls,
     DueCalls,
     DueCallsRow,
     EndCall,
@@ -166,3 +167,10 @@ async def test_calls_of_a_process_that_died_are_in_doubt(reopened: Store, clock:
 
 async def test_those_for_a_person_stay_for_a_person(reopened: Store) -> None:
     assert "req-2" not in await owners_due(reopened, NOW + 1e9)
+
+
+async def test_calls_in_flight_that_nobody_can_be_waiting_for_are_in_doubt(store: Store) -> None:
+    await store.commit([call("old", sent_at=NOW - 2), call("new", sent_at=NOW), call("manual", "manual", sent_at=0)])
+    await ask(store, DoubtLostCalls(before=NOW - 1, now=NOW))
+    assert await owners_due(store, NOW) == ["old"]
+    assert {found.call.owner: found.call.next_at for found in await listed(store)} == {"old": NOW, "manual": None}

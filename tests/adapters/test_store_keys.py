@@ -12,7 +12,18 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from gateway.adapters.sqlite import open_sqlite
-from gateway.operations import ClaimKey, DoubtKey, FinishKey, KeyRow, KeyState, Operation, PurgeKeys, ReleaseKey, Row
+from gateway.operations import (
+    AskKey,
+    ClaimKey,
+    DoubtKey,
+    FinishKey,
+    KeyRow,
+    KeyState,
+    Operation,
+    PurgeKeys,
+    ReleaseKey,
+    Row,
+)
 from tests.adapters.operations import ask
 from tests.conftest import HandClock, Recorder
 
@@ -63,6 +74,15 @@ class Keys(RuleBasedStateMachine):
             self.model[tenant, scope] = Key(KeyState.IN_FLIGHT, owner, fingerprint)
         else:
             assert row == KeyRow(refused=True, state=key.state, fingerprint=key.fingerprint, response=key.response)
+
+    @rule(tenant=tenants, scope=scopes)
+    def look(self, tenant: str, scope: bytes) -> None:
+        key = self.model.get((tenant, scope))
+        row = self.ask(AskKey(tenant, scope, self.clock.now()))
+        if key is None or (key.state is KeyState.DONE and key.expires_at < self.clock.now()):
+            assert row == KeyRow(state=KeyState.NEW)
+        else:
+            assert row == KeyRow(state=key.state, fingerprint=key.fingerprint, response=key.response)
 
     @rule(tenant=tenants, scope=scopes, owner=owners, response=prints, keep=st.integers(0, 20))
     def finish(self, tenant: str, scope: bytes, owner: str, response: bytes, keep: int) -> None:
