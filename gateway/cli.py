@@ -145,6 +145,38 @@ def replay(path: Path, tenant: str, event: str) -> None:
     _ask(path, "POST", "/events/replay", {"tenant": tenant, "id": event})
 
 
+@main.group()
+def payments() -> None:
+    """Requests of which nobody knows what became of them. The running gateway is asked, over its admin listener."""
+
+
+@payments.command("list")
+@_CONFIG
+@click.option("--tenant", help="Only of this tenant.")
+def list_payments(path: Path, tenant: str | None) -> None:
+    """List what is in doubt, oldest first; JSON, one a line. `next_at` null: a person has to find out."""
+    query = urlencode({"tenant": tenant} if tenant else {})
+    for call in _ask(path, "GET", f"/payments?{query}")["calls"]:
+        click.echo(json.dumps(call))
+
+
+def _decision(action: str, text: str) -> None:
+    """`pangate payments ACTION TENANT ID`."""
+
+    @payments.command(action, help=text)
+    @_CONFIG
+    @click.argument("tenant")
+    @click.argument("request", metavar="ID")
+    @click.option("--note", default="", help="How you know; it goes into the log.")
+    def decide(path: Path, tenant: str, request: str, note: str) -> None:
+        _ask(path, "POST", f"/payments/{action}", {"tenant": tenant, "id": request, "note": note})
+
+
+_decision("retry", "Look into it now: send it again, or ask, as its route says.")
+_decision("done", "It was executed: you have seen so at the provider. Its amount counts, its key is used.")
+_decision("failed", "It was not executed, and cannot be any more. Its amount and its key are free again.")
+
+
 def _ask(path: Path, method: Literal["GET", "POST"], target: str, document: Mapping[str, object] | None = None) -> Any:
     """What the running gateway answers. Ends the command if it does not do it."""
     from gateway.admin_client import AdminError, ask  # noqa: PLC0415
