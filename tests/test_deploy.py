@@ -137,6 +137,7 @@ def test_the_boards_answer_the_questions_they_are_for() -> None:
         "Upstreams",
         "Money path",
         "Webhooks and inbox",
+        "Events",
         "Configuration, certificates, keys",
     ]
 

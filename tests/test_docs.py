@@ -150,14 +150,26 @@ def test_a_generated_page_is_what_the_code_says_now(name: str) -> None:
 
 
 def leaves(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
-    """All settings by path; lists and names of things add nothing to it."""
+    """All settings by path; lists and names of things add nothing to it, alternatives their kind."""
     for name, field in model.model_fields.items():
-        inner = None if name in {"store", "tenant"} else model_in(field.annotation)
         path = prefix + (field.alias or name)
-        if inner is None:
+        kinds = kinds_in(field.annotation)
+        inner = None if name in {"store", "tenant"} else model_in(field.annotation)
+        if kinds:
+            for kind, alternative in kinds.items():
+                yield from leaves(alternative, f"{path}[{kind}].")
+        elif inner is None:
             yield path, field
         else:
             yield from leaves(inner, f"{path}.")
+
+
+def kinds_in(annotation: Any) -> dict[str, type[BaseModel]]:
+    """The alternatives of a union of models that `kind` tells apart, else none."""
+    parts = get_args(annotation)
+    if len(parts) > 1 and all(isinstance(part, type) and "kind" in getattr(part, "model_fields", ()) for part in parts):
+        return {get_args(part.model_fields["kind"].annotation)[0]: part for part in parts}
+    return next((found for part in parts if (found := kinds_in(part))), {})
 
 
 def model_in(annotation: Any) -> type[BaseModel] | None:
@@ -202,9 +214,18 @@ def test_the_settings_of_a_kind_are_documented_with_their_defaults(kind: str) ->
     assert wrong_defaults(rows, settings) == {}
 
 
+def setting(heading: str, path: str) -> str:
+    """The path of a setting in a table below a heading such as `The file`, `listeners` or `events: webhook`."""
+    section, _, kind = heading.partition(": ")
+    if section not in ConfigFile.model_fields:
+        return path
+    first, dot, rest = path.partition(".")
+    return f"{section}.{first}[{kind}]{dot}{rest}" if kind else f"{section}.{path}"
+
+
 def test_the_settings_of_the_configuration_are_documented_with_their_defaults() -> None:
     rows = {
-        (f"{heading}.{path}" if heading in ConfigFile.model_fields else path): written
+        setting(heading, path): written
         for heading, section in sections(TEXTS["docs/reference/config.md"]).items()
         for path, written in documented(section).items()
     }

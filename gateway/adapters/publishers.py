@@ -24,12 +24,12 @@ from gateway.operations import OutboxEvent
 from gateway.ports import Told
 from gateway.pure.addresses import is_public
 from gateway.pure.deliveries import retry_after
+from gateway.pure.events import CONTENT_TYPE
 from gateway.pure.relaying import TAKEN, Receipt, Taking, judge
 from gateway.pure.webhooks import sign
 
 STREAM_BATCH: Final = 400
 """Events that one round trip to Redis carries at the most."""
-MEDIA_TYPE: Final = "application/cloudevents+json"
 _ANSWER_BYTES: Final = 16 * 1024
 """Bytes of an answer that are read for the sake of its connection; nothing in it matters."""
 
@@ -143,7 +143,7 @@ class Webhook:
     async def _post(self, event: OutboxEvent) -> Receipt:
         now = self._now()
         headers = {
-            "Content-Type": MEDIA_TYPE,
+            "Content-Type": CONTENT_TYPE,
             "User-Agent": "pangate",
             "webhook-id": event.id,
             "webhook-timestamp": str(int(now)),
