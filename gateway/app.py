@@ -269,7 +269,7 @@ class Gateway:
 
     def _make_relay(self, config: Config) -> list[Relay]:
         """One, or none where nothing is to be published. Raises ConfigError."""
-        publishers = make_publishers(config, _READ_SECRET)
+        publishers = make_publishers(config, _READ_SECRET, self._clock.now)
         for publisher in publishers:
             self._open.push_async_callback(publisher.close)
         if not publishers:

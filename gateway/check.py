@@ -73,7 +73,7 @@ def _read_upstream_tls(config: Config, name: str, tls: UpstreamTls) -> None:
 
 
 def _publishers(config: Config) -> None:
-    make_publishers(config, functools.partial(read_secret, base=Path()))
+    make_publishers(config, functools.partial(read_secret, base=Path()), SystemClock().now)
 
 
 def _build(config: Config) -> None:

@@ -14,13 +14,13 @@ from gateway.ports import Publisher
 from gateway.pure.webhooks import shared_key
 
 
-def make_publishers(config: Config, read_secret: Callable[[str], bytes]) -> list[Publisher]:
+def make_publishers(config: Config, read_secret: Callable[[str], bytes], now: Callable[[], float]) -> list[Publisher]:
     """All that `events.publish` lists; none of them connects before it is used. Raises ConfigError, with all of it."""
     made: list[Publisher] = []
     complaints: list[Complaint] = []
     for position, settings in enumerate(config.settings.events.publish):
         try:
-            made.append(_make(config, position, settings, read_secret))
+            made.append(_make(config, position, settings, read_secret, now))
         except ConfigError as error:
             complaints += error.complaints
     if complaints:
@@ -29,7 +29,11 @@ def make_publishers(config: Config, read_secret: Callable[[str], bytes]) -> list
 
 
 def _make(
-    config: Config, position: int, settings: events.RedisStream | events.Webhook, read_secret: Callable[[str], bytes]
+    config: Config,
+    position: int,
+    settings: events.RedisStream | events.Webhook,
+    read_secret: Callable[[str], bytes],
+    now: Callable[[], float],
 ) -> Publisher:
     place = ("events", "publish", position)
     if isinstance(settings, events.RedisStream):
@@ -54,6 +58,7 @@ def _make(
         key,
         timeout=settings.timeout,
         concurrency=settings.concurrency,
+        now=now,
         allow_private=settings.allow_private,
         tls=tls,
     )

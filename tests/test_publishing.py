@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import functools
+import time
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,7 @@ def test_each_listed_publisher_is_made_in_order(tmp_path: Path) -> None:
         'kind: redis_stream, url: "redis://localhost:6379"',
         'kind: webhook, url: "https://hooks.example/", secret: "file:whsec", name: shop, concurrency: 4',
     )
-    stream, hook = make_publishers(load(path), functools.partial(read_secret, base=Path()))
+    stream, hook = make_publishers(load(path), functools.partial(read_secret, base=Path()), time.time)
 
     assert isinstance(stream, RedisStream)
     assert isinstance(hook, Webhook)
@@ -51,7 +52,7 @@ def test_what_cannot_be_used_is_said_at_its_place_and_all_at_once(
         'kind: webhook, name: b, url: "https://hooks.example/", secret: "file:whsec", ca: nonsense',
     )
     with pytest.raises(ConfigError) as refused:
-        make_publishers(load(path), functools.partial(read_secret, base=Path()))
+        make_publishers(load(path), functools.partial(read_secret, base=Path()), time.time)
 
     said = [str(complaint).removeprefix(f"{path}:") for complaint in refused.value.complaints]
     assert said == [

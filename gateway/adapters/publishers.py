@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import socket
 import ssl
-import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -111,11 +110,14 @@ class Webhook:
         *,
         timeout: float,
         concurrency: int,
+        now: Callable[[], float],
         allow_private: bool = False,
         tls: ssl.SSLContext | None = None,
-        now: Callable[[], float] = time.time,
     ) -> None:
-        """`timeout`: seconds for all of it; half of them to be connected. `tls` None: the system's authorities."""
+        """`timeout`: seconds for all of it; half of them to be connected. `now` tells Unix time.
+
+        `tls` None: the system's authorities.
+        """
         self.name = name
         self.concurrency = concurrency
         self._url = url

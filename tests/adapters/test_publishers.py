@@ -5,6 +5,7 @@ import base64
 import json
 import socket
 import ssl
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -148,7 +149,7 @@ async def endpoint(
     script: Script, tls: ssl.SSLContext | None = None, **options: Any
 ) -> AsyncIterator[tuple[Webhook, ScriptedUpstream]]:
     """A receiver on loopback, and a publisher that may call it."""
-    settings = {"timeout": TIMEOUT, "concurrency": 8, "allow_private": True, **options}
+    settings = {"timeout": TIMEOUT, "concurrency": 8, "now": time.time, "allow_private": True, **options}
     async with scripted(script, tls) as receiver:
         publisher = Webhook("hook", settings.pop("url", receiver.url + "/events?of=shop"), KEY, **settings)
         try:
@@ -241,7 +242,7 @@ async def test_a_cookie_of_a_receiver_is_not_kept() -> None:
 async def test_no_connection_is_made_to_an_address_near_by(host: str) -> None:
     async with endpoint(answering(OK)) as (_, receiver):
         url = f"http://{host}:{receiver.port}/"
-        guarded = Webhook("hook", url, KEY, timeout=TIMEOUT, concurrency=1)
+        guarded = Webhook("hook", url, KEY, timeout=TIMEOUT, concurrency=1, now=time.time)
         assert await published(guarded, event()) == [Receipt(Taking.AWAY, "address not allowed")]
         await guarded.close()
 
@@ -257,7 +258,9 @@ async def test_a_name_that_changes_its_mind_after_it_was_checked_gains_nothing(m
             return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (next(answers), receiver.port))]
 
         monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", resolve)
-        guarded = Webhook("hook", f"http://moving.example:{receiver.port}/", KEY, timeout=TIMEOUT, concurrency=1)
+        guarded = Webhook(
+            "hook", f"http://moving.example:{receiver.port}/", KEY, timeout=TIMEOUT, concurrency=1, now=time.time
+        )
         receipts = [*await published(guarded, event()), *await published(guarded, event())]
         await guarded.close()
 
@@ -267,7 +270,7 @@ async def test_a_name_that_changes_its_mind_after_it_was_checked_gains_nothing(m
 
 async def test_a_receiver_that_is_not_there_is_away() -> None:
     url = f"http://127.0.0.1:{free_port()}/"
-    publisher = Webhook("hook", url, KEY, timeout=TIMEOUT, concurrency=1, allow_private=True)
+    publisher = Webhook("hook", url, KEY, timeout=TIMEOUT, concurrency=1, now=time.time, allow_private=True)
     receipts = await published(publisher, event())
     await publisher.close()
 
@@ -339,8 +342,8 @@ async def test_tls_is_checked_against_the_authority_that_is_trusted(tmp_path: Pa
     receipts = []
     async with scripted(answering(OK), tls) as receiver:
         for trusted in (client_context(ours.file), client_context(other.file), None):
-            options: dict[str, Any] = {"timeout": TIMEOUT, "concurrency": 1, "allow_private": True, "tls": trusted}
-            publisher = Webhook("hook", receiver.url, KEY, **options)
+            options: dict[str, Any] = {"timeout": TIMEOUT, "concurrency": 1, "now": time.time, "tls": trusted}
+            publisher = Webhook("hook", receiver.url, KEY, allow_private=True, **options)
             receipts += await published(publisher, event())
             await publisher.close()
 
