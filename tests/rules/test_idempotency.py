@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -12,148 +11,20 @@ import orjson
 import pytest
 from pydantic import ValidationError
 
-from gateway.adapters.keys import FileKeys, generate_key
-from gateway.adapters.sqlite import open_sqlite
-from gateway.exchange import Edit, Exchange
-from gateway.operations import Candidate, ClaimKey, KeyState, PutToken, Row
-from gateway.pipeline import BodyLimits, Pipeline, Placed
-from gateway.ports import BodyStream, Header, Outcome, Ports, Response, Unavailable, UpstreamError
+from gateway.operations import ClaimKey, KeyState
+from gateway.ports import Outcome, Unavailable, UpstreamError
 from gateway.pure.errors import Reason
-from gateway.pure.metrics import Metric
 from gateway.pure.replay import scope
-from gateway.rule import PASS, Deny, Place, Rule, Stage, Verdict
+from gateway.rule import PASS, Deny
 from gateway.rules.idempotency import Idempotency, Settings
-from tests.conftest import Body, CountingEntropy, HandClock, Recorder, make_exchange
-
-JSON: Header = (b"Content-Type", b"application/json")
-CARD = b"4242424242424242"
-
-
-class Provider:
-    """An upstream that does as it is told, and remembers how often it acted."""
-
-    name = "payments"
-    authority = b"payments.internal"
-
-    def __init__(self) -> None:
-        self.bodies: list[bytes | BodyStream] = []
-        self.fails: UpstreamError | None = None
-        self.status = 201
-        self.headers: list[Header] = [JSON]
-        self.body = b'{"id":"pay_1"}'
-        self.stream: Body | None = None
-        self.asked = asyncio.Event()
-        self.may_answer = asyncio.Event()
-        self.may_answer.set()
-
-    async def acquire(self, *, safe: bool) -> Provider:
-        return self
-
-    async def send(self, method: str, head: bytes, body: bytes | BodyStream) -> Response:
-        self.bodies.append(body)
-        self.asked.set()
-        await self.may_answer.wait()
-        if self.fails is not None:
-            raise self.fails
-        return Response(self.status, list(self.headers), self.body, self.stream)
-
-    def release(self) -> None: ...
-
-    @property
-    def acted(self) -> int:
-        return len(self.bodies)
-
-
-class Inner(Rule):
-    """A rule inside of REPLAY, as tokenize is one."""
-
-    stage = Stage.PROTECT
-    prepared: Verdict = PASS
-    answered: Verdict = PASS
-
-    async def on_request(self, exchange: Exchange) -> Verdict:
-        if self.prepared is not PASS:
-            exchange.unit.append(a_token(b"x"))
-        return PASS
-
-    async def on_prepared(self, exchange: Exchange, rows: Sequence[Row]) -> Verdict:
-        return self.prepared
-
-    async def on_response(self, exchange: Exchange) -> Verdict:
-        assert exchange.response is not None
-        start = exchange.response.body.find(CARD)
-        if start >= 0:
-            token = a_token(CARD)
-            exchange.settlement.append(token)
-            spell = lambda rows: rows[token].token.encode()  # noqa: E731
-            exchange.response_edits.append(Edit(start, start + len(CARD), spell))
-        return self.answered
-
-
-class Outer(Rule):
-    """A rule outside of REPLAY, which may refuse on the way back."""
-
-    stage = Stage.ADMIT
-    answered: Verdict = PASS
-
-    async def on_response(self, exchange: Exchange) -> Verdict:
-        assert exchange.response is not None
-        exchange.response.headers.append((b"RateLimit", b'"a";r=1;t=1'))
-        return self.answered
-
-
-def a_token(value: bytes) -> PutToken:
-    return PutToken("default", "pan", "opaque", None, lambda n: Candidate(f"tok_{n}", b"sealed"), 0.0)
-
-
-class Gateway:
-    """One route with an idempotency rule."""
-
-    def __init__(self, ports: Ports, **settings: Any) -> None:
-        self.provider, self.inner, self.outer = Provider(), Inner(), Outer()
-        self.ports = ports
-        self._ids = itertools.count(1)
-        self.configure(**settings)
-
-    def configure(self, **settings: Any) -> None:
-        place = Place("create-payment", "p", 1, "payments", "", egress=False)
-        rule = Idempotency.provision(Settings.model_validate({"kind": "idempotency", **settings}), self.ports, place)
-        placed = [Placed("outer", self.outer), Placed("idempotency", rule), Placed("inner", self.inner)]
-        self.pipeline = Pipeline("create-payment", placed, self.provider, self.ports, BodyLimits(1024, 64))
-
-    async def send(self, key: str | None = "k1", body: bytes = b'{"amount":1}', **request: Any) -> Response:
-        fields = {"Content-Type": "application/json", **request.pop("headers", {})}
-        if key is not None:
-            fields["Idempotency-Key"] = key
-        exchange = make_exchange(headers=fields, body=body, **{"subject": "i|alice", **request})
-        exchange.id = f"req-{next(self._ids)}"
-        return await self.pipeline.run(exchange)
-
-    def counted(self) -> dict[str, float]:
-        counts = self.ports.telemetry.counts  # type: ignore[attr-defined]
-        return {labels[0]: n for (metric, labels), n in counts.items() if metric is Metric.IDEMPOTENCY}
+from tests.conftest import Body, HandClock, Recorder
+from tests.rules.keyed import CARD, JSON, Gateway, gateway_of, reason, replayed
 
 
 @pytest.fixture
 async def gateway(tmp_path: Path, clock: HandClock, telemetry: Recorder) -> AsyncIterator[Gateway]:
-    (tmp_path / "root.key").write_text(generate_key())
-    (tmp_path / "root.key").chmod(0o600)
-    store = open_sqlite(":memory:", clock=clock, telemetry=telemetry)
-    nothing: Any = None
-    keys = FileKeys(tmp_path / "root.key")
-    yield Gateway(Ports(clock, CountingEntropy(), store, nothing, nothing, keys, nothing, telemetry))
-    await store.close()
-
-
-def reason(response: Response) -> str:
-    """Why the gateway refused; empty for an answer that is not its own."""
-    if response.header(b"content-type") != b"application/problem+json":
-        return ""
-    return str(orjson.loads(response.body)["type"]).rpartition(":")[2]
-
-
-def replayed(response: Response) -> bool:
-    return response.header(b"idempotent-replayed") == b"true"
+    async with gateway_of(tmp_path, clock, telemetry) as made:
+        yield made
 
 
 # --- the promise
