@@ -79,6 +79,11 @@ ADVICE: Mapping[str, Mapping[Reason, str]] = {
         Reason.RESPONSE_UNREADABLE: _IN_DOUBT,
         Reason.RESPONSE_TOO_LARGE: _IN_DOUBT,
     },
+    "Life cycle of the payment": {
+        Reason.AMOUNT_INVALID: "Send amount and currency as the `detail` says: whole, positive, once.",
+        Reason.PAYMENT_UNKNOWN: "Name a payment that was made through this gateway, by this tenant.",
+        Reason.ILLEGAL_TRANSITION: "Look at `allowed` and `remaining`; wait for what is `pending`.",
+    },
     "Store and upstream": {
         Reason.STORE_UNAVAILABLE: _LATER,
         Reason.UPSTREAM_UNREACHABLE: _LATER,
@@ -153,6 +158,13 @@ _OF_METRIC: Mapping[tuple[Metric, str], str] = {
     (Metric.CALLS_RESOLVED, "result"): "`executed`, `not_executed`, `unknown` (looked at again later)",
     (Metric.TOKENIZED, "result"): (
         "`new`, `existing` (the number had a token), `token` (it was one already), `response` (in a response)"
+    ),
+    (Metric.PAYMENT_COMMANDS, "operation"): "`operation` of the rule",
+    (Metric.PAYMENT_COMMANDS, "result"): (
+        "on the way in `admitted`, `refused`, `observed`; on the way back `succeeded`, `failed`, `unknown`"
+    ),
+    (Metric.PAYMENT_FACTS, "result"): (
+        "`applied`, `parked` (the payment is not known yet), `duplicate`, `violation` (the payment is under review)"
     ),
     (Metric.REVEALED, "result"): (
         "`revealed`; refused: `unknown`, `not_allowed` (of the other class), `clear` (card data), `expired`"

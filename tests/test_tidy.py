@@ -160,6 +160,7 @@ EXCUSED = {
     "adapters/dev_certificates.py: time.time": "a command, not the gateway; its tests give the time",
     "server/tls.py: datetime.now": "judges files when they are read, for `pangate check` too",
     "config/lifecycles.py: os.environ": "`${NAME}`",
+    "config/mappings.py: os.environ": "`${NAME}`",
     "config/load.py: os.environ": "`${NAME}`",
     "adapters/keys.py: os.environ": "`env:NAME`",
     "app.py: create_task": "the workers, cancelled and awaited at the end",
@@ -167,7 +168,9 @@ EXCUSED = {
     "adapters/redis.py: create_task": "a round trip for all who wait; awaited at the end",
     "adapters/upstream_connection.py: create_task": "sends a body while the answer is read; ended with the call",
     "server/connection.py: create_task": "a task for each connection, ended with it",
+    "adapters/publishers.py: create_task": "a task group",
     "workers/deliveries.py: create_task": "deliveries on their way, awaited at the end",
+    "workers/relay.py: create_task": "events on their way, awaited at the end",
 }
 
 

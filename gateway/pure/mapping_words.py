@@ -22,7 +22,7 @@ from gateway.pure.lifecycle_machine import Fault, Machine
 Side = Literal["request", "response", "path"]
 Result = Literal["succeeded", "failed", "unknown"]
 
-_SIDED = re.compile(r"(request|response|path):(.+)", re.DOTALL)
+_SIDED = re.compile(r"(request|response|path):(.*)", re.DOTALL)
 _PARAMETER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SUM = re.compile(r" ([+-]) ")
 _ONCE = re.compile(r"([a-z][a-z0-9_]{0,39}):(\$.*)", re.DOTALL)

@@ -153,7 +153,7 @@ def _success(operation: Operation, answer: Any, alias: str | None, currency: str
     if isinstance(amount, BadAmount):
         return Said("unknown", alias=alias, invalid=True)
     facts = () if word is None else _told(operation.tells.get(word, ()), answer, operation.unit, currency)
-    return Said(result, amount, alias, facts, currency or _answered_currency(operation, answer))
+    return Said(result, amount, alias, facts, _answered_currency(operation, answer))
 
 
 def _answered_alias(operation: Operation, answer: Any) -> str | None:

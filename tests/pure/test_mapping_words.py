@@ -1,0 +1,148 @@
+"""What a mapping file may say, and what is wrong with one that cannot be meant."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from gateway.pure.mapping_words import (
+    MappingError,
+    MappingFile,
+    OperationWords,
+    compile_mapping,
+    compile_operation,
+    once,
+    path,
+    source,
+    total,
+)
+from tests.pure.lifecycles import card
+
+AUTHORIZE: dict[str, Any] = {
+    "command": "authorize",
+    "payment": "response:$.id",
+    "amount": "$.amount",
+    "currency": "$.currency",
+}
+
+
+def test_a_source_says_on_which_side_it_stands() -> None:
+    assert [source(text).side for text in ("$.a", "a", "request:a", "response:$.a", "path:a")] == [
+        "request",
+        "request",
+        "request",
+        "response",
+        "path",
+    ]
+    assert source("path:id").name == "id"
+
+
+@pytest.mark.parametrize("text", ["response:id", "path:", "path:a-b", "$.", "a[", "request:", ""])
+def test_what_is_no_source_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"expected|no "):
+        source(text)
+
+
+def test_a_sum_has_a_sign_for_each_path() -> None:
+    terms = total("$.a - $.b + $.c").terms
+    assert [(sign, place.text) for sign, place in terms] == [(1, "$.a"), (-1, "$.b"), (1, "$.c")]
+
+
+@pytest.mark.parametrize("text", ["", "a", "$.a * $.b", "$.a -", "- $.a", "$.a - b"])
+def test_what_is_no_sum_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"expected|no JSONPath"):
+        total(text)
+
+
+def test_what_is_told_once_has_a_name_and_a_place() -> None:
+    name, place = once("opened:$.data.id")
+    assert (name, place.text) == ("opened", "$.data.id")
+    with pytest.raises(ValueError, match="expected NAME:PATH"):
+        once("$.data.id")
+
+
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [({"a": 1}, 1), ({"a": None}, None), ({}, None), ({"a": [1, 2]}, [1, 2]), ([], None), ("text", None)],
+)
+def test_a_place_holds_one_value_or_none(value: Any, found: Any) -> None:
+    assert path("$.a").found(value) == found
+
+
+def test_several_values_are_none() -> None:
+    assert path("$.a[*]").found({"a": [1, 2]}) is None
+    assert path("$.a[*]").found({"a": [1]}) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "place", "text"),
+    [
+        ({"command": "authorise"}, ("command",), "card has no such command"),
+        ({"command": None}, (), "needs command, or tells: it would do nothing"),
+        ({"payment": []}, (), "needs payment: where the payment's id stands"),
+        ({"payment": ["path:id", "response:$.id"]}, ("payment",), "stands in the request or in the answer, not in"),
+        ({"currency": None}, (), "needs currency: that of the new payment, in the request"),
+        ({"currency": "response:$.currency"}, (), "needs currency: that of the new payment, in the request"),
+        ({"currency": "path:currency"}, ("currency",), "stands in the body of the request or the answer"),
+        ({"amount": "response:$.amount"}, ("amount",), "stands in the request's body"),
+        ({"amount": "amount"}, (), "a request's body is JSON or a form"),
+        ({"results": {"ok": "succeeded"}}, (), "needs status"),
+        ({"status": "$.s", "tells": {"ok": {"captured_total": True}}}, ("tells", "ok", "captured_total"), "needs the"),
+        ({"status": "$.s", "tells": {"ok": {"auth_expired": "$.a"}}}, ("tells", "ok", "auth_expired"), "takes no amo"),
+        ({"status": "$.s", "tells": {"ok": {"captured": "$.a"}}}, ("tells", "ok", "captured"), "card has no such fact"),
+        (
+            {"status": "$.s", "tells": {"ok": {"chargeback": "$.a"}}},
+            ("tells", "ok", "chargeback"),
+            "an answer tells",
+        ),
+        ({"payment": "path:id", "unit": "major", "currency": None}, ("unit",), "major units need currency"),
+    ],
+)
+def test_what_cannot_be_meant_is_said_at_its_place(change: dict[str, Any], place: tuple[str, ...], text: str) -> None:
+    words = OperationWords.model_validate({**AUTHORIZE, **change})
+    with pytest.raises(MappingError) as raised:
+        compile_operation(words, card())
+    assert [fault.path for fault in raised.value.faults if fault.text.startswith(text)] == [place]
+
+
+def test_an_operation_knows_what_it_has_to_read() -> None:
+    opens = compile_operation(OperationWords.model_validate(AUTHORIZE), card())
+    assert (opens.opens, opens.reads_answer, opens.kind) == (True, True, "json")
+    void = compile_operation(OperationWords.model_validate({"command": "void", "payment": "path:id"}), card())
+    assert (void.opens, void.reads_answer, void.in_body, void.kind) == (False, False, (), "empty")
+
+
+def test_everything_that_is_wrong_with_a_file_is_said_at_once() -> None:
+    file = MappingFile.model_validate(
+        {
+            "version": 1,
+            "operations": {"refund": {"command": "refnd", "payment": "path:id"}},
+            "events": [{"types": ["a"], "payment": "$.id", "unit": "major", "tells": {"captured_totl": "$.amount"}}],
+        }
+    )
+    with pytest.raises(MappingError) as raised:
+        compile_mapping("mine", file, card())
+    assert [fault.path for fault in raised.value.faults] == [
+        ("operations", "refund", "command"),
+        ("events", 0, "tells", "captured_totl"),
+        ("events", 0, "unit"),
+    ]
+    assert "operations.refund.command: card has no such command" in str(raised.value)
+
+
+def test_several_entries_may_be_about_one_type_in_their_order() -> None:
+    entry = {"payment": "$.id", "tells": {"auth_expired": True}}
+    events = [{**entry, "types": ["a", "b"]}, {**entry, "types": ["b"], "once": "twice:$.id"}]
+    mapping = compile_mapping("mine", MappingFile.model_validate({"version": 1, "events": events}), card())
+    assert {kind: [event.once is not None for event in found] for kind, found in mapping.events.items()} == {
+        "a": [False],
+        "b": [False, True],
+    }
+
+
+@pytest.mark.parametrize("words", [{"event": "type"}, {"events": [{"types": [], "payment": "$.id", "tells": {}}]}])
+def test_a_file_with_other_words_is_refused(words: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        MappingFile.model_validate({"version": 1, **words})

@@ -1,0 +1,250 @@
+"""The shipped mappings, on what Stripe and a plain REST service really send: in any order, late and twice."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.config.lifecycles import load_lifecycles
+from gateway.config.mappings import load_mappings
+from gateway.pure.body import parse
+from gateway.pure.errors import Reason, Refused
+from gateway.pure.lifecycle import Payment, Told, opened
+from gateway.pure.mapping_words import Operation, compile_operation
+from gateway.pure.mappings import Asked, News, Said, read_answer, read_event, read_request
+from gateway.pure.reservations import hear
+from tests.pure.lifecycles import card
+
+MAPPINGS = load_mappings(Path("nowhere"), load_lifecycles(Path("nowhere"), {}), {})
+STRIPE, REST = MAPPINGS["stripe"], MAPPINGS["rest"]
+FORM = "application/x-www-form-urlencoded"
+
+
+def operation(name: str, mapping: str = "stripe", **change: Any) -> Operation:
+    words = MAPPINGS[mapping].operations[name].model_copy(update=change)
+    return compile_operation(words, card())
+
+
+def event(kind: str, /, **content: Any) -> bytes:
+    return orjson.dumps({"id": "evt_1", "type": kind, "data": {"object": content}})
+
+
+def intent(kind: str, amount: int, capturable: int, received: int) -> bytes:
+    return event(
+        f"payment_intent.{kind}",
+        id="pi_1",
+        amount=amount,
+        amount_capturable=capturable,
+        amount_received=received,
+        currency="eur",
+    )
+
+
+def charge(kind: str, amount: int, captured: int, refunded: int) -> bytes:
+    return event(
+        f"charge.{kind}",
+        id="ch_1",
+        payment_intent="pi_1",
+        amount=amount,
+        amount_captured=captured,
+        amount_refunded=refunded,
+        captured=captured > 0,
+        currency="eur",
+    )
+
+
+def dispute(kind: str, status: str, number: int = 1, amount: int = 20) -> bytes:
+    return event(
+        f"charge.dispute.{kind}", id=f"dp_{number}", payment_intent="pi_1", status=status, amount=amount, currency="eur"
+    )
+
+
+def heard(*messages: bytes) -> Payment:
+    """What the messages make of a payment; what is told once is told once, as the store sees to."""
+    payment, seen = opened(card(), "EUR"), set()
+    for body in messages:
+        for news in read_event(STRIPE, body):
+            if news.once is None or news.once not in seen:
+                seen.add(news.once)
+                payment = hear(card(), payment, (), news.facts).payment
+    return payment
+
+
+# --- requests --------------------------------------------------------------------------------------------------------
+
+
+def test_a_form_of_stripe_is_read() -> None:
+    document = parse(FORM, b"amount=500&payment_intent=pi_1&reason=duplicate")
+    assert read_request(operation("refund"), document, {}, "expand[]=charge") == Asked("pi_1", 500, None)
+
+
+def test_a_body_without_an_amount_asks_for_what_remains() -> None:
+    assert read_request(operation("capture"), parse("", b""), {"id": "pi_1"}, "") == Asked("pi_1", None, None)
+
+
+def test_a_new_payment_has_no_name_yet() -> None:
+    document = parse(FORM, b"amount=500&currency=eur")
+    assert read_request(operation("authorize"), document, {}, "") == Asked(None, 500, "EUR")
+
+
+@given(st.text(max_size=12), st.text(max_size=4))
+def test_every_request_is_read_or_refused_with_a_reason(amount: str, currency: str) -> None:
+    document = parse("application/json", orjson.dumps({"amount": amount, "currency": currency}))
+    reason = None
+    try:
+        asked = read_request(operation("authorize", "rest"), document, {}, "")
+    except Refused as refused:
+        reason = refused.reason
+    assert reason is Reason.AMOUNT_INVALID if reason else asked == Asked(None, int(amount), currency.upper())
+
+
+# --- answers ---------------------------------------------------------------------------------------------------------
+
+
+def said(name: str, content: Any, code: int = 200, mapping: str = "stripe") -> Said:
+    return read_answer(operation(name, mapping), code, orjson.dumps(content), "EUR")
+
+
+@pytest.mark.parametrize(
+    ("status", "result"),
+    [
+        ("requires_capture", "succeeded"),
+        ("succeeded", "succeeded"),
+        ("processing", "unknown"),
+        ("requires_action", "unknown"),
+        ("requires_confirmation", "failed"),
+        ("requires_payment_method", "failed"),
+        ("canceled", "failed"),
+        ("a status of next year", "unknown"),
+    ],
+)
+def test_the_statuses_of_a_payment_intent_mean_what_they_say(status: str, result: str) -> None:
+    content = {"id": "pi_1", "status": status, "amount_capturable": 100, "amount_received": 0}
+    assert (said("authorize", content).result, said("authorize", content).alias) == (result, "pi_1")
+
+
+@pytest.mark.parametrize(
+    ("code", "result"),
+    [(400, "failed"), (402, "failed"), (404, "failed"), (409, "unknown"), (408, "unknown"), (429, "failed")]
+    + [(code, "unknown") for code in (302, 500, 502, 503)],
+)
+def test_a_status_code_that_is_no_success_means_what_it_says(code: int, result: str) -> None:
+    assert said("capture", {"error": {}}, code).result == result
+
+
+def test_a_declined_payment_is_known_by_the_id_in_the_error() -> None:
+    content = {"error": {"code": "card_declined", "payment_intent": {"id": "pi_1"}}}
+    assert said("authorize", content, 402) == Said("failed", alias="pi_1")
+
+
+def test_a_partial_authorisation_is_of_what_can_be_captured() -> None:
+    content = {"id": "pi_1", "status": "requires_capture", "amount_capturable": 80, "amount_received": 0}
+    assert said("authorize", content) == Said("succeeded", 80, "pi_1")
+
+
+def test_what_was_captured_at_once_is_told_beside_it() -> None:
+    content = {"id": "pi_1", "status": "succeeded", "amount_capturable": 0, "amount_received": 100}
+    assert said("authorize", content) == Said("succeeded", 100, "pi_1", (Told("captured_reached", 100),))
+
+
+def test_what_is_not_there_in_whole_is_not_told() -> None:
+    assert said("capture", {"status": "succeeded"}) == Said("succeeded")
+
+
+def test_what_is_there_and_no_amount_is_told_to_be_flagged() -> None:
+    told = said("capture", {"status": "succeeded", "amount": 100, "amount_received": -1}).facts
+    assert told == (Told("authorised_reached", 100), Told("captured_reached", None), Told("auth_expired", None))
+
+
+def test_a_body_that_could_not_be_kept_says_nothing() -> None:
+    assert read_answer(operation("refund"), 200, None, None) == Said("unknown")
+    assert read_answer(operation("refund"), 402, None, None) == Said("failed")
+
+
+@given(st.binary(max_size=60), st.integers(100, 599))
+def test_no_answer_can_make_reading_fail(body: bytes, code: int) -> None:
+    for name in STRIPE.operations:
+        assert read_answer(operation(name), code, body, None).result in ("succeeded", "failed", "unknown")
+
+
+# --- messages --------------------------------------------------------------------------------------------------------
+
+
+def test_a_message_names_the_payment_and_what_happened() -> None:
+    assert read_event(STRIPE, intent("amount_capturable_updated", 100, 100, 0)) == (
+        News("pi_1", "EUR", None, (Told("authorised_reached", 100),)),
+    )
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"[]",
+        b'{"type": 1}',
+        b'{"type": "payment_intent.succeeded"}',
+        event("customer.created", id="cus_1"),
+        event("payment_intent.succeeded", id="pi_1", currency="eur"),
+        event("charge.refunded", payment_intent=None, amount_refunded=1),
+        charge("refunded", 100, 0, 100),
+        dispute("created", "warning_needs_response"),
+        dispute("closed", "warning_closed"),
+    ],
+)
+def test_of_what_is_another_matter_or_incomplete_nothing_is_told(body: bytes) -> None:
+    assert read_event(STRIPE, body) == ()
+
+
+def test_amounts_of_no_currency_are_told_to_be_flagged() -> None:
+    body = event("charge.captured", payment_intent="pi_1", amount=5, amount_captured=5, currency="doubloons")
+    (news,) = read_event(STRIPE, body)
+    assert {told.amount for told in news.facts} == {None}
+
+
+def test_a_refund_does_not_count_what_a_partial_capture_released() -> None:
+    assert heard(charge("refunded", 100, 60, 50)).amounts == (100, 60, 0, 10, 0)
+
+
+LIFE = {
+    "authorised": intent("amount_capturable_updated", 100, 100, 0),
+    "captured": charge("captured", 100, 60, 40),
+    "succeeded": intent("succeeded", 100, 0, 60),
+    "refunded 10": charge("refunded", 100, 60, 50),
+    "refunded 30": charge("refunded", 100, 60, 70),
+    "disputed": dispute("created", "needs_response"),
+    "disputed again": dispute("created", "needs_response", 2, 5),
+    "won": dispute("closed", "won"),
+    "lost": dispute("closed", "lost", 2, 5),
+}
+OUTCOME = (100, 60, 40, 30, 5)
+
+
+def test_the_messages_of_a_life_add_up_to_it() -> None:
+    payment = heard(*LIFE.values())
+    assert (payment.amounts, payment.violation) == (OUTCOME, "")
+
+
+@settings(max_examples=200)
+@given(st.permutations(sorted(LIFE)), st.lists(st.sampled_from(sorted(LIFE)), max_size=6))
+def test_in_any_order_and_as_often_as_they_come(order: list[str], again: list[str]) -> None:
+    payment = heard(*(LIFE[name] for name in (*order, *again)))
+    assert payment.amounts == OUTCOME
+
+
+@pytest.mark.parametrize("order", [*itertools.permutations(["authorised", "captured", "refunded"])])
+def test_those_of_a_plain_service_too(order: tuple[str, ...]) -> None:
+    totals = {"authorised": (100, 0, 0), "captured": (100, 70, 0), "refunded": (100, 70, 20)}
+    payment = opened(card(), "EUR")
+    for name in order:
+        amount, captured, refunded = totals[name]
+        content = {"id": "p_1", "currency": "EUR", "amount": amount, "captured": captured, "refunded": refunded}
+        kind = {"authorised": "payment.authorized"}.get(name, f"payment.{name}")
+        (news,) = read_event(REST, orjson.dumps({"type": kind, "data": content}))
+        payment = hear(card(), payment, (), news.facts).payment
+    assert payment.amounts == (100, 70, 0, 20, 0)
