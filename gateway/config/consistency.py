@@ -89,14 +89,17 @@ def contradictions(settings: ConfigFile, source: Source, policies: Mapping[str, 
 
 
 def _too_soon(settings: ConfigFile, route: Route, source: Source, position: int) -> Iterator[Complaint]:
-    """A request may be under way for as long as the gateway itself would wait for its answer."""
+    """A request may be under way for as long as the gateway itself takes to send it and waits for its answer."""
     upstream = settings.upstreams.get(route.upstream)
-    if route.in_doubt is not None and upstream is not None and route.in_flight_max < upstream.timeouts.total:
-        text = (
-            f"routes[{position}].in_flight_max: must be at least timeouts.total of {route.upstream}"
-            f" ({upstream.timeouts.total:g}s): a request that is still sent would be taken for one that is lost"
-        )
+    if route.in_doubt is None or upstream is None:
+        return
+    longest = 2 * upstream.timeouts.connect + upstream.timeouts.total
+    if route.in_flight_max < longest:
         place = "in_flight_max" if "in_flight_max" in route.model_fields_set else "in_doubt"
+        text = (
+            f"routes[{position}].in_flight_max: must be at least {longest:g}s, twice timeouts.connect and"
+            f" timeouts.total of {route.upstream}: else a request that is still being sent could be taken for lost"
+        )
         yield source.at(("routes", position, place), text)
 
 
