@@ -50,7 +50,7 @@ from gateway.snapshot import Snapshot
 from gateway.workers.deliveries import DeliveryForwarder
 from gateway.workers.relay import Announcing, Relay
 from gateway.workers.resolver import Resolver
-from gateway.workers.retention import expired_keys, old_events, run_retention
+from gateway.workers.retention import expired_keys, old_events, old_facts, run_retention
 
 _RESCUE_CONNECTIONS = 8
 _READ_SECRET = functools.partial(read_secret, base=Path())
@@ -148,7 +148,11 @@ class Gateway:
         resolver = Resolver(self._ports, lambda: self._running.snapshot.recorded)
         self._loops = [forwarder, resolver, *self._make_relay(config)]
         events = config.settings.events
-        purges = {"keys": expired_keys, "events": old_events(events.keep, unsent=not events.publish)}
+        purges = {
+            "keys": expired_keys,
+            "events": old_events(events.keep, unsent=not events.publish),
+            "facts": old_facts,
+        }
         retention = run_retention(self._ports.store, self._clock, self.telemetry, purges)
         self._workers = [asyncio.create_task(work) for work in (*(loop.run() for loop in self._loops), retention)]
         proxy = Proxy(self._ports, self._running, InboxReceiver(self._ports, forwarder.wake))

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from typing import Final
 
-from gateway.operations import Operation, PurgedRow, PurgeEvents, PurgeKeys
+from gateway.operations import Operation, PurgedRow, PurgeEvents, PurgeFacts, PurgeKeys
 from gateway.ports import Clock, Store, Telemetry, Unavailable
 
 Purge = Callable[[float, int], Operation[PurgedRow]]
 """The operation that deletes, by Unix time, at most so many of one kind."""
+
+FACTS_KEPT: Final = 90 * 86400.0
+"""Seconds. A message that is delivered again later than this would count once more."""
 
 
 def expired_keys(now: float, limit: int) -> PurgeKeys:
@@ -20,6 +24,11 @@ def expired_keys(now: float, limit: int) -> PurgeKeys:
 def old_events(keep: float, *, unsent: bool) -> Purge:
     """Events `keep` seconds after they were written: those that were sent, or with `unsent` all."""
     return lambda now, limit: PurgeEvents(before=now - keep, limit=limit, unsent=unsent)
+
+
+def old_facts(now: float, limit: int) -> PurgeFacts:
+    """What is remembered of messages from providers, when none of them delivers again any more."""
+    return PurgeFacts(before=now - FACTS_KEPT, limit=limit)
 
 
 async def run_retention(

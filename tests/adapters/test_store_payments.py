@@ -6,12 +6,12 @@ import asyncio
 
 import pytest
 
-from gateway.operations import AdmitCommand, AdmitRow, DeliveryVerdict, EndRow, PaymentRef, PurgeFacts
+from gateway.operations import AdmitCommand, AdmitRow, EndRow, PaymentRef
 from gateway.ports import Store
 from gateway.pure.currencies import BadAmount
-from gateway.pure.lifecycle import ANSWER_INVALID, FACT_INVALID, Refusal, Told
-from gateway.pure.reservations import ALIAS_TAKEN, ANSWER_DIFFERS
-from tests.adapters.operations import NOW, delivery
+from gateway.pure.lifecycle import ANSWER_INVALID, Refusal, Told
+from gateway.pure.reservations import ALIAS_TAKEN
+from tests.adapters.operations import NOW
 from tests.adapters.payments import Till, draft, kinds, published, told_in
 from tests.pure.lifecycles import card
 
@@ -195,126 +195,6 @@ async def test_facts_of_an_answer_are_applied_after_its_result(till: Till) -> No
     assert (await till.record()).amounts[:2] == (100, 30)
 
 
-# --- facts -----------------------------------------------------------------------------------------------------------
-
-
-async def test_the_same_message_counts_once(till: Till) -> None:
-    await till.captured(100)
-    first = await till.hear(Told("chargeback", 40), source="evt_1")
-    again = await till.hear(Told("chargeback", 40), source="evt_1")
-    assert (first.known, first.duplicate, again.known, again.duplicate) == (True, False, True, True)
-    assert (await till.record()).amounts.disputed == 40
-
-
-async def test_the_same_message_about_two_payments_counts_for_each(till: Till) -> None:
-    await till.captured(100, alias="pi_1")
-    await till.admit("sale", owner="req-2", new_id="pay_2")
-    await till.end(owner="req-2", alias="pi_2")
-    for alias in ("pi_1", "pi_2"):
-        assert not (await till.hear(Told("chargeback", 5), alias=alias, source="evt_1")).duplicate
-
-
-async def test_what_is_told_before_the_answer_waits_for_it_and_counts_once(till: Till) -> None:
-    await till.admit("authorize", 100)
-    early = await till.hear(Told("captured_total", 25), source="evt_1")
-    assert (early.known, early.duplicate) == (False, False)
-    assert await till.hear(Told("captured_total", 25), source="evt_1") == type(early)(known=False, duplicate=True)
-    await till.end(alias="pi_1")
-    assert (await till.record()).amounts[:2] == (100, 25)
-    assert (await till.hear(Told("captured_total", 25), source="evt_1")).known
-
-
-async def test_messages_that_waited_are_heard_in_their_order(till: Till) -> None:
-    await till.hear(Told("disputed_total", 30), source="evt_1", now=NOW)
-    await till.hear(Told("disputed_total", 10), source="evt_2", now=NOW + 1)
-    await till.captured(100)
-    assert (await till.record()).amounts.disputed == 10
-
-
-async def test_facts_may_open_a_payment_but_not_while_one_awaits_its_alias(till: Till) -> None:
-    total = Told("authorised_total", 100)
-    await till.admit("authorize", 100)
-    assert not (await till.hear(total, on_missing="adopt")).known
-    await till.end(alias="pi_1")
-    assert (await till.record()).amounts.authorised == 100
-    row = await till.hear(total, alias="pi_2", on_missing="adopt")
-    assert (row.known, row.payment) == (True, "pay_9")
-
-
-async def test_facts_without_a_currency_open_no_payment(till: Till) -> None:
-    assert not (await till.hear(Told("authorised_total", 1), on_missing="observe", currency=None)).known
-
-
-async def test_a_fact_of_another_currency_is_not_counted_and_for_review(till: Till) -> None:
-    await till.captured(100)
-    assert (await till.hear(Told("chargeback", 40), currency="USD")).violation == FACT_INVALID
-    assert (await till.record()).amounts.disputed == 0
-    assert (await till.admit("refund", 1, owner="req-2", payment="pay_1")).why is Refusal.UNDER_REVIEW
-
-
-async def test_a_fact_that_breaks_an_invariant_counts_and_freezes_until_somebody_looked(till: Till) -> None:
-    await till.captured(100)
-    row = await till.hear(Told("chargeback", 101))
-    assert (row.refused, row.violation) == (False, "refunds_fit")
-    assert (await till.record()).amounts.disputed == 101
-    assert kinds(await published(till.store))[2:] == ["facts.recorded", "review.required"]
-    assert (await till.admit("refund", 1, owner="req-2", payment="pay_1")).why is Refusal.UNDER_REVIEW
-    assert not (await till.review()).refused
-    assert (await till.admit("refund", 1, owner="req-2", payment="pay_1")).why is Refusal.NOT_NOW
-    assert (await till.review()).refused
-
-
-async def test_a_review_of_a_payment_that_nobody_knows_is_refused(till: Till) -> None:
-    assert (await till.review("pay_none")).refused
-
-
-async def test_an_outcome_that_is_heard_of_first_counts_once_and_its_answer_ends_it_quietly(till: Till) -> None:
-    await till.captured(100)
-    await till.admit("refund", 30, payment="pay_1")
-    await till.hear(Told("external_refund", 30), source="evt_1")
-    assert (await till.record()).amounts.refunded == 30
-    row = await till.end()
-    assert (row.refused, row.violation) == (False, None)
-    assert (await till.record()).amounts.refunded == 30
-    assert (await till.end()).refused
-
-
-@pytest.mark.parametrize(("result", "amount"), [("failed", None), ("succeeded", 29)])
-async def test_an_answer_that_contradicts_what_was_heard_is_for_review(
-    till: Till, result: str, amount: int | None
-) -> None:
-    await till.captured(100)
-    await till.admit("refund", 30, payment="pay_1")
-    await till.hear(Told("external_refund", 30))
-    assert (await till.end(result, amount)).violation == ANSWER_DIFFERS  # type: ignore[arg-type]
-    assert (await till.record()).amounts.refunded == 30
-
-
-@pytest.mark.parametrize(("first", "counted"), [(DeliveryVerdict.ACCEPTED, 40), (DeliveryVerdict.DUPLICATE, 0)])
-async def test_facts_of_a_delivery_count_only_if_it_was_accepted(
-    till: Till, first: DeliveryVerdict, counted: int
-) -> None:
-    await till.captured(100)
-    if first is DeliveryVerdict.DUPLICATE:
-        await till.store.commit([delivery("d0")])
-    taken = delivery("d1")
-    told = till.facts(Told("chargeback", 40))
-    object.__setattr__(told, "given", taken)
-    rows = await till.store.commit([taken, told])
-    assert rows[told].duplicate is (first is DeliveryVerdict.DUPLICATE)
-    assert (await till.record()).amounts.disputed == counted
-
-
-async def test_sources_are_forgotten_when_they_are_old(till: Till) -> None:
-    await till.captured(100)
-    for number in range(3):
-        await till.hear(Told("authorised_total", 100), source=f"evt_{number}", now=NOW + number)
-    purge = PurgeFacts(NOW + 2, limit=10)
-    assert (await till.store.commit([purge]))[purge].count == 2
-    assert (await till.hear(Told("authorised_total", 100), source="evt_2")).duplicate
-    assert not (await till.hear(Told("authorised_total", 100), source="evt_0")).duplicate
-
-
 # --- together --------------------------------------------------------------------------------------------------------
 
 
@@ -355,6 +235,18 @@ async def test_refunds_at_the_same_time_refund_what_was_captured_and_no_more(til
         await till.end(owner="rest")
     assert (await till.record()).amounts.refunded == 1000
     assert (await till.standing()).state == "closed"
+
+
+async def test_requests_that_adopt_the_same_payment_at_the_same_time_open_one(till: Till) -> None:
+    await till.hear(Told("authorised_total", 100), source="evt_1")
+    rows = await asyncio.gather(
+        *(
+            till.admit("capture", 10, owner=f"r{n}", alias="pi_1", on_missing="adopt", new_id=f"pay_{n}")
+            for n in range(20)
+        )
+    )
+    assert len({row.payment for row in rows}) == 1
+    assert sum(not row.refused for row in rows) == 10
 
 
 async def test_every_change_is_told_in_order_and_the_changes_add_up_to_the_payment(till: Till) -> None:

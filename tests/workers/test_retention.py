@@ -10,8 +10,10 @@ import pytest
 from gateway.adapters.sqlite import SqliteStore, open_sqlite
 from gateway.operations import ClaimKey, FinishKey, Operation, PurgeKeys, Row, Rows
 from gateway.ports import Unavailable
+from gateway.pure.lifecycle import Told
 from gateway.workers.relay import Relay
-from gateway.workers.retention import Purge, expired_keys, old_events, run_retention
+from gateway.workers.retention import FACTS_KEPT, Purge, expired_keys, old_events, old_facts, run_retention
+from tests.adapters.payments import Till
 from tests.conftest import HandClock, Recorder
 from tests.outbox_world import REFUSES, TAKES, Outbox, Receiver, outbox
 
@@ -131,3 +133,16 @@ async def test_where_nobody_publishes_all_events_go_when_their_time_is_over() ->
         await world.tell(*"abc")
         assert len(await kept(world, old_events(7 * 86400, unsent=True), days=6)) == 3
         assert await kept(world, old_events(7 * 86400, unsent=True), days=2) == []
+
+
+# --- facts -----------------------------------------------------------------------------------------------------------
+
+
+async def test_messages_are_recognised_for_as_long_as_facts_are_kept() -> None:
+    async with outbox() as world:
+        till = Till(world.store)
+        await till.hear(Told("authorised_total", 1), source="evt_1", now=world.clock.now())
+        await kept(world, old_facts, days=FACTS_KEPT / 86400 - 1)
+        assert (await till.hear(Told("authorised_total", 1), source="evt_1")).duplicate
+        await kept(world, old_facts, days=2)
+        assert not (await till.hear(Told("authorised_total", 1), source="evt_1")).duplicate
