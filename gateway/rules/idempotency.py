@@ -60,7 +60,7 @@ class Settings(RuleSettings):
     mismatch: Literal[422, 400] = 422
     max_body: Size = 64 * 1024
     on_5xx: Annotated[Literal["unknown", "final"], Field(alias="5xx")] = "unknown"
-    not_executed: frozenset[Annotated[int, Field(ge=400, le=499)]] = NOT_EXECUTED
+    not_executed: tuple[Annotated[int, Field(ge=400, le=499)], ...] = tuple(sorted(NOT_EXECUTED))
 
     @model_validator(mode="after")
     def _one_place(self) -> Self:
@@ -84,7 +84,7 @@ class Idempotency(Rule):
         self._field = settings.header.lower().encode()
         self._selector = compile_selector(settings.field) if settings.field is not None else None
         self._without = tuple(compile_selector(text) for text in settings.exclude)
-        self._judgement = Judgement(settings.on_5xx == "final", settings.not_executed)
+        self._judgement = Judgement(settings.on_5xx == "final", frozenset(settings.not_executed))
         self._reused = _REUSED if settings.mismatch == _REUSED.reason.status else _DIFFERS
         self._keys = ports.keys
         self._clock = ports.clock
