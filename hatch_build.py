@@ -1,7 +1,7 @@
 """The compiled wheel: the same sources, the modules that a request runs through as extension modules (docs/adr/0008).
 
-Off unless `HATCH_BUILD_HOOK_ENABLE_CUSTOM=1`, which `make compiled` sets. Cython takes each module as it is; annotations
-say nothing to it, since taking them for C types changes what a program does. All of it happens in a scratch folder: an
+Off unless `HATCH_BUILD_HOOK_ENABLE_CUSTOM=1`, which `make compiled` sets. Cython takes each module as it is and does
+not hear its annotations: taking them for C types changes what a program does. All of it happens in a scratch folder: an
 extension module beside its source would be imported in its place, edits unseen.
 """
 
@@ -79,7 +79,7 @@ def build(modules: list[str], root: Path, scratch: Path) -> dict[str, str]:
     command = [sys.executable, *CYTHON, *modules]
     done = subprocess.run(command, cwd=scratch, env=environment, capture_output=True, text=True, check=False)  # noqa: S603
     if done.returncode:
-        raise CannotCompileError(f"Cython or the C compiler gave up:\n{done.stdout}{done.stderr}")
+        raise CannotCompileError(f"Cython or the C compiler gave up:\n{(done.stdout + done.stderr).strip()}")
     made = [module.removesuffix(".py") + EXTENSION_SUFFIXES[0] for module in modules]
     return {str(scratch / name): name for name in made}
 
