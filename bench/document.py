@@ -56,6 +56,7 @@ GOALS = {
     "growth_time": "growth of memory over many requests",
     "store_units": "units of one row that the store commits to the disk, 64 at once",
     "store_prepare": "units of a whole payment (claim, token, payment, event, call) that it commits, 64 at once",
+    "relay": "events that go from the store to a stream in Valkey, in order for each payment",
 }
 """What a goal is about, by row id; its rows are called so, or begin with it."""
 _COST = re.compile(r"(\w+)_(16|64)")

@@ -70,7 +70,8 @@ class RedisStream:
         self.name = name
         self._client = Redis.from_pool(pool)
         self._timeout = timeout
-        self._head = ("XADD", stream, *(() if max_length is None else ("MAXLEN", "~", max_length)), "*")
+        limit = () if max_length is None else (b"MAXLEN", b"~", b"%d" % max_length)
+        self._head = ("XADD", stream.encode(), *limit, b"*")
 
     async def publish(self, events: Sequence[OutboxEvent], told: Told) -> None:
         pipeline = self._client.pipeline(transaction=False)
@@ -88,10 +89,11 @@ class RedisStream:
         await self._client.aclose()
 
 
-def _entry(event: OutboxEvent) -> tuple[str | int | bytes, ...]:
+def _entry(event: OutboxEvent) -> tuple[bytes, ...]:
+    """As bytes: whatever else it is, the client library looks at longer than at all the rest of an event."""
     return (
-        "id", event.id, "type", event.type, "subject", event.aggregateid, "sequence", event.sequence,
-        "tenant", event.tenant, "event", event.payload,
+        b"id", event.id.encode(), b"type", event.type.encode(), b"subject", event.aggregateid.encode(),
+        b"sequence", b"%d" % event.sequence, b"tenant", event.tenant.encode(), b"event", event.payload,
     )  # fmt: skip
 
 

@@ -21,8 +21,10 @@ from gateway.adapters.upstream import client_context
 from gateway.operations import OutboxEvent
 from gateway.pure.relaying import TAKEN, Receipt, Taking
 from tests.certificates import Authority
-from tests.servers import VOLATILE, free_port, running_redis
+from tests.servers import VOLATILE, free_port, redis_url, running_redis
 from tests.upstreams import OK, Conversation, Script, ScriptedUpstream, answering, scripted
+
+__all__ = ["redis_url"]
 
 KEY = bytes(range(32))
 SECRET = "whsec_" + base64.b64encode(KEY).decode()
