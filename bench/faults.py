@@ -147,7 +147,14 @@ def control_power(synchronous: str) -> Callable[[int], Score]:
 CAMPAIGNS: Mapping[str, Campaign] = {
     "kill9": Campaign(200, "kills", "tokens", kill_tokens, {"answered-early": control_tokens}),
     "kill9_money": Campaign(
-        100, "kills", "payments", kill_money, {"answered-early": lambda seed: kill_money(2, seed, campaign.EAGER)}
+        100,
+        "kills",
+        "payments",
+        kill_money,
+        {
+            "answered-early": lambda seed: kill_money(2, seed, campaign.EAGER),
+            "believed-at-once": lambda seed: kill_money(4, seed, campaign.HASTY),
+        },
     ),
     "simulated": Campaign(
         100_000,

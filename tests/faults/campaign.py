@@ -28,6 +28,7 @@ from tests.faults.load import Ask, Connect, Load, connected
 HERE = Path(__file__).parent
 PRODUCT = ("-m", "gateway.cli")
 EAGER = (str(HERE / "eager.py"),)
+HASTY = (str(HERE / "hasty.py"),)
 EGRESS_HOST = "provider.egress.internal"
 CLIENTS = {"/opaque": 4, "/6t4": 4}
 CHARGING = 2

@@ -1,4 +1,4 @@
-"""kill -9 at random moments under load costs no token; a store that answers early is caught by the same check."""
+"""kill -9 at random moments under load costs no token and no money; what is broken on purpose is caught likewise."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.campaign import attack, control
+from tests.faults import money
+from tests.faults.campaign import HASTY, attack, control
 
 KILLS = 30
+PAYMENT_KILLS = 5
+HASTY_TRIED = 6
 
 
 @pytest.mark.timeout(300)
@@ -24,6 +27,22 @@ async def test_every_token_that_anyone_received_survives_kill_9(tmp_path: Path, 
 async def test_answering_before_the_commit_is_caught(tmp_path: Path, seed: int) -> None:
     tally = await control(tmp_path, seed)
     assert tally.lost > 0
+
+
+@pytest.mark.timeout(300)
+async def test_every_payment_is_made_once_and_everyone_is_told_whoever_dies(tmp_path: Path, seed: int) -> None:
+    found = await money.attack(tmp_path, PAYMENT_KILLS, seed)
+    assert (found.harm, found.missed) == ([], [])
+    assert found.effects == found.payments > PAYMENT_KILLS
+
+
+@pytest.mark.timeout(300)
+async def test_believing_at_once_that_nothing_was_done_is_caught(tmp_path: Path, seed: int) -> None:
+    for n in range(HASTY_TRIED):
+        found = await money.attack(tmp_path / str(n), 3, seed + n, HASTY)
+        if any(harm.kind == "double" for harm in found.harm):
+            return
+    pytest.fail("nothing was paid twice")
 
 
 @pytest.fixture
