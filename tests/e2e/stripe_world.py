@@ -10,7 +10,7 @@ import ssl
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -217,13 +217,14 @@ def _fake_stripe() -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def world(folder: Path) -> Iterator[World]:
-    """The example in `folder`, everything of it running."""
+def world(folder: Path, change: Callable[[Path], None] = lambda _: None) -> Iterator[World]:
+    """The example in `folder`, everything of it running; `change` may edit it before."""
     shutil.copytree(EXAMPLE, folder, ignore=shutil.ignore_patterns("certs", "var"))
     make_dev_certificates(folder / "certs")
     config = (EXAMPLE / "config.yaml").read_text()
     config = config.replace("listeners:\n", f"listeners:{DOOR}").replace("routes:\n", f"routes:{DOOR_ROUTE}")
     (folder / "config.yaml").write_text(config)
+    change(folder)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(folder / "certs" / "provider.pem", folder / "certs" / "provider.key")
     ports = {name: free_port() for name in ("edge", "egress", "sidecar", "door", "admin")}
