@@ -39,3 +39,20 @@ async def test_a_unit_that_is_refused_ends_the_measuring(tmp_path: Path) -> None
     unit = flow_store.one_row()
     with pytest.raises(RuntimeError, match="refuses"):
         await flow_store.rate(tmp_path / "bench.db", lambda: unit, units=2)
+
+
+async def test_records_that_were_filled_in_are_keys_that_are_done_and_spread(tmp_path: Path) -> None:
+    path = tmp_path / "bench.db"
+    await flow_store.filled(path, 1000)
+    db = apsw.Connection(str(path))
+    done, spread = db.execute("SELECT count(*), count(DISTINCT substr(scope, 1, 1)) FROM keys WHERE state = 'done'").get
+    assert (done, spread, db.pragma("integrity_check")) == (1000, 256, "ok")
+    db.close()
+
+
+def test_a_rate_is_judged_by_its_median_and_growth_by_each_rounds_own_ratio() -> None:
+    rates = {"store_units": [20_000, 30_000, 40_000], "store_prepare": [4_000, 4_900, 9_000]}
+    rates |= {"few_1": [10, 20, 30], "many_1": [10, 10, 10], "few_64": [100] * 3, "many_64": [50] * 3}
+    units, prepare, keys, saturated = flow_store.rows(rates, {"store_units": 1, "store_prepare": 9}, 1_000_000)
+    assert (units.value, units.met, prepare.value, prepare.met) == (30_000, True, 4_900, False)
+    assert (keys.value, keys.met, saturated.value, saturated.met) == (2.0, False, 2.0, None)
