@@ -28,6 +28,7 @@ INTERPRETED = {
     "gateway/cli.py": "a command",
     "gateway/config/": "runs when a configuration is read",
     "gateway/pure/certificates.py": "Cython takes no starred expression in `except`",
+    "gateway/pure/mapping_words.py": "Cython makes `Literal[1]` of `Literal[True]`",
     "gateway/workers/": "loops beside the requests, which wait more than they work",
 }
 """What stays Python, and why. Everything else that is not empty is compiled, new modules too."""

@@ -16,6 +16,7 @@ from hatch_build import compiled_modules
 ROOT = Path(__file__).parents[1]
 LEFT_OUT = {
     "tests/bench/": "measures with this Python's own processes; its programs are not in the wheel",
+    "tests/config/test_kinds.py::test_every_module": "compares with the files of the sources",
     "tests/test_cli.py::test_the_demo_ends_with_the_exit_code_of_the_story": "puts the checkout first on sys.path",
     "tests/test_docs.py": "about pages, not about what runs",
     "tests/test_packaging.py": "builds and unpacks the other wheel",
