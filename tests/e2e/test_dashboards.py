@@ -29,7 +29,19 @@ EGRESS_HOST = "provider.egress.internal"
 ROUTES = """
   - {name: tried, listener: edge, match: {methods: [POST], path: /v1/tried}, policy: tried, upstream: payments}
   - {name: lax, listener: edge, match: {methods: [POST], path: /v1/lax}, policy: lax, upstream: payments}
+  - {name: told, listener: edge, match: {methods: [POST], path: /v1/told}, policy: told, upstream: payments}
 """
+EVENTS = """
+events:
+  publish:
+    - {kind: redis_stream, url: "%s"}
+    - kind: webhook
+      url: "http://127.0.0.1:${PANGATE_SHOP_PORT}/never"
+      secret: file:examples/demo/standard.whsec
+      allow_http: true
+      allow_private: true
+"""
+"""The shop wants none: all events are parked, or wait behind one that is."""
 POLICIES = {
     "tried": """
 rules:
@@ -40,6 +52,11 @@ rules:
 rules:
   - {kind: mtls, ca: certs/partners-ca.pem, san: ["spiffe://shop.example/*"]}
   - {kind: rate_limit, key: [principal], rate: 1/hour, on_store_error: local}
+""",
+    "told": """
+rules:
+  - {kind: mtls, ca: certs/partners-ca.pem, san: ["spiffe://shop.example/*"]}
+  - {kind: lifecycle, operation: authorize, payment: "response:$.id", amount: $.amount, currency: $.currency}
 """,
 }
 
@@ -85,6 +102,7 @@ class Run:
         """Each counter of the gateway moves, but for those that tell of a store that is down."""
         self.payments()
         self.charges()
+        self.events()
         self.webhooks()
         self.limits()
         self.callers_unknown()
@@ -110,6 +128,11 @@ class Run:
             for content, status in ((card, 201), (card, 422), (unknown, 422)):
                 body = json.dumps({"card": content}).encode()
                 assert client.ask("POST", "/v1/charges", JSON, body).status == status
+
+    def events(self) -> None:
+        """Of a payment: one for the request, one for the answer."""
+        with caller(self.gateway, "edge", "partner") as client:
+            assert client.ask("POST", "/v1/told", JSON, b'{"amount": 1, "currency": "EUR"}').status == 201
 
     def webhooks(self) -> None:
         """Taken, taken before, refused by the shop for now and for ever; and a forged one."""
@@ -171,7 +194,9 @@ async def watched(folder: Path, binary: Path) -> AsyncIterator[tuple[Run, Promet
     with running_redis(folder, *VOLATILE) as redis:
         config = (folder / "config.yaml").read_text()
         assert "shared: memory" in config
-        (folder / "config.yaml").write_text(config.replace("shared: memory", f"shared: {redis.url}"))
+        (folder / "config.yaml").write_text(
+            config.replace("shared: memory", f"shared: {redis.url}") + EVENTS % redis.url
+        )
         async with (
             scripted(shop) as behind,
             scripted(provider, provider_context(folder)) as beyond,
