@@ -7,13 +7,13 @@ import json
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 from urllib.parse import urlencode
 
 import click
 
 from gateway.config.complaints import Complaint, ConfigError
-from gateway.config.schema import json_schema
+from gateway.config.schema import Part, json_schema
 from gateway.pure.lifecycle_checker import Report, check_machine
 
 _CONFIG = click.option(
@@ -69,9 +69,9 @@ def check(path: Path) -> None:
 
 
 @main.command()
-@click.argument("part", type=click.Choice(["config", "policy"]), required=False)
+@click.argument("part", type=click.Choice(get_args(Part)), required=False)
 def schema(part: Any) -> None:
-    """Print the JSON Schema of config.yaml, of policy files, or of both, for editors."""
+    """Print the JSON Schema of one kind of file, or of configurations and policies alike, for editors."""
     click.echo(json.dumps(json_schema(part), indent=2))
 
 

@@ -1,4 +1,4 @@
-"""The JSON Schema of config.yaml and of policy files, from the models that check them. For editors."""
+"""The JSON Schema of config.yaml, policies, life cycles and mappings, from the models that check them. For editors."""
 
 from __future__ import annotations
 
@@ -8,20 +8,26 @@ from pydantic import BaseModel, Field, TypeAdapter, create_model
 
 from gateway.config.kinds import rule_kinds, webhook_schemes
 from gateway.config.settings import ConfigFile, Inbox, PolicyFile
+from gateway.pure.lifecycle_machine import LifecycleFile
+from gateway.pure.mapping_words import MappingFile
 
-Part = Literal["config", "policy"]
+Part = Literal["config", "policy", "lifecycle", "mapping"]
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _VARIABLE = {"type": "string", "pattern": r"\$\{"}
 _OF_NUMBERS = ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum", "ge", "gt", "le", "lt")
 
 
 def json_schema(part: Part | None = None) -> dict[str, Any]:
-    """The schema of one kind of file, or of either: `version` tells a configuration, `rules` a policy."""
-    models: dict[str | None, Any] = {"config": ConfigFile, "policy": _policy_model()}
-    titles = {"config": "Pangate configuration", "policy": "Pangate policy"}
-    chosen = models[part] if part is not None else models["config"] | models["policy"]
+    """The schema of one kind of file; without a kind, of configurations and policies, told apart by what they hold."""
+    models: dict[str, tuple[Any, str]] = {
+        "config": (ConfigFile, "Pangate configuration"),
+        "policy": (_policy_model(), "Pangate policy"),
+        "lifecycle": (LifecycleFile, "Pangate life cycle of payments"),
+        "mapping": (MappingFile, "Pangate mapping of a provider"),
+    }
+    either = (models["config"][0] | models["policy"][0], "Pangate configuration or policy")
+    chosen, title = either if part is None else models[part]
     schema = _as_written(TypeAdapter(chosen).json_schema())
-    title = titles[part] if part is not None else "Pangate configuration or policy"
     return {"$schema": DIALECT, **schema, "title": title}
 
 

@@ -64,6 +64,8 @@ CHECKS: dict[str, Any] = {
     "items": lambda v, node, _, root: not isinstance(v, list) or all(fits(item, node, root) for item in v),
     "minItems": lambda v, n, *_: not isinstance(v, list) or len(v) >= n,
     "maxItems": lambda v, n, *_: not isinstance(v, list) or len(v) <= n,
+    "maxProperties": lambda v, n, *_: not isinstance(v, dict) or len(v) <= n,
+    "propertyNames": lambda v, node, _, root: not isinstance(v, dict) or all(fits(name, node, root) for name in v),
     "minProperties": lambda v, n, *_: not isinstance(v, dict) or len(v) >= n,
     "minLength": lambda v, n, *_: not isinstance(v, str) or len(v) >= n,
     "maxLength": lambda v, n, *_: not isinstance(v, str) or len(v) <= n,
@@ -88,6 +90,22 @@ POLICIES = sorted(path.name for path in (ROOT / "policies").glob("*.yaml"))
 @pytest.mark.parametrize("name", POLICIES)
 def test_the_shipped_policies_fit_their_schema(name: str) -> None:
     assert fits(shipped(f"policies/{name}"), json_schema("policy"), json_schema("policy"))
+
+
+@pytest.mark.parametrize("name", ["card"])
+def test_the_shipped_life_cycles_fit_their_schema(name: str) -> None:
+    schema = json_schema("lifecycle")
+    words = shipped(f"gateway/lifecycles/{name}.yaml")
+    assert fits(words, schema, schema)
+    assert not fits({**words, "states": {}}, schema, schema)
+
+
+@pytest.mark.parametrize("name", ["stripe", "rest"])
+def test_the_shipped_mappings_fit_their_schema(name: str) -> None:
+    schema = json_schema("mapping")
+    words = shipped(f"gateway/lifecycles/mappings/{name}.yaml")
+    assert fits(words, schema, schema)
+    assert not fits({**words, "operations": {"refund": {"comand": "refund"}}}, schema, schema)
 
 
 def test_the_shipped_configuration_fits_its_schema() -> None:
