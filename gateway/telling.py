@@ -23,7 +23,7 @@ def draft(ports: Ports, tenant: str) -> EventDraft:
 
 def new_id(ports: Ports) -> str:
     """For a payment that is not known yet."""
-    return payment_id(ports.entropy(PAYMENT_ID_BYTES))
+    return payment_id(ports.clock.now(), ports.entropy(PAYMENT_ID_BYTES))
 
 
 def facts(

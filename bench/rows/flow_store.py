@@ -37,6 +37,7 @@ from gateway.operations import (
 )
 from gateway.operations import Row as StoreRow
 from gateway.pure.events import EVENT_ID_BYTES, event_id
+from gateway.pure.ids import PAYMENT_ID_BYTES, payment_id
 from gateway.pure.lifecycle_machine import Machine
 
 IDS = ("store_units", "store_prepare", "store_keys")
@@ -121,12 +122,12 @@ def prepare(machine: Machine) -> Unit:
     """A new payment of a card that was never seen."""
     now, owner = time.time(), os.urandom(16).hex()
     event = EventDraft("payment", "/pangate/bench", lambda: event_id(now, os.urandom(EVENT_ID_BYTES)))
-    scope = os.urandom(32)
+    scope, payment = os.urandom(32), payment_id(now, os.urandom(PAYMENT_ID_BYTES))
     return [
         ClaimKey("bench", scope, bytes(32), owner, now),
         PutToken("bench", "pan", "opaque", os.urandom(32), lambda _: Candidate(os.urandom(16).hex(), bytes(45)), now),
         AdmitCommand(
-            "bench", machine, PaymentRef("psp"), "authorize", 1000, "EUR", owner, f"pay_{owner}", now, "reject", event
+            "bench", machine, PaymentRef("psp"), "authorize", 1000, "EUR", owner, payment, now, "reject", event
         ),
         RecordCall("bench", owner, "create-payment", "psp", "replay", _SEALED, now, scope),
     ]

@@ -18,5 +18,11 @@ def test_base58_is_read_back_digit_by_digit(number: int) -> None:
 
 def test_a_payment_has_a_name_that_no_digit_of_its_randomness_is_lost_in() -> None:
     first, second = bytes(PAYMENT_ID_BYTES), bytes(PAYMENT_ID_BYTES - 1) + b"\1"
-    assert re.fullmatch(r"pay_[1-9A-HJ-NP-Za-km-z]{22}", payment_id(b"\xff" * PAYMENT_ID_BYTES))
-    assert payment_id(first) != payment_id(second)
+    assert re.fullmatch(r"pay_[1-9A-HJ-NP-Za-km-z]{22}", payment_id(1.8e9, b"\xff" * PAYMENT_ID_BYTES))
+    assert payment_id(1.8e9, first) != payment_id(1.8e9, second)
+
+
+@given(st.integers(0, 2**47), st.integers(1, 2**40))
+def test_names_of_payments_sort_by_their_time(milliseconds: int, later: int) -> None:
+    early = payment_id(milliseconds / 1000, b"\xff" * PAYMENT_ID_BYTES)
+    assert early < payment_id((milliseconds + later + 1) / 1000, bytes(PAYMENT_ID_BYTES))
