@@ -41,6 +41,8 @@ BATCH = 100
 """Events that one commit hands out, and records as sent, at the most."""
 
 _MEASURED_EVERY = 5.0
+_COUNTED_A_SECOND = 10_000
+"""Events for which measuring is put off by a second: the store counts them one by one, and payments wait for it."""
 _PARTLY_SENT = 100_000
 """Events of which it is remembered who of several receivers took them; who took a forgotten one gets it again."""
 
@@ -171,11 +173,12 @@ class Relay:
         return min(BATCH, self._room - len(self._flights))
 
     async def _measure(self, now: float) -> None:
-        if now < self._measure_at:
+        if self._ports.clock.monotonic() < self._measure_at:
             return
         asked = EventLag()
         lag = (await self._ports.store.commit([asked]))[asked]
-        self._measure_at = now + _MEASURED_EVERY
+        wait = _MEASURED_EVERY + (lag.pending + lag.parked) / _COUNTED_A_SECOND
+        self._measure_at = self._ports.clock.monotonic() + wait
         telemetry = self._ports.telemetry
         telemetry.set(Metric.OUTBOX_PENDING, lag.pending)
         telemetry.set(Metric.OUTBOX_PARKED, lag.parked)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from gateway.operations import OutboxEvent, ReplayEvent
+from gateway.operations import EventLag, LagRow, Operation, OutboxEvent, ReplayEvent, Row, Rows
 from gateway.pure.metrics import Metric
 from gateway.pure.relaying import LONGEST_PAUSE, Receipt, Taking
 from gateway.workers.relay import BATCH, DEADLINE, LEASE, Announcing, Relay
@@ -296,6 +296,25 @@ async def test_who_took_a_full_batch_looks_for_more_at_once_as_long_as_there_is_
         assert len(receiver.offered) == 2 * BATCH
         receiver.held.set()
         await one.drain()
+
+
+async def test_the_longer_the_queue_the_more_seldom_it_is_counted() -> None:
+    async with outbox() as world:
+        counted: list[float] = []
+
+        class Counting(Failing):
+            async def commit(self, unit: Sequence[Operation[Row]]) -> Rows:
+                rows = await super().commit(unit)
+                for operation in unit:
+                    if isinstance(operation, EventLag):
+                        counted.append(world.clock.now())
+                        rows.answered[0] = LagRow(pending=1_000_000, parked=0, oldest=0)
+                return rows
+
+        world.ports = replace(world.ports, store=Counting(world.store))
+        await settle(world, relay(world, Receiver()), steps=200, seconds=1)
+
+        assert [later - counted[0] for later in counted] == [0, 105]
 
 
 async def test_a_commit_that_tells_something_wakes_the_relay_and_no_other_does() -> None:
