@@ -187,7 +187,7 @@ def sections(text: str) -> dict[str, str]:
 
 def documented(section: str) -> dict[str, str]:
     """Path and default of each row of a table of settings."""
-    return dict(re.findall(r"^\| `([a-z_.]+)` \| [^|]+ \| ([^|]+) \|", section, re.MULTILINE))
+    return dict(re.findall(r"^\| `([a-z0-9_.]+)` \| [^|]+ \| ([^|]+) \|", section, re.MULTILINE))
 
 
 def is_default(written: str, field: FieldInfo) -> bool:
