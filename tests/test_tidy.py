@@ -62,8 +62,10 @@ TESTED_ELSEWHERE = {
     "adapters/sqlite_vault.py": "tests/adapters/test_store.py",
     "adapters/sqlite_visit.py": "tests/adapters/test_store_payments.py",
     "admin_client.py": "tests/server/test_admin_events.py",
+    "bodies.py": "tests/test_pipeline.py",
     "config/base.py": "tests/config/test_settings.py",
     "config/complaints.py": "tests/config/test_load.py",
+    "config/doubts.py": "tests/config/test_load.py",
     "config/events.py": "tests/config/test_load.py",
     "config/consistency.py": "tests/config/test_load.py",
     "config/inert.py": "tests/test_check.py",
@@ -72,6 +74,7 @@ TESTED_ELSEWHERE = {
     "pure/json_reader.py": "tests/pure/test_body.py",
     "pure/metrics.py": "tests/test_deploy.py",
     "pure/units.py": "tests/config/test_settings.py",
+    "recorded.py": "tests/workers/test_resolver.py",
     "server/edge.py": "tests/server/test_listener.py",
 }
 """Modules whose promises are those of a larger thing, and where they are tested."""
@@ -174,6 +177,7 @@ EXCUSED = {
     "adapters/publishers.py: create_task": "a task group",
     "workers/deliveries.py: create_task": "deliveries on their way, awaited at the end",
     "workers/relay.py: create_task": "events on their way, awaited at the end",
+    "workers/resolver.py: create_task": "calls that are looked into, awaited at the end",
 }
 
 
