@@ -1,9 +1,14 @@
-"""Names that the gateway makes up, written in base58 (Bitcoin's alphabet: without 0, O, I and l)."""
+"""Names that the gateway makes up: in hex, or in base58 (Bitcoin's alphabet: without 0, O, I and l).
+
+They sort by their time, so that new rows of one moment are neighbours in every index that begins with one.
+"""
 
 from __future__ import annotations
 
 PAYMENT_ID_BYTES = 10
 """Random bytes that `payment_id` takes."""
+REQUEST_ID_BYTES = 10
+"""Random bytes that `request_id` takes."""
 
 BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 
@@ -20,10 +25,12 @@ def base58(number: int, width: int) -> str:
     return "".join(pairs)
 
 
-def payment_id(now: float, entropy: bytes) -> str:
-    """Our own name of a payment: milliseconds of Unix time `now`, then PAYMENT_ID_BYTES random bytes.
+def request_id(now: float, entropy: bytes) -> str:
+    """Our own name of a request: 32 hex digits, milliseconds of Unix time `now` and REQUEST_ID_BYTES random bytes."""
+    return f"{int(now * 1000):012x}{entropy[:REQUEST_ID_BYTES].hex()}"
 
-    Names sort by their time, so that new rows of one moment are neighbours in every index that begins with one.
-    """
+
+def payment_id(now: float, entropy: bytes) -> str:
+    """Our own name of a payment: milliseconds of Unix time `now`, then PAYMENT_ID_BYTES random bytes."""
     number = int(now * 1000) << 8 * PAYMENT_ID_BYTES | int.from_bytes(entropy[:PAYMENT_ID_BYTES])
     return f"pay_{base58(number, 22)}"

@@ -9,6 +9,7 @@ from typing import Protocol
 from gateway.exchange import Exchange, Request
 from gateway.ports import Entropy, Header, Outcome, Ports, Response
 from gateway.pure.errors import PROBLEM_TYPE, Reason, Refused, problem, where
+from gateway.pure.ids import REQUEST_ID_BYTES, request_id
 from gateway.pure.metrics import Metric
 from gateway.pure.routing import Missed
 from gateway.pure.served import Served
@@ -17,9 +18,8 @@ from gateway.server.connection import Connection
 from gateway.server.edge import Arrival
 from gateway.snapshot import Route, Snapshot
 
-_ID_BYTES = 16
 _TRACE_BYTES = 24
-_ENTROPY_BLOCK = 100 * (_ID_BYTES + _TRACE_BYTES)
+_ENTROPY_BLOCK = 100 * (REQUEST_ID_BYTES + _TRACE_BYTES)
 _RETRY_SOON: tuple[Header, ...] = ((b"Retry-After", b"1"),)
 
 
@@ -42,7 +42,10 @@ class _Record:
 
     id: str
     listener: str
+    received_at: float
+    """Unix time."""
     began: float
+    """Of the monotonic clock."""
     method: str = "other"
     route: str = ""
     exchange: Exchange | None = None
@@ -62,7 +65,10 @@ class Proxy:
         self._date = (0, b"")
 
     async def serve(self, connection: Connection, arrival: Arrival | Refused) -> None:
-        record = _Record(self._entropy.take(_ID_BYTES).hex(), connection.listener, self._ports.clock.monotonic())
+        clock = self._ports.clock
+        now = clock.now()
+        drawn = self._entropy.take(REQUEST_ID_BYTES)
+        record = _Record(request_id(now, drawn), connection.listener, now, clock.monotonic())
         close, legacy = True, False
         try:
             if isinstance(arrival, Refused):
@@ -92,7 +98,7 @@ class Proxy:
         if isinstance(found, Missed):
             return self._missed(record, found)
         record.route = found.route.name
-        request = self._request(connection, arrival)
+        request = _request(connection, arrival, record.received_at)
         if found.route.inbox is not None:
             return await self._receive(request, found.route, record)
         assert found.route.pipeline is not None
@@ -105,22 +111,6 @@ class Proxy:
             trace=self._trace(request),
         )
         return await found.route.pipeline.run(record.exchange)
-
-    def _request(self, connection: Connection, arrival: Arrival) -> Request:
-        head = arrival.head
-        return Request(
-            head.method,
-            head.target,
-            head.path,
-            head.query,
-            head.headers,
-            head.fields,
-            arrival.body,
-            connection.peer,
-            connection.scheme,
-            head.host,
-            self._ports.clock.now(),
-        )
 
     def _trace(self, request: Request) -> TraceContext:
         drawn, parent = self._entropy.take(_TRACE_BYTES), request.field(b"traceparent")
@@ -198,6 +188,23 @@ class Proxy:
 
 
 _CRASHED = Refused(Reason.INTERNAL_ERROR, "The request was refused; nothing is known to be wrong with it.")
+
+
+def _request(connection: Connection, arrival: Arrival, received_at: float) -> Request:
+    head = arrival.head
+    return Request(
+        head.method,
+        head.target,
+        head.path,
+        head.query,
+        head.headers,
+        head.fields,
+        arrival.body,
+        connection.peer,
+        connection.scheme,
+        head.host,
+        received_at,
+    )
 
 
 class _Drawn:
