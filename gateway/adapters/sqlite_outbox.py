@@ -55,9 +55,6 @@ _SENT = """UPDATE outbox SET state = 'sent', note = NULL WHERE tenant = ? AND id
     RETURNING aggregateid, sequence"""
 _PROMOTE = """UPDATE outbox SET state = 'due'
     WHERE tenant = ? AND aggregateid = ? AND sequence = ? + 1 AND state = 'queued'"""
-_PROMOTE_ORPHANS = """UPDATE outbox SET state = 'due' WHERE state <> 'sent' AND state = 'queued' AND NOT EXISTS (
-    SELECT 1 FROM outbox AS before WHERE before.tenant = outbox.tenant AND before.aggregateid = outbox.aggregateid
-    AND before.sequence = outbox.sequence - 1)"""
 _RETRY = """UPDATE outbox SET attempts = ?, next_at = ?, leased_until = 0, note = ?
     WHERE tenant = ? AND id = ? AND state = 'due'"""
 _PARK = """UPDATE outbox SET state = 'parked', attempts = ?, leased_until = 0, note = ?
@@ -72,7 +69,8 @@ _LIST = """SELECT tenant, id, aggregateid, type, sequence, payload, created_at, 
 _PURGE_SENT = """DELETE FROM outbox WHERE rowid IN (
     SELECT rowid FROM outbox WHERE created_at < ? AND state = 'sent' ORDER BY created_at LIMIT ?)"""
 _PURGE_ALL = """DELETE FROM outbox WHERE rowid IN (
-    SELECT rowid FROM outbox WHERE created_at < ? ORDER BY created_at LIMIT ?)"""
+    SELECT rowid FROM outbox WHERE created_at < ? ORDER BY created_at LIMIT ?)
+    RETURNING tenant, aggregateid, sequence"""
 
 
 def add_event(
@@ -131,11 +129,13 @@ def _list_events(db: apsw.Connection, op: ListEvents, _: Rows) -> EventsRow:
 
 
 def _purge_events(db: apsw.Connection, op: PurgeEvents, _: Rows) -> PurgedRow:
-    db.execute(_PURGE_ALL if op.unsent else _PURGE_SENT, (micros(op.before), op.limit))
-    count = db.changes()
-    if op.unsent and count:
-        db.execute(_PROMOTE_ORPHANS)
-    return PurgedRow(count=count)
+    which = (micros(op.before), op.limit)
+    if not op.unsent:
+        db.execute(_PURGE_SENT, which)
+        return PurgedRow(count=db.changes())
+    purged: list[Any] = db.execute(_PURGE_ALL, which).fetchall()
+    db.executemany(_PROMOTE, purged)
+    return PurgedRow(count=len(purged))
 
 
 HANDLERS: Final[Handlers] = {

@@ -211,6 +211,11 @@ def test_a_refund_does_not_count_what_a_partial_capture_released() -> None:
     assert heard(charge("refunded", 100, 60, 50)).amounts == (100, 60, 0, 10, 0)
 
 
+def test_what_may_still_be_captured_is_not_taken_for_refunded() -> None:
+    payment = heard(charge("refunded", 100, 60, 10))
+    assert (payment.amounts, payment.violation) == ((100, 60, 0, 0, 0), "")
+
+
 LIFE = {
     "authorised": intent("amount_capturable_updated", 100, 100, 0),
     "captured": charge("captured", 100, 60, 40),
