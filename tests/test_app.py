@@ -73,6 +73,7 @@ async def running(path: Path) -> AsyncIterator[Gateway]:
         ('"127.0.0.1:0"}', '"127.0.0.2:0"}', "admin"),
         ("keys: {", "shared: redis://127.0.0.1:9\nkeys: {", "shared"),
         ("certs/vault.key", "certs/other.key", "keys"),
+        ("drain: 1s", "drain: 1s\nevents: {keep: 1d}", "events"),
     ],
 )
 async def test_a_reload_refuses_what_it_cannot_change_and_says_where(

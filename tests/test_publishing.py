@@ -10,8 +10,11 @@ from gateway.adapters.keys import read_secret
 from gateway.adapters.publishers import RedisStream, Webhook
 from gateway.config.complaints import ConfigError
 from gateway.config.load import load
+from gateway.operations import OutboxEvent
 from gateway.publishing import make_publishers
+from gateway.pure.relaying import Taking
 from tests.config.world import CONFIG, POLICY
+from tests.upstreams import OK, answering, scripted
 
 SECRET = "whsec_" + "a" * 32
 
@@ -39,6 +42,20 @@ def test_each_listed_publisher_is_made_in_order(tmp_path: Path) -> None:
     assert isinstance(stream, RedisStream)
     assert isinstance(hook, Webhook)
     assert (stream.name, hook.name, hook.concurrency) == ("redis_stream", "shop", 4)
+
+
+async def test_a_webhook_reaches_a_private_address_only_where_that_is_said(tmp_path: Path) -> None:
+    async with scripted(answering(OK)) as receiver:
+        hook = f'kind: webhook, url: "http://localhost:{receiver.port}/", secret: "file:whsec", allow_http: true'
+        path = listed(tmp_path, f"{hook}, name: a", f"{hook}, name: b, allow_private: true")
+        takings: list[Taking] = []
+        for publisher in make_publishers(load(path), functools.partial(read_secret, base=Path()), time.time):
+            event = OutboxEvent("shop", "evt_1", "pay_1", "payment.captured.v1", 1, b"{}", 0, 0, 0, None)
+            await publisher.publish([event], lambda _, receipt: takings.append(receipt.taking))
+            await publisher.close()
+
+    assert takings == [Taking.AWAY, Taking.TAKEN]
+    assert len(receiver.requests) == 1
 
 
 def test_what_cannot_be_used_is_said_at_its_place_and_all_at_once(

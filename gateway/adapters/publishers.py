@@ -189,8 +189,6 @@ async def _discard(response: aiohttp.ClientResponse) -> None:
             total += len(piece)
             if total > _ANSWER_BYTES:
                 break
-    if not response.content.at_eof():
-        response.close()
 
 
 def _away(error: Exception) -> Receipt:

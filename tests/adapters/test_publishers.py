@@ -306,6 +306,16 @@ async def test_an_answer_without_end_is_taken_by_its_status() -> None:
         await receiver.until(lambda: receiver.open == 0)
 
 
+async def test_an_answer_that_breaks_off_is_taken_by_its_status() -> None:
+    async def breaks_off(conversation: Conversation) -> None:
+        await conversation.request()
+        await conversation.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
+        conversation.writer.close()
+
+    async with endpoint(breaks_off) as (publisher, _):
+        assert await published(publisher, event()) == [TAKEN]
+
+
 async def test_a_slow_receiver_of_one_event_holds_up_no_other() -> None:
     hold = asyncio.Event()
 
