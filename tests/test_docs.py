@@ -27,6 +27,7 @@ from gateway.config.tenant import Tenant
 from gateway.pure.deliveries import Envelope, signed_fields
 from gateway.pure.errors import Reason
 from gateway.pure.lifecycle_machine import LifecycleFile
+from gateway.pure.mapping_words import MappingFile
 from gateway.rule import RuleSettings
 
 ROOT = Path(__file__).parents[1]
@@ -237,6 +238,14 @@ def test_the_settings_of_the_configuration_are_documented_with_their_defaults() 
 def test_the_words_of_a_life_cycle_are_documented_with_their_defaults() -> None:
     rows = documented(sections(TEXTS["docs/reference/lifecycle.md"])["The file"])
     words = dict(leaves(LifecycleFile))
+    assert rows.keys() == words.keys()
+    assert wrong_defaults(rows, words) == {}
+
+
+def test_the_words_of_a_mapping_are_documented_with_their_defaults() -> None:
+    rows = documented(sections(TEXTS["docs/reference/lifecycle.md"])["Mappings"])
+    words = {path: field for path, field in leaves(MappingFile) if not path.startswith("operations.")}
+    words["operations"] = MappingFile.model_fields["operations"]
     assert rows.keys() == words.keys()
     assert wrong_defaults(rows, words) == {}
 

@@ -6,10 +6,11 @@ the provider said and never by a status that the gateway made.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, TypeVar, cast
+
+import orjson
 
 from gateway.exchange import Exchange
 from gateway.operations import AdmitCommand, AdmitRow, EndCommand, PaymentRef, Row
@@ -86,7 +87,7 @@ class Lifecycle(Rule):
             exchange.consumed.add(b"accept-encoding")  # a compressed answer could not be read
         document = exchange.document() if self._operation.in_body else None
         asked = read_request(self._operation, document, exchange.params, exchange.request.query)
-        exchange.kept[_ASKED] = json.dumps(asked)
+        exchange.kept[_ASKED] = orjson.dumps([*asked]).decode()
         self._remember(exchange, asked)
         if self._operation.command is not None:
             exchange.unit.append(self._admit(exchange, asked, self._operation.command))
@@ -95,7 +96,7 @@ class Lifecycle(Rule):
     def on_resume(self, exchange: Exchange) -> Verdict:
         """The reservation is there still: the way back ends it."""
         if _ASKED in exchange.kept:
-            self._remember(exchange, Asked(*json.loads(exchange.kept[_ASKED])))
+            self._remember(exchange, Asked(*orjson.loads(exchange.kept[_ASKED])))
         return PASS
 
     def on_prepared(self, exchange: Exchange, rows: Sequence[Row]) -> Verdict:  # noqa: ARG002
