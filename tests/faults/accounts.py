@@ -1,4 +1,4 @@
-"""The accounts of a payment as the oracle compares them: the ledger's entry, the client's answer, the store's row."""
+"""The accounts of a payment as the oracle compares them: the ledger's entry, the client's answer, the store's rows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import apsw
 from gateway.ports import Keys
 from gateway.pure.replay import decode, scope
 from tests.faults.bank import Entry
-from tests.faults.oracle import Movement
+from tests.faults.oracle import Book, Movement
 
 
 def told(content: Any) -> Movement:
@@ -40,3 +40,16 @@ def held(
             movement = told(content) if kept.status == 201 else Movement("", f"{kept.status}", 0, "")
         found[by_scope[each]] = movement
     return found
+
+
+def books(db: apsw.Connection) -> list[Book]:
+    """What a store says of each payment's life, and what its events told."""
+    kept = []
+    query = "SELECT id, coalesce(alias, ''), captured, pending <> '{}', events FROM payments"
+    for payment, alias, captured, pending, events in db.execute(query).fetchall():
+        told = db.execute("SELECT sequence, payload FROM outbox WHERE aggregateid = ? ORDER BY sequence", (payment,))
+        listed = [(sequence, json.loads(payload)["data"]) for sequence, payload in told]
+        whole = [sequence for sequence, _ in listed] == list(range(1, events + 1))
+        last = listed[-1][1]["captured"] if listed else 0
+        kept.append(Book(alias, captured, bool(pending), last if whole else None))
+    return kept

@@ -22,7 +22,7 @@ from gateway.adapters.sqlite import SqliteStore
 from gateway.ports import Response
 from gateway.pure.errors import Reason
 from gateway.pure.resolving import Doubts
-from tests.faults.accounts import held, moved, told
+from tests.faults.accounts import books, held, moved, told
 from tests.faults.bank import Bank, Entry, Lie, Temper, bend
 from tests.faults.disk import Disk, File
 from tests.faults.ledger import Ledger, card
@@ -37,7 +37,15 @@ from tests.faults.machine import (
     Site,
     give,
 )
-from tests.faults.oracle import Call, Harm, Movement, conservation, first_answer_counts, linearizable
+from tests.faults.oracle import (
+    Call,
+    Harm,
+    Movement,
+    balanced,
+    conservation,
+    first_answer_counts,
+    linearizable,
+)  # fmt: skip
 from tests.faults.simulation import Simulation, SimulationError
 
 AWAY_SECONDS = 0.05
@@ -264,7 +272,7 @@ class Life:
     # --- counting
 
     async def _count(self) -> None:
-        """Ask the last gateway for every token, then compare the three accounts of every payment."""
+        """Ask the last gateway for every token, then compare the accounts of every payment."""
         assert self._gateway is not None
         tokens = self._tokens.tokens
         response = await self._ask("reveal", json.dumps({"cards": [{"number": t} for t in tokens]}).encode(), "")
@@ -276,7 +284,9 @@ class Life:
         self._harm += [Harm("wrong", "", f"token {token}") for token in sorted(self._tokens.wrong)]
         happened = [moved(entry) for entry in self._happenings]
         known = held(self._gateway.store._db, self._site.keys, TENANT, CALLER, ROUTE, self._calls)
-        self._harm += conservation(happened, self._told, known, doubt=self._plan.doubts is None)
+        doubt = self._plan.doubts is None
+        self._harm += conservation(happened, self._told, known, doubt=doubt)
+        self._harm += balanced(happened, books(self._gateway.store._db), doubt=doubt)
         for reference, calls in self._calls.items():
             if not linearizable(calls, None, first_answer_counts):
                 self._harm.append(Harm("unstable", reference, "one key, two answers"))

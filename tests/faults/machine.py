@@ -1,12 +1,13 @@
 """A gateway as a machine of the simulation runs it: the product's classes, on a disk that another run has left.
 
-Real are `Pipeline`, `RecordedPipeline` and `Resolver`, `idempotency`, `tokenize`, `reveal`, `SqliteStore` and SQLite
-itself; made up are time, chance, the disk and the wire to the provider.
+Real are `Pipeline`, `RecordedPipeline` and `Resolver`, `idempotency`, `tokenize`, `lifecycle`, `reveal`,
+`SqliteStore` and SQLite itself; made up are time, chance, the disk and the wire to the provider.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,8 @@ from typing import Any
 from gateway.adapters.keys import FileKeys
 from gateway.adapters.memory import MemorySad, MemoryShared
 from gateway.adapters.sqlite import open_sqlite
+from gateway.config.lifecycles import load_lifecycles
+from gateway.config.mappings import load_mappings
 from gateway.exchange import Exchange, Peer, Request
 from gateway.pipeline import BodyLimits, Pipeline, Placed
 from gateway.ports import BodyStream, Outcome, Ports, Response, UpstreamError
@@ -26,7 +29,7 @@ from gateway.pure.served import Served
 from gateway.pure.trace import TraceContext
 from gateway.recorded import RecordedPipeline
 from gateway.rule import Place, Rule, RuleSettings
-from gateway.rules import idempotency, reveal, tokenize
+from gateway.rules import idempotency, lifecycle, reveal, tokenize
 from gateway.workers.resolver import Resolver
 from tests.faults.disk import Disk
 from tests.faults.simulation import Process, ScheduledWriter, Simulation
@@ -126,6 +129,7 @@ def _rules(*settings: dict[str, Any]) -> list[tuple[type[Rule], RuleSettings]]:
         "idempotency": (idempotency.Idempotency, idempotency.Settings),
         "tokenize": (tokenize.Tokenize, tokenize.Settings),
         "reveal": (reveal.Reveal, reveal.Settings),
+        "lifecycle": (lifecycle.Lifecycle, lifecycle.Settings),
     }
     return [(kinds[each["kind"]][0], kinds[each["kind"]][1].model_validate(each)) for each in settings]
 
@@ -137,8 +141,26 @@ _PAY = _rules(
         "fields": [{"select": "$.card.number", "class": "pan", "required": True}],
         "response": [{"select": "$.issued.number", "class": "pan", "format": "6t4"}],
     },
+    {"kind": "lifecycle", "mapping": "rest", "operation": "sale"},
 )
 _REVEAL = _rules({"kind": "reveal", "fields": [{"select": "$.cards[*].number", "class": "pan", "required": True}]})
+
+
+@functools.cache
+def _place(route: str, upstream: str, *, egress: bool) -> Place:
+    """With the life cycles and mappings that are shipped."""
+    nowhere = Path("nowhere")
+    lifecycles = load_lifecycles(nowhere, {})
+    return Place(
+        route,
+        route,
+        1,
+        upstream,
+        "provider.internal" if egress else "",
+        egress=egress,
+        lifecycles={name: each.machine for name, each in lifecycles.items()},
+        mappings=load_mappings(nowhere, lifecycles, {}),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +210,7 @@ class Gateway:
         doubts: Doubts | None = None,
     ) -> Pipeline:
         egress = route == "reveal"
-        place = Place(route, route, 1, wire.name, "provider.internal" if egress else "", egress)
+        place = _place(route, wire.name, egress=egress)
         placed = [Placed(settings.kind, kind.provision(settings, self._ports, place)) for kind, settings in rules]
         if doubts is not None:
             return RecordedPipeline(route, placed, wire, self._ports, BodyLimits(), doubts=doubts, rescue=wire)

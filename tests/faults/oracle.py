@@ -79,6 +79,43 @@ def _weigh(
 
 
 @dataclass(frozen=True, slots=True)
+class Book:
+    """What a store says of the life of one payment: the provider's id (empty: not known), what was captured, whether
+    anything is still reserved, and the captured amount that its last event told. None: an event is missing.
+    """
+
+    alias: str
+    captured: int
+    pending: bool
+    told: int | None
+
+
+def balanced(ledger: Iterable[tuple[str, Movement]], books: Sequence[Book], *, doubt: bool = False) -> list[Harm]:
+    """Everything that is wrong between the provider's ledger, the lives of payments, and the events that tell of them.
+
+    With `doubt`, what moved and is not in a book may be what is still reserved; without, nothing may be.
+    """
+    paid: Counter[str] = Counter()
+    for _, movement in ledger:
+        paid[movement.payment] += movement.amount
+    harm = [
+        Harm("unbalanced", book.alias, f"{book.captured} in the book, {paid[book.alias]} in the ledger")
+        for book in books
+        if book.captured != (paid[book.alias] if book.alias else 0)
+    ]
+    harm += [
+        Harm("untold", book.alias, f"the events end at {book.told}") for book in books if book.told != book.captured
+    ]
+    missing = paid.keys() - {book.alias for book in books}
+    open_books = sum(book.pending for book in books)
+    if len(missing) > (open_books if doubt else 0):
+        harm.append(Harm("unbalanced", "", f"{sorted(missing)} are in no book, {open_books} are open"))
+    if open_books and not doubt:
+        harm.append(Harm("stuck", "", f"{open_books} amounts are still reserved"))
+    return harm
+
+
+@dataclass(frozen=True, slots=True)
 class Call:
     """What was asked, and what was answered to it. `ended` infinite: never, and it may have had its effect or not."""
 

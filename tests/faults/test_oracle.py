@@ -11,8 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.faults.oracle import Call, Movement, conservation, first_answer_counts, linearizable
+from tests.faults.oracle import Book, Call, Movement, balanced, conservation, first_answer_counts, linearizable
 
+BOOK = Book("pay_1", 500, pending=False, told=500)
+OPEN = Book("", 0, pending=True, told=0)
 PAID = Movement("pay_1", "charge", 500, "EUR")
 OTHER = replace(PAID, amount=5000)
 
@@ -111,3 +113,26 @@ def fits(order: tuple[Call, ...], left: int) -> bool:
     for call in order:
         states = {after for state in states for after in till(state, call.asked, call.answered)}
     return bool(states)
+
+
+@pytest.mark.parametrize(
+    ("ledger", "books", "harm", "in_doubt"),
+    [
+        ([PAID], [BOOK], [], []),
+        ([], [Book("", 0, pending=False, told=0)], [], []),
+        ([PAID, PAID], [BOOK], ["unbalanced"], ["unbalanced"]),
+        ([], [BOOK], ["unbalanced"], ["unbalanced"]),
+        ([PAID], [], ["unbalanced"], ["unbalanced"]),
+        ([PAID], [replace(BOOK, captured=400, told=400)], ["unbalanced"], ["unbalanced"]),
+        ([PAID], [replace(BOOK, told=None)], ["untold"], ["untold"]),
+        ([PAID], [replace(BOOK, told=0)], ["untold"], ["untold"]),
+        ([PAID], [OPEN], ["unbalanced", "stuck"], []),
+        ([PAID], [BOOK, OPEN], ["stuck"], []),
+    ],
+)
+def test_ledger_lives_and_events_are_one_account(
+    ledger: list[Movement], books: list[Book], harm: list[str], in_doubt: list[str]
+) -> None:
+    moved = [("r", movement) for movement in ledger]
+    assert [each.kind for each in balanced(moved, books)] == harm
+    assert [each.kind for each in balanced(moved, books, doubt=True)] == in_doubt
