@@ -1,0 +1,107 @@
+"""A call in doubt ends key, call and payment alike, or none of them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from gateway.operations import FindPayment, PaymentRef, PaymentRow
+from gateway.pipeline import BodyLimits, Placed
+from gateway.pure.resolving import Doubts
+from gateway.recorded import RecordedPipeline
+from gateway.rules import idempotency
+from gateway.rules.lifecycle import Lifecycle, Settings
+from tests.pure.lifecycles import card
+from tests.rules.payments import PLACE
+from tests.workers.resolver_scene import IN_FLIGHT_MAX, LOST, MANUAL, QUERY, REPLAY, Scene, answer, reason, scene
+
+SALE = b'{"reference":"r1","amount":100,"currency":"EUR"}'
+MADE = orjson.dumps({"id": "p_1", "status": "captured", "amount": 80})
+
+
+@pytest.fixture
+async def it(tmp_path: Path) -> AsyncIterator[Scene]:
+    async with scene(tmp_path) as made:
+        yield made
+
+
+async def lost(it: Scene, doubts: Doubts, **settings: Any) -> None:
+    """A sale was sent, and its answer never came."""
+    words = Settings.model_validate({"kind": "lifecycle", "mapping": "rest", "operation": "sale", **settings})
+    key = idempotency.Settings(kind="idempotency", required=True)
+    placed = [
+        Placed("idempotency", idempotency.Idempotency.provision(key, it.ports, PLACE)),
+        Placed("lifecycle", Lifecycle.provision(words, it.ports, PLACE)),
+    ]
+    limits = BodyLimits(4096, 4096)
+    it.recorded["pay"] = RecordedPipeline("pay", placed, it.client, it.ports, limits, doubts=doubts, rescue=it.provider)
+    it.client.says = [LOST]
+    assert (await it.send(body=SALE)).status == 504
+    ((doubt),) = await it.unknown()
+    assert (doubt.payment[:4], doubt.command, doubt.amount) == ("pay_", "sale", 100)
+
+
+async def payment(it: Scene, ours: str) -> PaymentRow:
+    find = FindPayment("default", card(), PaymentRef("psp", payment=ours))
+    return (await it.ports.store.commit([find]))[find]
+
+
+async def stands(it: Scene, ours: str) -> tuple[tuple[int, ...], dict[str, int]]:
+    """Amounts, and what is pending."""
+    row = await payment(it, ours)
+    assert row.record is not None
+    assert row.standing is not None
+    return tuple(row.record.amounts), dict(row.standing.pending)
+
+
+async def test_the_answer_to_the_same_request_sent_again_ends_all_three(it: Scene) -> None:
+    await lost(it, REPLAY)
+    ((doubt),) = await it.unknown()
+    it.provider.says = [answer(201, MADE)]
+    await it.look(2)
+    assert await it.unknown() == ()
+    assert (await it.send(body=SALE)).body == MADE
+    assert await stands(it, doubt.payment) == ((80, 80, 0, 0, 0), {})
+
+
+async def test_a_status_that_settles_nothing_ends_none_of_them(it: Scene) -> None:
+    await lost(it, REPLAY, codes={402: "unknown"})
+    ((doubt),) = await it.unknown()
+    it.provider.says = [answer(402, b"{}")]
+    await it.look(2)
+    assert len(await it.unknown()) == 1
+    assert reason(await it.send(body=SALE)) == "outcome_unknown"
+    assert await stands(it, doubt.payment) == ((0, 0, 0, 0, 0), {"sale": 100})
+
+
+async def test_what_a_query_finds_is_booked(it: Scene) -> None:
+    await lost(it, QUERY)
+    ((doubt),) = await it.unknown()
+    it.provider.says = [answer(200, b'{"payments":[' + MADE + b"]}")]
+    await it.look(2)
+    assert await it.unknown() == ()
+    assert await stands(it, doubt.payment) == ((80, 80, 0, 0, 0), {})
+
+
+async def test_what_a_query_does_not_find_once_nothing_is_under_way_is_released(it: Scene) -> None:
+    await lost(it, QUERY)
+    ((doubt),) = await it.unknown()
+    it.provider.says = [answer(200, b'{"payments":[]}')]
+    await it.look(2)
+    assert await stands(it, doubt.payment) == ((0, 0, 0, 0, 0), {"sale": 100})
+    await it.look(IN_FLIGHT_MAX)
+    assert await it.unknown() == ()
+    assert await stands(it, doubt.payment) == ((0, 0, 0, 0, 0), {})
+
+
+@pytest.mark.parametrize(("decision", "amounts"), [("done", (100, 100, 0, 0, 0)), ("failed", (0, 0, 0, 0, 0))])
+async def test_a_person_ends_all_three(it: Scene, decision: Any, amounts: tuple[int, ...]) -> None:
+    await lost(it, MANUAL)
+    ((doubt),) = await it.unknown()
+    assert await it.resolver.decide("default", doubt.call.owner, decision, "asked them") == ""
+    assert await it.unknown() == ()
+    assert await stands(it, doubt.payment) == (amounts, {})
