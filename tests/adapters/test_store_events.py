@@ -149,6 +149,13 @@ async def test_what_was_sent_is_neither_retried_nor_parked(store: Store, late: s
     assert await lag(store) == LagRow(pending=0, parked=0, oldest=0.0)
 
 
+async def test_an_event_that_is_sent_again_brings_none_of_those_behind_it(store: Store) -> None:
+    await tell(store, count=3)
+    first, *_ = await published(store)
+    await ask(store, ReplayEvent("shop", first.id, NOW))
+    assert [again.id for again in await published(store)] == [first.id]
+
+
 async def test_an_event_that_was_sent_may_be_sent_again(store: Store) -> None:
     await tell(store)
     (event,) = await published(store)
@@ -213,7 +220,9 @@ async def test_where_nobody_publishes_events_go_by_age_and_those_behind_them_are
     assert [event.sequence for event in await take(store, NOW + 60)] == [3]
 
 
-async def test_a_process_that_died_holds_no_event_back(tmp_path: Path, clock: HandClock, telemetry: Recorder) -> None:
+async def test_a_process_that_died_holds_no_event_back_and_hastens_none(
+    tmp_path: Path, clock: HandClock, telemetry: Recorder
+) -> None:
     path = str(tmp_path / "pangate.db")
     before = open_sqlite(path, clock=clock, telemetry=telemetry)
     await tell(before)
@@ -221,4 +230,8 @@ async def test_a_process_that_died_holds_no_event_back(tmp_path: Path, clock: Ha
     await before.close()
     after = open_sqlite(path, clock=clock, telemetry=telemetry)
     assert await take(after) == taken
+    await ask(after, RetryEvent("shop", taken[0].id, 1, NOW + 10, "refused"))
     await after.close()
+    again = open_sqlite(path, clock=clock, telemetry=telemetry)
+    assert await take(again, NOW + 9) == []
+    await again.close()
