@@ -50,10 +50,10 @@ def event_routes(store: Store, clock: Clock) -> list[web.RouteDef]:
 def _named(body: bytes) -> tuple[str, str]:
     """Tenant and id. Raises ValueError."""
     document: Any = orjson.loads(body)
-    tenant, event = (document.get("tenant"), document.get("id")) if isinstance(document, dict) else (None, None)
-    if not isinstance(tenant, str) or not isinstance(event, str):
-        raise ValueError('send {"tenant": ..., "id": ...}, each a text')
-    return tenant, event
+    match document:
+        case {"tenant": str(tenant), "id": str(event)}:
+            return tenant, event
+    raise ValueError('send {"tenant": ..., "id": ...}, each a text')
 
 
 def _shown(event: OutboxEvent) -> dict[str, object]:
