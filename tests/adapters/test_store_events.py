@@ -154,6 +154,7 @@ async def test_an_event_that_is_sent_again_brings_none_of_those_behind_it(store:
     first, *_ = await published(store)
     await ask(store, ReplayEvent("shop", first.id, NOW))
     assert [again.id for again in await published(store)] == [first.id]
+    assert await take(store, NOW + 1e9) == []
 
 
 async def test_an_event_that_was_sent_may_be_sent_again(store: Store) -> None:
