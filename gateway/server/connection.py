@@ -210,7 +210,6 @@ class Connection(asyncio.Protocol):
         if self._arrived is None and not self._ending:
             self._waiter = self._loop.create_future()
             await self._waiter
-            self._waiter = None
         arrived, self._arrived = self._arrived, None
         return None if self._ending else arrived
 
