@@ -308,17 +308,23 @@ class Pipeline:
 
     def _head(self, x: Exchange) -> bytes:
         request = x.request
-        add = [
+        add = self._own_lines(x)
+        add += x.added
+        return request_head(request.method, request.target, request.headers, drop=x.consumed, add=add)
+
+    def _own_lines(self, x: Exchange) -> list[bytes]:
+        """What the gateway says for itself: which request this is, and to our own services who calls."""
+        request = x.request
+        lines = [
             self._host,
             b"X-Request-Id: " + x.id.encode(),
             b"traceparent: " + x.trace.traceparent().encode(),
-            *x.added,
         ]
         if not self._egress:  # an outside provider learns nothing of the caller
-            add += caller_fields(x.tenant, x.principal, request.peer.address, request.host, request.scheme)
+            lines += caller_fields(x.tenant, x.principal, request.peer.address, request.host, request.scheme)
         if x.trace.state:
-            add.append(b"tracestate: " + x.trace.state.encode())
-        return request_head(request.method, request.target, request.headers, drop=x.consumed, add=add)
+            lines.append(b"tracestate: " + x.trace.state.encode())
+        return lines
 
     def _crashed(self, x: Exchange, kind: str, error: Exception) -> Deny:
         """What a hook that raised has decided: ports and parsers refuse by raising, anything else is our mistake."""

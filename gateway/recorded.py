@@ -115,8 +115,8 @@ class RecordedPipeline(Pipeline):
         if doubts.query is None:
             return b""
         target = doubts.query.address.target(x.params, x.document)
-        add = [self._host, b"X-Request-Id: " + x.id.encode()]
-        return request_head(doubts.query.method, target, request.headers, drop=x.consumed | _OF_THE_BODY, add=add)
+        drop = x.consumed | _OF_THE_BODY
+        return request_head(doubts.query.method, target, request.headers, drop=drop, add=self._own_lines(x))
 
     # --- when nobody waits any more
 
@@ -141,7 +141,7 @@ class RecordedPipeline(Pipeline):
         trace = begin_trace(self._ports.entropy(_TRACE_BYTES))
         x = Exchange(call.owner, self._route, request, recorded.params, call.tenant, trace)
         x.sans, x.subject, x.kept, x.call = recorded.sans, recorded.subject, dict(recorded.kept), call
-        if self.doubts.mode == "replay":
+        if call.in_doubt == "replay":
             x.body, x.head = recorded.body, recorded.head
         return x, recorded
 

@@ -86,8 +86,6 @@ class Resolver:
 
     async def step(self, now: float) -> None:
         """Look into what is due, as far as there is room."""
-        if not self._recorded():
-            return
         try:
             await self._look_around(now)
             due = await self._due(now)
@@ -109,7 +107,7 @@ class Resolver:
     async def _look_around(self, now: float) -> None:
         """Calls that are in flight for longer than any exchange lives: the store was away when they ended."""
         if now >= self._look_around_at:
-            longest = max(pipeline.doubts.in_flight_max for pipeline in self._recorded().values())
+            longest = max((pipeline.doubts.in_flight_max for pipeline in self._recorded().values()), default=0.0)
             await self._ports.store.commit([DoubtLostCalls(now - max(longest, LOOK_AROUND), now)])
             self._look_around_at = now + LOOK_AROUND
 
@@ -133,6 +131,8 @@ class Resolver:
         pipeline = self._recorded().get(call.route)
         if pipeline is None:
             return now + LONGEST_WAIT, "the route is no longer configured, or no longer says how to find out"
+        if call.in_doubt != pipeline.doubts.mode:
+            return None, "the route finds out in another way now, for which this call was not recorded"
         began = call.sent_at
         try:
             x, recorded = pipeline.reopen(call)

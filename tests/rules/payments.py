@@ -20,7 +20,7 @@ from gateway.pure.metrics import Metric
 from gateway.rule import Place, Rule
 from gateway.rules.lifecycle import Lifecycle, Settings
 from tests.conftest import CountingEntropy, HandClock, Recorder, make_exchange
-from tests.faults.bank import Answer, Bank, Entry
+from tests.faults.bank import Answer, Bank, Entry, Temper
 
 JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"
@@ -52,9 +52,9 @@ class BankWire:
     name = "psp"
     authority = b"psp.internal"
 
-    def __init__(self) -> None:
+    def __init__(self, temper: Temper) -> None:
         self.ledger: list[Entry] = []
-        self._bank = Bank(self.ledger.append)
+        self._bank = Bank(self.ledger.append, temper)
         self.bend: Bend = lambda response: response
         self.unreachable: UpstreamError | None = None
         self.heard = 0
@@ -91,11 +91,11 @@ class BankWire:
 class PaymentWorld:
     """Routes by operation, and all that they touch."""
 
-    def __init__(self) -> None:
+    def __init__(self, temper: Temper | None = None) -> None:
         self.clock = HandClock()
         self.telemetry = Recorder()
         self.store: SqliteStore = open_sqlite(":memory:", clock=self.clock, telemetry=self.telemetry)
-        self.wire = BankWire()
+        self.wire = BankWire(temper or Temper())
         self._requests = itertools.count(1)
         self.last_id = ""
         self.last_kept: dict[str, str] = {}

@@ -326,6 +326,23 @@ async def test_a_route_that_is_gone_keeps_its_calls_until_it_is_back(it: Scene) 
     assert (await it.send()).status == 201
 
 
+@pytest.mark.parametrize(("then", "now"), [(QUERY, REPLAY), (REPLAY, QUERY)])
+async def test_what_was_recorded_for_one_way_is_not_found_out_in_another(it: Scene, then: Any, now: Any) -> None:
+    await lost(it, then)
+    it.configure(now)
+    it.provider.says = [answer(200, PAID)]
+    await it.look(2)
+    (unknown,) = await it.unknown()
+    assert (it.provider.got, unknown.call.next_at) == ([], None)
+    assert await it.resolver.decide("default", "req-1", "done", "") == ""
+
+
+async def test_our_own_service_is_told_who_it_is_that_asks(it: Scene) -> None:
+    await lost(it, QUERY)
+    await it.look(2)
+    assert b"\r\nPangate-Subject: i|alice\r\n" in it.provider.got[0][1]
+
+
 async def test_no_more_are_looked_into_at_once_than_there_is_room_and_all_are_in_the_end(it: Scene) -> None:
     it.configure(REPLAY)
     it.client.says = [LOST]
