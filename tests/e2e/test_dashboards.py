@@ -30,6 +30,12 @@ ROUTES = """
   - {name: tried, listener: edge, match: {methods: [POST], path: /v1/tried}, policy: tried, upstream: payments}
   - {name: lax, listener: edge, match: {methods: [POST], path: /v1/lax}, policy: lax, upstream: payments}
   - {name: told, listener: edge, match: {methods: [POST], path: /v1/told}, policy: told, upstream: payments}
+  - name: doubted
+    listener: edge
+    match: {methods: [POST], path: /v1/doubted}
+    policy: doubted
+    upstream: payments
+    in_doubt: replay
 """
 EVENTS = """
 events:
@@ -52,6 +58,11 @@ rules:
 rules:
   - {kind: mtls, ca: certs/partners-ca.pem, san: ["spiffe://shop.example/*"]}
   - {kind: rate_limit, key: [principal], rate: 1/hour, on_store_error: local}
+""",
+    "doubted": """
+rules:
+  - {kind: mtls, ca: certs/partners-ca.pem, san: ["spiffe://shop.example/*"]}
+  - {kind: idempotency, required: true}
 """,
     "told": """
 rules:
@@ -103,6 +114,7 @@ class Run:
         self.payments()
         self.charges()
         self.events()
+        self.doubts()
         self.webhooks()
         self.limits()
         self.callers_unknown()
@@ -133,6 +145,12 @@ class Run:
         """Of a payment: one for the request, one for the answer."""
         with caller(self.gateway, "edge", "partner") as client:
             assert client.ask("POST", "/v1/told", JSON, b'{"amount": 1, "currency": "EUR"}').status == 201
+
+    def doubts(self) -> None:
+        """A request that the shop breaks off, however often it is sent."""
+        with caller(self.gateway, "edge", "partner") as client:
+            headers = {**JSON, "Idempotency-Key": f"key-{next(self._numbers)}"}
+            assert client.ask("POST", "/v1/doubted", headers, b'{"note": "break-off"}').status == 502
 
     def webhooks(self) -> None:
         """Taken, taken before, refused by the shop for now and for ever; and a forged one."""
