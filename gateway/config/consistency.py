@@ -171,4 +171,8 @@ def warnings(settings: ConfigFile, source: Source, policies: Mapping[str, Policy
             if name not in used[what]:
                 yield source.at((f"{what}s", name), f"no route uses {what} {name}", key=True, warning=True)
     if settings.admin is not None and not parse_bind(settings.admin.bind).local:
-        yield source.at(("admin", "bind"), "admin.bind: everyone who reaches it reads the metrics", warning=True)
+        yield source.at(
+            ("admin", "bind"),
+            "admin.bind: everyone who reaches it reads the metrics and decides about payments",
+            warning=True,
+        )

@@ -1,4 +1,4 @@
-"""kill -9 at random moments under load costs no token and no money; what is broken on purpose is caught likewise."""
+"""kill -9 at random moments under load costs no token and no money; a store that answers early is caught."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from pathlib import Path
 import pytest
 
 from tests.faults import money
-from tests.faults.campaign import HASTY, attack, control
+from tests.faults.campaign import attack, control
 
 KILLS = 30
 PAYMENT_KILLS = 5
-HASTY_TRIED = 6
 
 
 @pytest.mark.timeout(300)
@@ -34,15 +33,6 @@ async def test_every_payment_is_made_once_and_everyone_is_told_whoever_dies(tmp_
     found = await money.attack(tmp_path, PAYMENT_KILLS, seed)
     assert (found.harm, found.missed) == ([], [])
     assert found.effects == found.payments > PAYMENT_KILLS
-
-
-@pytest.mark.timeout(300)
-async def test_believing_at_once_that_nothing_was_done_is_caught(tmp_path: Path, seed: int) -> None:
-    for n in range(HASTY_TRIED):
-        found = await money.attack(tmp_path / str(n), 3, seed + n, HASTY)
-        if any(harm.kind == "double" for harm in found.harm):
-            return
-    pytest.fail("nothing was paid twice")
 
 
 @pytest.fixture
