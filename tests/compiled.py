@@ -15,6 +15,8 @@ from hatch_build import compiled_modules
 
 ROOT = Path(__file__).parents[1]
 LEFT_OUT = {
+    "tests/adapters/test_key_sets.py::test_a_key_taken_out_of_a_file_stops_verifying": "waits for a task by its repr",
+    "tests/adapters/test_key_sets.py::test_keys_in_use_are_fetched_again": "waits for a task by its repr",
     "tests/bench/": "measures with this Python's own processes; its programs are not in the wheel",
     "tests/config/test_kinds.py::test_every_module": "compares with the files of the sources",
     "tests/test_cli.py::test_the_demo_ends_with_the_exit_code_of_the_story": "puts the checkout first on sys.path",
