@@ -36,6 +36,14 @@ ROUTES = """
     policy: doubted
     upstream: payments
     in_doubt: replay
+  - name: facts
+    listener: edge
+    match: {methods: [POST], path: /hooks/facts}
+    inbox:
+      provider: stripe
+      secrets: ["file:examples/demo/provider.whsec"]
+      facts: {mapping: stripe, upstream: payments}
+    upstream: payments
 """
 EVENTS = """
 events:
@@ -116,6 +124,7 @@ class Run:
         self.events()
         self.doubts()
         self.webhooks()
+        self.facts()
         self.limits()
         self.callers_unknown()
         self.reloads()
@@ -159,11 +168,20 @@ class Run:
             assert self._deliver(text, number, "provider.whsec").status == 200
         assert self._deliver("forged", number, "standard.whsec").status == 400
 
+    def facts(self) -> None:
+        """What the provider tells of a payment."""
+        intent = {"id": "pi_1", "amount": 1, "amount_received": 1, "currency": "eur"}
+        event = {"id": f"evt-{next(self._numbers)}", "type": "payment_intent.succeeded", "data": {"object": intent}}
+        assert self._tell("/hooks/facts", json.dumps(event).encode(), "provider.whsec").status == 200
+
     def _deliver(self, text: str, number: int, secret: str) -> Answer:
         body = json.dumps({"id": f"evt-{text}-{number}", "type": "charge.succeeded"}).encode()
+        return self._tell("/hooks/provider", body, secret)
+
+    def _tell(self, path: str, body: bytes, secret: str) -> Answer:
         key = (self.gateway.folder / "examples" / "demo" / secret).read_text().strip()
         with caller(self.gateway, "edge", None) as client:
-            return client.ask("POST", "/hooks/provider", {"Stripe-Signature": sign(key, int(time.time()), body)}, body)
+            return client.ask("POST", path, {"Stripe-Signature": sign(key, int(time.time()), body)}, body)
 
     def limits(self) -> None:
         """Passed, reported, and refused."""
