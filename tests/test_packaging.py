@@ -62,7 +62,7 @@ def test_both_stages_are_from_images_of_one_exact_version_and_only_the_first_has
 
 
 def test_the_shipped_gateway_is_the_compiled_one() -> None:
-    _, build, final = stages()
+    _, build, _ = stages()
     wheels = [run for run in of(build, "RUN") if "pip wheel" in run]
     assert [run.startswith("HATCH_BUILD_HOOK_ENABLE_CUSTOM=1 pip wheel ") for run in wheels] == [True]
     assert "hatch_build.py" in " ".join(of(build, "COPY"))
