@@ -451,7 +451,7 @@ def test_whatever_is_let_in_is_read_the_same_way_by_others(raw: bytes) -> None:
     parser.feed_data(raw + b"\r\n")
     assert heard.complete
     assert (parser.get_method().decode(), heard.target.decode()) == (ours.method, ours.target)
-    assert heard.headers == list(ours.headers)
+    assert [(name, value.strip(b" \t")) for name, value in heard.headers] == list(ours.headers)  # RFC 9112 section 5.1
     loop = asyncio.new_event_loop()
     try:
         theirs = HttpRequestParser(Mock(), loop, 2**16)
