@@ -1,16 +1,14 @@
-# Two stages: wheels are installed with their hashes in the first, which has a C compiler too, for the compiled wheel of
-# Pangate; the second has Python, the packages and no pip.
+# Two stages: wheels are installed with their hashes in the first; the second has Python, the packages and no pip.
 ARG PYTHON_IMAGE=python:3.13.9-slim-bookworm
-ARG BUILD_IMAGE=python:3.13.9-bookworm
-FROM ${BUILD_IMAGE} AS build
+FROM ${PYTHON_IMAGE} AS build
 WORKDIR /build
 COPY requirements/ requirements/
 RUN python -m venv --without-pip /opt/pangate \
- && pip install --no-cache-dir --require-hashes -r requirements/build.txt -r requirements/compile.txt \
+ && pip install --no-cache-dir --require-hashes -r requirements/build.txt \
  && pip --python /opt/pangate/bin/python install --no-cache-dir --require-hashes --only-binary :all: -r requirements/runtime.txt
-COPY pyproject.toml README.md hatch_build.py ./
+COPY pyproject.toml README.md ./
 COPY gateway/ gateway/
-RUN HATCH_BUILD_HOOK_ENABLE_CUSTOM=1 pip wheel --no-cache-dir --no-build-isolation --no-deps --wheel-dir dist . \
+RUN pip wheel --no-cache-dir --no-build-isolation --no-deps --wheel-dir dist . \
  && pip --python /opt/pangate/bin/python install --no-cache-dir --no-index --no-deps dist/*.whl \
  && /opt/pangate/bin/python -m compileall -q /opt/pangate
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import ssl
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,7 +23,6 @@ from gateway.adapters.dev_certificates import make_dev_certificates, mint_token
 CONFIG = Path(__file__).parent / "config" / "config.yaml"
 PYTHON = (sys.executable, "-m")
 PANGATE = (*PYTHON, "gateway.cli")
-COMPILED = Path(".venv-compiled")
 FOLDER = Path("var/bench")
 """On the disk of the working copy: what is durable must be so on a disk, and a temporary folder may be memory."""
 MEMORY = Path("/dev/shm")
@@ -107,13 +105,6 @@ class Stage:
         environment = {f"BENCH_{key}": str(value) for key, value in given.items()} | env
         run = [*command, "run", "--config", str(config)]
         return Proxy(name, (self.start(name, run, port, PROXY_CORE, **environment),), port, admin)
-
-    def compiled(self) -> Proxy:
-        """`pangate run` of the compiled wheel. Raises PeerMissingError where there is none, or one of other sources."""
-        fresh = subprocess.run(["make", "--question", str(COMPILED / ".wheel")], capture_output=True, check=False)
-        if fresh.returncode:
-            raise PeerMissingError("make compiled")
-        return self.pangate(name="compiled", command=(str(COMPILED / "bin" / "pangate"),))
 
     def peer(self, name: str) -> Proxy:
         """A peer of `bench.peers`, started once a stage. Raises PeerMissingError where this machine has none."""

@@ -5,7 +5,6 @@ cd "$(dirname "$0")/.."
 uv=${UV:-uv}
 pin() { "$uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header "$@"; }
 pin requirements/build.in -o requirements/build.txt
-pin requirements/compile.in -o requirements/compile.txt
 pin pyproject.toml -o requirements/runtime.txt
 pin pyproject.toml --extra dev -o requirements/dev.txt
 pin requirements/peers.in -o requirements/peers.txt

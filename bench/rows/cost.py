@@ -8,7 +8,6 @@ All three go through the same listener, over 16 and over 64 connections; a goal 
   number always gets a row in the vault; a security code never does, so that is what the payment holds and what is
   replaced. Envoy's processor that stores nothing is sent the same payment.
 - `durable_in_memory`: `durable` with its file where there is no disk to wait for; it shows what of `durable` is disk.
-- `NAME_compiled`: the same of the compiled wheel. Goals are set for what a checkout runs, which is not compiled.
 """
 
 from __future__ import annotations
@@ -22,7 +21,6 @@ from bench.stage import PeerMissingError, Stage
 
 IDS = ("bare", "policed", "durable")
 CONNECTIONS = (16, 64)
-COMPILED = tuple(f"{name}_compiled" for name in IDS)
 PEERS = {
     "nginx": ("bare", 4000),
     "envoy": ("bare", 4000),
@@ -48,14 +46,8 @@ def cast_of(stage: Stage) -> tuple[list[Variant], dict[str, str]]:
     volatile = stage.pangate(name="volatile", store=stage.folder_in_memory() / "bench.db")
     targets = {work: (pangate, stage.work(pangate, work)) for work in IDS}
     targets["durable_in_memory"] = volatile, stage.work(volatile, "durable")
-    missing = {}
-    try:
-        compiled = stage.compiled()
-    except PeerMissingError as error:
-        missing = dict.fromkeys(COMPILED, str(error))
-    else:
-        targets |= {f"{work}_compiled": (compiled, stage.work(compiled, work)) for work in IDS}
     requests = dict.fromkeys(targets, 4000)
+    missing = {}
     for name, (work, count) in PEERS.items():
         try:
             peer = stage.peer(name)
@@ -76,7 +68,7 @@ def rows(found: Mapping[str, Samples], missing: Mapping[str, str]) -> Iterator[R
     """`missing` says why a peer was not measured."""
     notes = {name: f"not measured: {why}" for name, why in missing.items()}
     for connections in CONNECTIONS:
-        for name in (*IDS, "durable_in_memory", *COMPILED, *PEERS):
+        for name in (*IDS, "durable_in_memory", *PEERS):
             row = f"{name}_{connections}"
             yield Row(row, median(found, row), "us CPU/request", note=notes.get(name, ""))
         yield loader(found, connections)
@@ -93,18 +85,6 @@ def rows(found: Mapping[str, Samples], missing: Mapping[str, str]) -> Iterator[R
         for connections in CONNECTIONS:
             value = ratio(found, f"durable_{connections}", f"{peer}_{connections}")
             yield at_most(f"durable_to_{peer}_{connections}", value, 1, "ratio", notes.get(peer, ""))
-    yield from compiled_rows(found, notes)
-
-
-def compiled_rows(found: Mapping[str, Samples], notes: Mapping[str, str]) -> Iterator[Row]:
-    """The compiled wheel to the same sources interpreted, and to the peers that are written in Python too."""
-    to_itself = [(f"{name}_compiled", name) for name in IDS]
-    to_peers = [("durable_compiled", peer) for peer in ("minimal_aiohttp", "minimal_aiohttp_uvloop")]
-    for connections in CONNECTIONS:
-        for name, other in to_itself + to_peers:
-            value = ratio(found, f"{name}_{connections}", f"{other}_{connections}")
-            note = notes.get(name, "") or notes.get(other, "")
-            yield Row(f"{name}_to_{other}_{connections}", value, "ratio", note=note)
 
 
 def noise(found: Mapping[str, Samples]) -> Row:

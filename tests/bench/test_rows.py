@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import mmap
 import os
 from collections.abc import Mapping, Sequence
@@ -14,11 +13,11 @@ from bench.processes import core_nanoseconds, cpu_nanoseconds
 from bench.report import Row
 from bench.rounds import Samples, median, ratio
 from bench.rows import cost, handshake, idle, latency
-from bench.stage import BODY_BYTES, PeerMissingError, Proxy, Stage, payment, saved_card_payment
+from bench.stage import BODY_BYTES, Proxy, payment, saved_card_payment
 
 UNEVEN = {"a": [10.0, 40.0, 20.0], "b": [10.0, 10.0, 40.0]}
 """By round: 1, 4 and a half. The medians are 20 and 10."""
-ALL = ("bare", "policed", "durable", "durable_in_memory", *cost.COMPILED, *cost.PEERS)
+ALL = ("bare", "policed", "durable", "durable_in_memory", *cost.PEERS)
 NO_ENVOY = dict.fromkeys(("envoy", "extproc", "extproc_sqlite"), "no envoy here")
 
 
@@ -75,28 +74,6 @@ def test_a_missing_peer_has_all_its_rows_and_meets_none_of_its_goals() -> None:
     assert {row.name for row in missing} > {"envoy_16", "extproc_64", "policed_to_envoy", "durable_to_extproc_sqlite"}
     assert {(row.met, row.note) for row in missing} == {(None, "not measured: no envoy here")}
     assert rows["bare_to_nginx"].value == 1
-
-
-def test_the_compiled_wheel_is_compared_with_the_same_sources_interpreted() -> None:
-    rows = by_name(list(cost.rows(costs(dict.fromkeys(ALL, 100.0) | {"durable_compiled": 80.0}), {})))
-    assert rows["durable_compiled_64"].value == 80
-    assert rows["durable_compiled_to_durable_16"].value == 0.8
-    assert rows["durable_compiled_to_minimal_aiohttp_64"].value == 0.8
-    assert rows["bare_compiled_to_bare_16"].value == 1
-
-
-def test_without_a_compiled_wheel_its_rows_say_how_to_make_one() -> None:
-    here = {name: 100.0 for name in ALL if name not in cost.COMPILED}
-    rows = by_name(list(cost.rows(costs(here), dict.fromkeys(cost.COMPILED, "make compiled"))))
-    missing = {row.name: row.note for row in rows.values() if row.value is None}
-    assert missing.keys() >= {"bare_compiled_16", "durable_compiled_to_minimal_aiohttp_64"}
-    assert set(missing.values()) == {"not measured: make compiled"}
-
-
-def test_a_compiled_wheel_that_is_not_there_is_not_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    with contextlib.ExitStack() as stack, pytest.raises(PeerMissingError, match=r"^make compiled$"):
-        Stage(tmp_path, tmp_path, 0, stack).compiled()
 
 
 def test_the_loader_says_what_it_takes_and_how_long_proxies_waited() -> None:

@@ -46,7 +46,8 @@ def books(db: apsw.Connection) -> list[Book]:
     """What a store says of each payment's life, and what its events told."""
     kept = []
     query = "SELECT id, coalesce(alias, ''), captured, pending <> '{}', events FROM payments"
-    for payment, alias, captured, pending, events in db.execute(query).fetchall():
+    rows: list[Any] = db.execute(query).fetchall()
+    for payment, alias, captured, pending, events in rows:
         told = db.execute("SELECT sequence, payload FROM outbox WHERE aggregateid = ? ORDER BY sequence", (payment,))
         listed = [(sequence, json.loads(payload)["data"]) for sequence, payload in told]
         whole = [sequence for sequence, _ in listed] == list(range(1, events + 1))
