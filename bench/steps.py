@@ -34,18 +34,17 @@ _RULES: Final = tuple(
     for step, pattern in (
         ("TLS", r"SSL|\(_ssl\.c|\(ssl\.py|\(libssl"),
         ("sockets and loop", r"UVStream|^uv_|\((loop|core|stream|linux|loop-watcher|socketmodule)\.c|\(uvloop/loop"),
-        ("upstream", r"^(request_head|response_headers|Pipeline\._(head|told)) |/upstream\w*\.py|/response_reader\.py"),
+        ("upstream", r"^(request_head|response_headers|Pipeline\._(head|own_lines)) |^caller_fields |/upstream\w*\.py|/response_reader\.py"),
         ("answer", r"^(response_head|has_no_body) |^Connection\.(send|_write|_stream) |^Proxy\._now "),
-        ("parse", r"^_(refuse|fields|length|closes|host|target|check_\w+) \(gateway/pure/http|^admit |/framing\.py"),
-        ("parse", r"http_parser|llhttp|aiohttp/streams|/request_body\.py|^Connection\.\w*(read|parse|admit|receive)"),
+        ("parse", r"/request_reader\.py|/framing\.py|/request_body\.py|^Connection\.(\w*read_|data_received|_deliver)"),
         ("route", r"/routing\.py|/snapshot\.py"),
         ("mtls", r"rules/mtls\.py|/certificates\.py"),
         ("jwt", r"rules/jwt\.py|/jose\.py|/identity\.py|/key_sets\.py"),
         ("rate_limit", r"rules/rate_limit\.py|/gcra\.py|^MemoryShared|adapters/redis\.py"),
         ("tokenize", r"rules/tokenize\.py|pure/(body|\w+_reader|cards|tokens)\.py|/keys\.py|^MemorySad|^splice "),
-        ("store", r"adapters/sqlite\w*\.py|gateway/operations\.py"),
-        ("telemetry", r"adapters/telemetry\.py|/redaction\.py|prometheus_client|^Proxy\._observe |^_blocks "),
-        ("pipeline", r"gateway/(pipeline|rule|exchange)\.py|gateway/server/\w+\.py|pure/trace\.py"),
+        ("store", r"adapters/sqlite\w*\.py|gateway/operations/|/writer\.py|/relay\.py"),
+        ("telemetry", r"adapters/telemetry\.py|/redaction\.py|/served\.py|prometheus_client|^Proxy\._observe |^_blocks "),
+        ("pipeline", r"gateway/(pipeline|recorded|bodies|rule|exchange)\.py|gateway/server/\w+\.py|pure/trace\.py"),
     )
 )  # fmt: skip
 _WAITING: Final = re.compile(r"^(epoll_p?wait|\w*poll|select|pthread_cond_\w+|sem_\w*wait|futex\w*) \(")

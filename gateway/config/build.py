@@ -95,11 +95,11 @@ class _Builder:
         if route.inbox is not None:
             return Route(route.name, name, inbox=self._inbox(("routes", position, "inbox"), route, route.inbox, name))
         assert route.policy is not None
-        return Route(route.name, name, pipeline=self._pipeline(route, self._config.policies[route.policy], tenant))
+        return Route(route.name, name, pipeline=self._pipeline(position, route, self._config.policies[route.policy], tenant))
 
     # --- policies
 
-    def _pipeline(self, route: RouteSettings, policy: Policy, tenant: Tenant) -> Pipeline:
+    def _pipeline(self, position: int, route: RouteSettings, policy: Policy, tenant: Tenant) -> Pipeline:
         standing = list(self._provisioned(route, policy))
         self._join(policy, standing)
         self._refuse_unidentified(policy, standing, tenant)
@@ -110,7 +110,7 @@ class _Builder:
         limits = self._settings.listeners[route.listener].limits
         bounds = BodyLimits(limits.max_request, limits.max_response)
         upstream = self._upstreams[route.upstream]
-        doubts = self._doubts(route, [s.rule for s in standing])
+        doubts = self._doubts(position, route, [s.rule for s in standing])
         if doubts is None:
             return Pipeline(route.name, placed, upstream, self._ports, bounds, egress=self._is_egress(route))
         return RecordedPipeline(
@@ -124,13 +124,13 @@ class _Builder:
             egress=self._is_egress(route),
         )
 
-    def _doubts(self, route: RouteSettings, rules: Sequence[Rule]) -> Doubts | None:
+    def _doubts(self, position: int, route: RouteSettings, rules: Sequence[Rule]) -> Doubts | None:
         """How the route finds out what became of a request; complains if it could not with these rules."""
-        source, place = self._config.source, ("routes", self._settings.routes.index(route))
         try:
             return compile_doubts(route, route.match.path, rules, keys=self._settings.keys is not None)
         except ValueError as error:
-            self._complaints.append(source.at((*place, "in_doubt"), f"routes[{place[1]}].in_doubt: {error}"))
+            place = ("routes", position, "in_doubt")
+            self._complaints.append(self._config.source.at(place, f"routes[{position}].in_doubt: {error}"))
             return None
 
     def _is_egress(self, route: RouteSettings) -> bool:
