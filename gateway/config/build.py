@@ -95,7 +95,9 @@ class _Builder:
         if route.inbox is not None:
             return Route(route.name, name, inbox=self._inbox(("routes", position, "inbox"), route, route.inbox, name))
         assert route.policy is not None
-        return Route(route.name, name, pipeline=self._pipeline(position, route, self._config.policies[route.policy], tenant))
+        return Route(
+            route.name, name, pipeline=self._pipeline(position, route, self._config.policies[route.policy], tenant)
+        )
 
     # --- policies
 
