@@ -34,7 +34,8 @@ _RULES: Final = tuple(
     for step, pattern in (
         ("TLS", r"SSL|\(_ssl\.c|\(ssl\.py|\(libssl"),
         ("sockets and loop", r"UVStream|^uv_|\((loop|core|stream|linux|loop-watcher|socketmodule)\.c|\(uvloop/loop"),
-        ("upstream", r"^(request_head|response_headers|Pipeline\._(head|own_lines)) |^caller_fields |/upstream\w*\.py|/response_reader\.py"),
+        ("upstream", r"^(request_head|response_headers|caller_fields|Pipeline\._(head|own_lines)) "),
+        ("upstream", r"/upstream\w*\.py|/response_reader\.py"),
         ("answer", r"^(response_head|has_no_body) |^Connection\.(send|_write|_stream) |^Proxy\._now "),
         ("parse", r"/request_reader\.py|/framing\.py|/request_body\.py|^Connection\.(\w*read_|data_received|_deliver)"),
         ("route", r"/routing\.py|/snapshot\.py"),
@@ -43,7 +44,8 @@ _RULES: Final = tuple(
         ("rate_limit", r"rules/rate_limit\.py|/gcra\.py|^MemoryShared|adapters/redis\.py"),
         ("tokenize", r"rules/tokenize\.py|pure/(body|\w+_reader|cards|tokens)\.py|/keys\.py|^MemorySad|^splice "),
         ("store", r"adapters/sqlite\w*\.py|gateway/operations/|/writer\.py|/relay\.py"),
-        ("telemetry", r"adapters/telemetry\.py|/redaction\.py|/served\.py|prometheus_client|^Proxy\._observe |^_blocks "),
+        ("telemetry", r"adapters/telemetry\.py|/redaction\.py|/served\.py|prometheus_client"),
+        ("telemetry", r"^Proxy\._observe |^_blocks "),
         ("pipeline", r"gateway/(pipeline|recorded|bodies|rule|exchange)\.py|gateway/server/\w+\.py|pure/trace\.py"),
     )
 )  # fmt: skip
