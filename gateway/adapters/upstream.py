@@ -25,6 +25,7 @@ _UNREACHABLE = "The upstream cannot be reached; nothing was sent. Try again."
 _UNTRUSTED = "No TLS connection to the upstream could be agreed on; nothing was sent. Try again."
 _BUSY = "All connections to the upstream are in use; nothing was sent. Try again."
 _SWEEP_AT_MOST_EVERY = 0.01
+_READ_BYTES = 64 * 1024
 
 
 def client_context(ca: Path | None = None, certificate: Path | None = None, key: Path | None = None) -> ssl.SSLContext:
@@ -97,6 +98,7 @@ class HttpUpstream:
         self._idle: list[Wire] = []
         self._taken = 0
         self._waiting: deque[asyncio.Future[Wire | None]] = deque()
+        self.buffer = memoryview(bytearray(_READ_BYTES))
         self._draining = False
         self._closed = False
         self._gone: asyncio.Future[None] | None = None

@@ -53,6 +53,11 @@ class Limits:
 class Owner(Protocol):
     """The pool, as its connections see it."""
 
+    @property
+    def buffer(self) -> memoryview:
+        """Where each of them reads into, and takes out of in the same turn of the loop."""
+        ...
+
     def made(self, wire: Wire) -> None: ...
 
     def ended(self, wire: Wire) -> None:
@@ -66,7 +71,7 @@ class Owner(Protocol):
         ...
 
 
-class Wire(asyncio.Protocol):
+class Wire(asyncio.BufferedProtocol):
     """A connection. Between two exchanges it expects silence: data or EOF closes it at once."""
 
     __slots__ = (
@@ -272,7 +277,11 @@ class Wire(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         self._owner.made(self)
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002
+        return self._owner.buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        data = bytes(self._owner.buffer[:nbytes])
         reader = self._reader
         if reader is None:
             self.abort()

@@ -12,14 +12,14 @@ import math
 import socket
 import struct
 from collections.abc import Callable
-from typing import Protocol, cast
+from typing import cast
 
 from gateway.exchange import UNNAMED, Peer
 from gateway.ports import Response
 from gateway.pure.errors import Reason, Refused
 from gateway.pure.http import chunk, has_no_body, response_head
 from gateway.pure.request_reader import check_unfinished, read_head
-from gateway.server.edge import Arrival, Edge
+from gateway.server.edge import Arrival, Connections, Edge
 from gateway.server.request_body import HIGH_WATER, RequestBody
 
 _RESET = struct.pack("ii", 1, 0)
@@ -29,14 +29,7 @@ _HEAD_LATE = Refused(Reason.REQUEST_TIMEOUT, "Send the whole head of a request w
 _BODY_LATE = Refused(Reason.REQUEST_TIMEOUT, "Send the whole body of a request without pausing.")
 
 
-class Connections(Protocol):
-    """The connections of a listener, as each of them sees it."""
-
-    def opened(self, connection: Connection) -> None: ...
-    def closed(self, connection: Connection) -> None: ...
-
-
-class Connection(asyncio.Protocol):
+class Connection(asyncio.BufferedProtocol):
     """The protocol object of one connection. It is in one of three states:
 
     reading a head (`_exchanging` False); serving a request whose body is still arriving; serving one that is whole.
@@ -213,7 +206,13 @@ class Connection(asyncio.Protocol):
         arrived, self._arrived = self._arrived, None
         return None if self._ending else arrived
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002
+        return self._edge.buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._received(bytes(self._edge.buffer[:nbytes]))
+
+    def _received(self, data: bytes) -> None:
         if self._ending or self._broken:
             return
         if not self._exchanging:
@@ -245,7 +244,7 @@ class Connection(asyncio.Protocol):
         self._body = None if head.length == 0 else RequestBody(self, head, limits, self._edge.now)
         self._deliver(Arrival(head, self._body))
         if len(data) > end + 4:
-            self.data_received(data[end + 4 :])
+            self._received(data[end + 4 :])
 
     def _await_rest_of_head(self, data: bytes, seen: int) -> None:
         limits = self._edge.limits

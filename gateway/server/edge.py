@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from gateway.server.request_body import RequestBody
 
 
+READ_BYTES = 64 * 1024
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """Bounds of a listener: times in seconds, sizes in bytes. No setting turns one off."""
@@ -46,6 +49,13 @@ class Arrival:
     body: RequestBody | None
 
 
+class Connections(Protocol):
+    """The connections of a listener, as each of them sees it."""
+
+    def opened(self, connection: Connection) -> None: ...
+    def closed(self, connection: Connection) -> None: ...
+
+
 class Exchanges(Protocol):
     """What is done with requests."""
 
@@ -67,6 +77,8 @@ class Edge:
     draining: bool = False
     connections: int = 0
     in_flight: int = 0
+    buffer: memoryview = field(default_factory=lambda: memoryview(bytearray(READ_BYTES)), repr=False)
+    """What any of the connections reads is in here until it was taken out, in the same turn of the loop."""
     empty: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the last exchange has ended and the last connection has closed."""
 

@@ -19,7 +19,14 @@ SERVE = [*LOOP, "Connection.start (gateway/server/connection.py)", "Proxy.serve 
         ([*SERVE, "Mtls.on_request (gateway/rules/mtls.py)", "Lru.get (gateway/pure/lru.py)"], "mtls"),
         ([*SERVE, "Pipeline._call (gateway/pipeline.py)", "request_head (gateway/pure/http.py)"], "upstream"),
         ([*SERVE, "response_head (gateway/pure/http.py)", "_joined (gateway/pure/http.py)"], "answer"),
-        ([*LOOP, "Connection.data_received (gateway/server/connection.py)", "admit (gateway/pure/http.py)"], "parse"),
+        (
+            [
+                *LOOP,
+                "Connection.buffer_updated (gateway/server/connection.py)",
+                "read_head (gateway/pure/request_reader.py)",
+            ],
+            "parse",
+        ),
         ([*SERVE, "Connection._write (gateway/server/connection.py)", "SSL_write_ex (libssl.so.3)"], "TLS"),
         ([*SERVE, "Connection._write (gateway/server/connection.py)", "UVStream_write (loop.c)"], "sockets and loop"),
         ([*SERVE, "opaque (gateway/pure/tokens.py)", "EVP_DigestFinal (libcrypto.so.3)"], "tokenize"),
