@@ -95,7 +95,9 @@ class Decision(NamedTuple):
 
 
 class Shared(Protocol):
-    """Counters. All hits of one call are decided in one atomic step (one round trip)."""
+    """Counters, and what may be used once. A call is decided in one atomic step (one round trip); its keys share a hash
+    tag.
+    """
 
     @property
     def local(self) -> Shared:
@@ -104,6 +106,15 @@ class Shared(Protocol):
 
     def hit(self, hits: Sequence[Hit]) -> Soon[Sequence[Decision]]:
         """Raises `Unavailable`."""
+        ...
+
+    def first_use(self, keys: Sequence[str], seconds: float) -> Soon[bool]:
+        """Whether none of `keys` was used before, or all such uses are over; then all are in use for `seconds`.
+
+        One atomic step: of any number who ask at once, one is told True. Keys are made as those of hits are (short,
+        digests of what a client sent). Raises `Unavailable`, also when there is no room to remember one more; what
+        `local` says is true of this process alone, so nobody who guards against replay may fall back on it.
+        """
         ...
 
     async def close(self) -> None: ...

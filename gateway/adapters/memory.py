@@ -12,6 +12,8 @@ from gateway.pure.gcra import SECOND, Room, State, decide
 
 COUNTERS_MAX = 100_000
 """Limits that are not whole at one time, in one process; about 30 MiB."""
+USES_MAX = 250_000
+"""First uses remembered at one time, in one process; about 80 MiB."""
 CODES_MAX = 100_000
 _SWEPT_AT_ONCE = 16
 _LEFT_ALONE = SECOND
@@ -79,15 +81,17 @@ class _Expiring(Generic[K, V]):
 
 
 class MemoryShared:
-    """Counters of this process alone.
+    """Counters and first uses of this process alone.
 
     When `most` limits are in use at once, requests that would need one more get `Unavailable`: to forget a live
-    counter instead would let whoever fills the table reset the limits of everybody.
+    counter instead would let whoever fills the table reset the limits of everybody. First uses have a table of their
+    own, by the same rule: what is forgotten before its time could be used again.
     """
 
-    def __init__(self, clock: Clock, most: int = COUNTERS_MAX) -> None:
+    def __init__(self, clock: Clock, most: int = COUNTERS_MAX, uses: int = USES_MAX) -> None:
         self._clock = clock
         self._states: _Expiring[str, State] = _Expiring(most, lambda _: None)
+        self._uses: _Expiring[str, float] = _Expiring(uses, lambda _: None)
 
     @property
     def local(self) -> MemoryShared:
@@ -106,6 +110,18 @@ class MemoryShared:
             if ruling.state is not None:
                 states.put(hit.key, ruling.state, now + ruling.room.reset_after)
         return [decision(ruling.allowed, ruling.room) for ruling in rulings]
+
+    def first_use(self, keys: Sequence[str], seconds: float) -> bool:
+        uses = self._uses
+        now = self._clock.monotonic()
+        uses.sweep(now)
+        if any(uses.get(key, now) is not None for key in keys):
+            return False
+        if not uses.make_room(sum(key not in uses for key in keys), now):
+            raise Unavailable("shared")
+        for key in keys:
+            uses.put(key, now, now + seconds)
+        return True
 
     async def close(self) -> None:
         """Nothing to close."""

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import hashlib
 import hmac
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -31,6 +32,15 @@ from gateway.pure.gcra import Room
 
 _NONCE_BYTES = 12
 
+_USE = """
+for _, key in ipairs(KEYS) do
+  if redis.call('EXISTS', key) == 1 then return 0 end
+end
+for _, key in ipairs(KEYS) do
+  redis.call('SET', key, '', 'NX', 'PX', ARGV[1])
+end
+return 1
+"""
 _PUT = """
 redis.call('DEL', KEYS[1])
 redis.call('HSET', KEYS[1], 'value', ARGV[1])
@@ -155,7 +165,8 @@ class RedisShared:
         self._server = server
         self._local = local
         self._script = _Script(files("gateway.adapters").joinpath("lua/hit.lua").read_text("utf-8"))
-        self._waiting: list[tuple[_Call, asyncio.Future[list[int]]]] = []
+        self._use = _Script(_USE)
+        self._waiting: list[tuple[_Call, asyncio.Future[Any]]] = []
         self._trips: set[asyncio.Task[None]] = set()
 
     @property
@@ -163,20 +174,27 @@ class RedisShared:
         return self._local
 
     async def hit(self, hits: Sequence[Hit]) -> Sequence[Decision]:
-        """The keys of `hits` must share a hash tag, or Redis Cluster refuses the call."""
-        loop = asyncio.get_running_loop()
         arguments: list[str | int | bytes] = []
         for hit in hits:
             arguments += (hit.strategy, *hit.limit, int(hit.enforced))
-        answer: asyncio.Future[list[int]] = loop.create_future()
-        if not self._waiting:
-            loop.call_soon(self._depart, loop)
-        self._waiting.append((_Call(self._script, [hit.key for hit in hits], arguments), answer))
-        numbers = iter(await answer)
+        numbers = iter(await self._ask(_Call(self._script, [hit.key for hit in hits], arguments)))
         return [
             decision(allowed == 1, Room(remaining, reset_after, retry_after))
             for allowed, remaining, reset_after, retry_after in zip(numbers, numbers, numbers, numbers, strict=True)
         ]
+
+    async def first_use(self, keys: Sequence[str], seconds: float) -> bool:
+        answer: int = await self._ask(_Call(self._use, keys, (max(1, math.ceil(seconds * 1000)),)))
+        return answer == 1
+
+    def _ask(self, call: _Call) -> asyncio.Future[Any]:
+        """The answer to come, by the round trip that leaves at the end of this turn."""
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Any] = loop.create_future()
+        if not self._waiting:
+            loop.call_soon(self._depart, loop)
+        self._waiting.append((call, answer))
+        return answer
 
     def _depart(self, loop: asyncio.AbstractEventLoop) -> None:
         waiting, self._waiting = self._waiting, []
@@ -184,7 +202,7 @@ class RedisShared:
         self._trips.add(trip)
         trip.add_done_callback(self._trips.discard)
 
-    async def _trip(self, waiting: Sequence[tuple[_Call, asyncio.Future[list[int]]]]) -> None:
+    async def _trip(self, waiting: Sequence[tuple[_Call, asyncio.Future[Any]]]) -> None:
         answers: list[Any] = [None] * len(waiting)
         try:
             with contextlib.suppress(Unavailable):
@@ -193,10 +211,10 @@ class RedisShared:
             for (_, future), answer in zip(waiting, answers, strict=True):
                 if future.done():
                     continue
-                if isinstance(answer, list):
-                    future.set_result(answer)
-                else:
+                if answer is None or isinstance(answer, Exception):
                     future.set_exception(Unavailable("shared"))
+                else:
+                    future.set_result(answer)
 
     async def close(self) -> None:
         """Waits for what is under way, then closes the connections, those of `RedisSad` too."""

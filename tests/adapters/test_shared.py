@@ -152,7 +152,39 @@ async def test_every_answer_is_the_pure_decision(counters: Counters, strategy: s
         ] == [(r.allowed, r.room.remaining, r.room.reset_after, r.room.retry_after) for r in rulings]
 
 
+async def test_of_fifty_who_use_it_at_once_one_is_first(counters: Counters, key: str) -> None:
+    answers = await asyncio.gather(*(settled(counters.shared.first_use([key], 60.0)) for _ in range(50)))
+    assert answers.count(True) == 1
+
+
+async def test_what_is_used_together_is_used_as_one(counters: Counters, key: str) -> None:
+    a, b, c = (f"{{{key}}}{part}" for part in "abc")
+    assert [await settled(counters.shared.first_use(keys, 60.0)) for keys in ([a, b], [b, c], [c], [c])] == [
+        True, False, True, False,
+    ]  # fmt: skip
+
+
 # --- memory
+
+
+async def test_memory_forgets_a_use_in_its_time_and_not_before(clock: HandClock) -> None:
+    shared = MemoryShared(clock)
+    assert shared.first_use(["a"], 60.0)
+    clock.advance(59.9)
+    assert not shared.first_use(["a"], 60.0)
+    clock.advance(0.1)
+    assert shared.first_use(["a"], 60.0)
+
+
+async def test_memory_full_of_uses_that_live_takes_no_new_one(clock: HandClock) -> None:
+    shared = MemoryShared(clock, uses=3)
+    assert all(shared.first_use([f"{i}"], 10.0 + i) for i in range(3))
+    with pytest.raises(Unavailable):
+        shared.first_use(["3"], 60.0)
+    assert not any(shared.first_use([f"{i}"], 60.0) for i in range(3))
+    clock.advance(10)
+    assert shared.first_use(["3"], 60.0)
+    assert not shared.first_use(["1"], 60.0)
 
 
 async def test_memory_refuses_what_it_has_no_room_to_count_and_counts_nothing_of_it(clock: HandClock) -> None:
@@ -188,6 +220,48 @@ async def test_of_many_at_once_from_several_gateways_exactly_the_limit_passes(
         assert sum(decision.allowed for (decision,) in answers) == 25
     for gateway in gateways:
         await gateway.close()
+
+
+async def test_of_fifty_at_once_from_several_gateways_one_is_first(
+    redis_url: str, connect: Callable[..., RedisShared], key: str
+) -> None:
+    gateways = [connect(redis_url) for _ in range(5)]
+    answers = await asyncio.gather(*(gateway.first_use([key], 60.0) for _ in range(10) for gateway in gateways))
+    assert answers.count(True) == 1
+    for gateway in gateways:
+        await gateway.close()
+
+
+async def test_redis_forgets_a_use_in_its_time(redis_url: str, connect: Callable[..., RedisShared], key: str) -> None:
+    shared = connect(redis_url)
+    async with Redis.from_url(redis_url) as direct:
+        assert await shared.first_use([key], 60.0)
+        assert 59_000 < await direct.pttl(key) <= 60_000
+        await direct.pexpireat(key, 1)
+        assert await shared.first_use([key], 0.0001)
+    await shared.close()
+
+
+async def test_a_redis_without_room_lets_nobody_be_first(
+    tmp_path: Path, connect: Callable[..., RedisShared], key: str
+) -> None:
+    with running_redis(tmp_path, *VOLATILE, "--maxmemory", "1", "--maxmemory-policy", "noeviction") as server:
+        shared = connect(server.url)
+        with pytest.raises(Unavailable):
+            await shared.first_use([key], 60.0)
+        await shared.close()
+
+
+async def test_a_use_and_a_hit_of_one_turn_share_a_round_trip(
+    redis_url: str, connect: Callable[..., RedisShared], key: str
+) -> None:
+    shared = connect(redis_url)
+    async with Redis.from_url(redis_url) as direct:
+        await asyncio.gather(shared.first_use([f"{key}0"], 60.0), shared.hit([a_hit(key)]))
+        before = (await direct.info("stats"))["total_reads_processed"]
+        await asyncio.gather(shared.first_use([key], 60.0), *(shared.hit([a_hit(f"{key}{i}")]) for i in range(50)))
+        assert (await direct.info("stats"))["total_reads_processed"] - before <= 3
+    await shared.close()
 
 
 async def test_the_clock_is_the_servers(redis_url: str, connect: Callable[..., RedisShared], key: str) -> None:

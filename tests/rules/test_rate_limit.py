@@ -77,6 +77,9 @@ class Away:
     async def hit(self, hits: Sequence[Hit]) -> Sequence[Decision]:
         raise Unavailable("shared")
 
+    async def first_use(self, keys: Sequence[str], seconds: float) -> bool:
+        raise Unavailable("shared")
+
     async def close(self) -> None: ...
 
 
