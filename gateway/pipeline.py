@@ -76,7 +76,10 @@ WayBack = Sequence[tuple[Placed, Callable[[Exchange], Soon[Verdict]]]]
 
 
 class Pipeline:
-    """The compiled policy of one route, and the upstream it leads to: our own, or (`egress`) an outside provider."""
+    """A compiled policy and the upstream it leads to: our own, or (`egress`) an outside provider.
+
+    Routes of the same policy and upstream may go through one; what is of a route is in the exchange.
+    """
 
     __slots__ = (
         "_egress",
@@ -87,7 +90,6 @@ class Pipeline:
         "_reads_response",
         "_request",
         "_response",
-        "_route",
         "_unreachable",
         "_upstream",
         "placed",
@@ -95,7 +97,6 @@ class Pipeline:
 
     def __init__(
         self,
-        route: str,
         placed: Sequence[Placed],
         upstream: Upstream,
         ports: Ports,
@@ -106,7 +107,6 @@ class Pipeline:
         there = [(i, p) for i, p in enumerate(placed, 1) if p.mode != "off"]
         back = there[::-1]
         self.placed = tuple(placed)
-        self._route = route
         self._upstream = upstream
         self._host = b"Host: " + upstream.authority
         self._egress = egress
@@ -334,7 +334,7 @@ class Pipeline:
             reason = _UNAVAILABLE.get(str(error), Reason.STORE_UNAVAILABLE)
             return Deny(reason, "Try again in a moment.", headers=_RETRY_SOON)
         note = where(error)
-        self._ports.telemetry.log("rule_crashed", level="error", id=x.id, route=self._route, kind=kind, where=note)
+        self._ports.telemetry.log("rule_crashed", level="error", id=x.id, route=x.route, kind=kind, where=note)
         return Deny(Reason.INTERNAL_ERROR, "The request was refused; nothing is known to be wrong with it.", note=note)
 
     def _act(self, x: Exchange, placed: Placed, verdict: Deny | Answer) -> Response | None:
@@ -363,7 +363,7 @@ class Pipeline:
 
     def _block(self, x: Exchange, stage: str, kind: str, reason: Reason, mode: str) -> None:
         x.blocks.append(Block(stage, kind, reason.label, mode))
-        self._ports.telemetry.count(Metric.BLOCKED, self._route, stage, reason.label, mode)
+        self._ports.telemetry.count(Metric.BLOCKED, x.route, stage, reason.label, mode)
 
     async def _finished(self, x: Exchange, placed: Placed, finish: Callable[[Exchange], Soon[None]]) -> None:
         try:

@@ -33,7 +33,6 @@ class RecordedPipeline(Pipeline):
 
     def __init__(
         self,
-        route: str,
         placed: Sequence[Placed],
         upstream: Upstream,
         ports: Ports,
@@ -43,7 +42,7 @@ class RecordedPipeline(Pipeline):
         rescue: Upstream,
         egress: bool = False,
     ) -> None:
-        super().__init__(route, placed, upstream, ports, limits, egress=egress)
+        super().__init__(placed, upstream, ports, limits, egress=egress)
         self.doubts = doubts
         self.rescue = rescue
         self._resume = tuple(p for p in placed if p.mode != "off" and type(p.rule).on_resume is not Rule.on_resume)
@@ -104,7 +103,7 @@ class RecordedPipeline(Pipeline):
             return self._ports.keys.seal(x.tenant, _PURPOSE, pack(recorded), x.id.encode())
 
         scope = x.claim.scope if x.claim is not None else None
-        return RecordCall(x.tenant, x.id, self._route, self._upstream.name, self.doubts.mode, sealed, now, scope)
+        return RecordCall(x.tenant, x.id, x.route, self._upstream.name, self.doubts.mode, sealed, now, scope)
 
     def _to_send(self, x: Exchange) -> bytes:
         """The head that a resolver would send: that of the request, or that of the query about it."""
@@ -139,7 +138,7 @@ class RecordedPipeline(Pipeline):
             received_at=recorded.began,
         )
         trace = begin_trace(self._ports.entropy(_TRACE_BYTES))
-        x = Exchange(call.owner, self._route, request, recorded.params, call.tenant, trace)
+        x = Exchange(call.owner, call.route, request, recorded.params, call.tenant, trace)
         x.sans, x.subject, x.kept, x.call = recorded.sans, recorded.subject, dict(recorded.kept), call
         if call.in_doubt == "replay":
             x.body, x.head = recorded.body, recorded.head

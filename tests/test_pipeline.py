@@ -96,7 +96,7 @@ class World:
         placed = [Placed("scripted", r[0], r[1]) if isinstance(r, tuple) else Placed("scripted", r) for r in rules]  # type: ignore[arg-type]
         nothing: Any = None
         ports = Ports(HandClock(), CountingEntropy(), self.store, nothing, nothing, nothing, nothing, self.telemetry)
-        pipeline = Pipeline("create-payment", placed, self.wire, ports, self.limits, egress=egress)
+        pipeline = Pipeline(placed, self.wire, ports, self.limits, egress=egress)
         return await pipeline.run(x or make_exchange())
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -75,6 +75,7 @@ class _Builder:
         self._rescues = rescues
         self._complaints: list[Complaint] = []
         self._common: dict[tuple[str, int], Rule] = {}
+        self._pipelines: dict[Hashable, Pipeline] = {}
 
     def build(self) -> Snapshot:
         routes = [self._route(i, route) for i, route in enumerate(self._settings.routes)]
@@ -102,6 +103,16 @@ class _Builder:
     # --- policies
 
     def _pipeline(self, position: int, route: RouteSettings, policy: Policy, tenant: Tenant) -> Pipeline:
+        """One for all routes on which it would be the same: what many routes go through stays in the caches."""
+        alike = (route.listener, route.policy, route.upstream, tenant, self._is_egress(route))
+        pipeline = self._pipelines.get(alike) if route.in_doubt is None else None
+        if pipeline is None:
+            pipeline = self._compiled(position, route, policy, tenant)
+            if route.in_doubt is None and not any(placed.rule.per_route for placed in pipeline.placed):
+                self._pipelines[alike] = pipeline
+        return pipeline
+
+    def _compiled(self, position: int, route: RouteSettings, policy: Policy, tenant: Tenant) -> Pipeline:
         standing = list(self._provisioned(route, policy))
         self._join(policy, standing)
         self._refuse_unidentified(policy, standing, tenant)
@@ -111,20 +122,12 @@ class _Builder:
             placed.insert(identified, Placed("tenant", TenantOf(tenant)))
         limits = self._settings.listeners[route.listener].limits
         bounds = BodyLimits(limits.max_request, limits.max_response)
-        upstream = self._upstreams[route.upstream]
+        upstream, egress = self._upstreams[route.upstream], self._is_egress(route)
         doubts = self._doubts(position, route, [s.rule for s in standing])
         if doubts is None:
-            return Pipeline(route.name, placed, upstream, self._ports, bounds, egress=self._is_egress(route))
-        return RecordedPipeline(
-            route.name,
-            placed,
-            upstream,
-            self._ports,
-            bounds,
-            doubts=doubts,
-            rescue=self._rescues[route.upstream],
-            egress=self._is_egress(route),
-        )
+            return Pipeline(placed, upstream, self._ports, bounds, egress=egress)
+        rescue = self._rescues[route.upstream]
+        return RecordedPipeline(placed, upstream, self._ports, bounds, doubts=doubts, rescue=rescue, egress=egress)
 
     def _doubts(self, position: int, route: RouteSettings, rules: Sequence[Rule]) -> Doubts | None:
         """How the route finds out what became of a request; complains if it could not with these rules."""

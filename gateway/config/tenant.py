@@ -77,6 +77,7 @@ class TenantOf(Rule):
     """Stands behind the last identifying rule, and before anything that keeps something for the tenant."""
 
     stage = Stage.IDENTIFY
+    per_route = False
 
     def __init__(self, tenant: Tenant) -> None:
         self._claim = tenant.claim

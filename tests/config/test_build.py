@@ -9,6 +9,7 @@ import pytest
 from gateway.config.complaints import ConfigError
 from gateway.config.load import load
 from gateway.pure.routing import Found
+from gateway.recorded import RecordedPipeline
 from gateway.rule import Rule
 from gateway.snapshot import Route, Snapshot
 from tests.config.world import CONFIG, POLICY, built, lay_out
@@ -61,6 +62,20 @@ def test_the_routes_of_a_policy_share_a_rule_that_depends_on_none_of_them(
     (limit, replay), (same, other) = rules(route(snapshot)), rules(route(snapshot, "/b"))
     assert limit is same
     assert replay is not other
+
+
+def test_routes_on_which_a_pipeline_would_be_the_same_share_one(tmp_path: Path, dev_certificates: Path) -> None:
+    alike = "listener: edge, policy: open, upstream: payments"
+    config = CONFIG + (
+        f"  - {{name: b, match: {{path: /b}}, {alike}}}\n"
+        f"  - {{name: c, match: {{path: /c}}, {alike}, tenant: other}}\n"
+        f"  - {{name: d, match: {{path: /d}}, {alike}, in_doubt: manual}}\n"
+    )
+    snapshot = build_from(tmp_path, dev_certificates, config=config, policy=POLICY)
+    first, second, of_another, recorded = (route(snapshot, path).pipeline for path in ("/pay", "/b", "/c", "/d"))
+    assert first is second
+    assert first is not of_another
+    assert isinstance(recorded, RecordedPipeline)
 
 
 def test_the_complaints_of_all_rules_and_inboxes_come_at_once(tmp_path: Path, dev_certificates: Path) -> None:

@@ -213,8 +213,8 @@ class Gateway:
         place = _place(route, wire.name, egress=egress)
         placed = [Placed(settings.kind, kind.provision(settings, self._ports, place)) for kind, settings in rules]
         if doubts is not None:
-            return RecordedPipeline(route, placed, wire, self._ports, BodyLimits(), doubts=doubts, rescue=wire)
-        return Pipeline(route, placed, wire, self._ports, BodyLimits(), egress=egress)
+            return RecordedPipeline(placed, wire, self._ports, BodyLimits(), doubts=doubts, rescue=wire)
+        return Pipeline(placed, wire, self._ports, BodyLimits(), egress=egress)
 
     def take(self, route: str, body: bytes, key: str, answer: asyncio.Future[Response]) -> None:
         """A request has arrived; its answer leaves for the network when there is one."""

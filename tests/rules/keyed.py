@@ -122,7 +122,7 @@ class Gateway:
         place = Place("create-payment", "p", 1, "payments", "", egress=False)
         rule = Idempotency.provision(Settings.model_validate({"kind": "idempotency", **settings}), self.ports, place)
         placed = [Placed("outer", self.outer), Placed("idempotency", rule), Placed("inner", self.inner)]
-        self.pipeline = Pipeline("create-payment", placed, self.provider, self.ports, BodyLimits(1024, 64))
+        self.pipeline = Pipeline(placed, self.provider, self.ports, BodyLimits(1024, 64))
 
     async def send(self, key: str | None = "k1", body: bytes = b'{"amount":1}', **request: Any) -> Response:
         fields = {"Content-Type": "application/json", **request.pop("headers", {})}

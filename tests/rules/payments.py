@@ -143,7 +143,7 @@ class PaymentWorld:
         self.last_id, self.last_kept = x.id, x.kept
         rules = (*before, rule or self.rule(operation))
         placed = [Placed("test", each) for each in rules]
-        return await Pipeline("pay", placed, self.wire, self.ports, limits or BodyLimits()).run(x)
+        return await Pipeline(placed, self.wire, self.ports, limits or BodyLimits()).run(x)
 
     async def authorized(self, amount: int = 100, currency: str = "EUR") -> str:
         """The provider's id of a new payment."""

@@ -141,7 +141,7 @@ class World:
             sans=("spiffe://shop.example/checkout",),
         )
         placed = [Placed("vault", rule) for rule in ([rules] if isinstance(rules, Rule) else rules)]
-        return await Pipeline("stripe", placed, self.wire, self.ports, BodyLimits()).run(exchange)
+        return await Pipeline(placed, self.wire, self.ports, BodyLimits()).run(exchange)
 
     async def token(self, value: str, token_format: str = "opaque", tenant: str = "default") -> str:
         """The token that a tokenizing route gives for a card number."""

@@ -189,7 +189,7 @@ class World:
             key_sets=nothing,
             telemetry=self.telemetry,
         )
-        pipeline = Pipeline("payments", placed, self.upstream, self.ports, BodyLimits())
+        pipeline = Pipeline(placed, self.upstream, self.ports, BodyLimits())
         self.running = Running(snapshot(routes(pipeline) if routes else _routes(pipeline)))
         self.proxy = Proxy(self.ports, self.running, inboxes)
         self.limits = limits

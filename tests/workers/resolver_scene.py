@@ -107,7 +107,7 @@ class Scene:
             placed.append(Placed(settings["kind"], rule.provision(module.Settings(**settings), self.ports, place)))
         limits = BodyLimits(4096, 4096)
         self.recorded["pay"] = RecordedPipeline(
-            "pay", placed, self.client, self.ports, limits, doubts=doubts, rescue=self.provider, egress=egress
+            placed, self.client, self.ports, limits, doubts=doubts, rescue=self.provider, egress=egress
         )
 
     async def send(self, key: str | None = "k1", body: bytes = b'{"reference":"r1"}', **request: Any) -> Response:

@@ -38,7 +38,7 @@ async def lost(it: Scene, doubts: Doubts, **settings: Any) -> None:
         Placed("lifecycle", Lifecycle.provision(words, it.ports, PLACE)),
     ]
     limits = BodyLimits(4096, 4096)
-    it.recorded["pay"] = RecordedPipeline("pay", placed, it.client, it.ports, limits, doubts=doubts, rescue=it.provider)
+    it.recorded["pay"] = RecordedPipeline(placed, it.client, it.ports, limits, doubts=doubts, rescue=it.provider)
     it.client.says = [LOST]
     assert (await it.send(body=SALE)).status == 504
     ((doubt),) = await it.unknown()
