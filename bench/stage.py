@@ -30,7 +30,7 @@ BODY_BYTES = 431
 _EXPECTED = ANSWER.partition(b"\r\n\r\n")[2]
 
 
-Size = Literal["quick", "usual", "full"]
+Size = Literal["quick", "usual"]
 
 
 class PeerMissingError(Exception):

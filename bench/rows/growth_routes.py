@@ -20,7 +20,7 @@ from bench.stage import CONFIG, Size, Stage, post
 
 IDS = ("growth_routes",)
 FEW = 10
-MANY: Final[Mapping[Size, int]] = {"quick": 200, "usual": 10_000, "full": 10_000}
+MANY: Final[Mapping[Size, int]] = {"quick": 200, "usual": 10_000}
 MOST = 1.1
 CONNECTIONS = 16
 REQUESTS = 4000

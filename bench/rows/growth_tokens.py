@@ -21,8 +21,8 @@ from bench.stage import Size, Stage, payment, post
 from bench.vault import fill
 
 IDS = ("growth_tokens",)
-FEW: Final[Mapping[Size, int]] = {"quick": 100, "usual": 10_000, "full": 10_000}
-MANY: Final[Mapping[Size, int]] = {"quick": 10_000, "usual": 10_000_000, "full": 10_000_000}
+FEW: Final[Mapping[Size, int]] = {"quick": 100, "usual": 10_000}
+MANY: Final[Mapping[Size, int]] = {"quick": 10_000, "usual": 10_000_000}
 MOST = 1.3
 CONNECTIONS = 16
 REQUESTS = 4000
