@@ -46,6 +46,9 @@ profile: $(VENV)/.dev
 faults: $(VENV)/.dev
 	$(BIN)/python -m bench.faults --shard $(SHARD)
 
+scorecard: $(VENV)/.dev
+	$(BIN)/python -m bench.scorecard --suites "$(SUITES)"
+
 lock: $(VENV)/.dev
 	sh requirements/lock.sh
 

@@ -1,0 +1,67 @@
+"""What a suite is made of: cases, each with what is right, and what came of them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+Expect = Literal["accept", "reject", "any", "strip-or-reject", "pass", "block", "scrub"]
+"""Of a request: forwarded once, not at all, one of both, or without the client's value. Of an upstream's answer: passed
+on as it is, replaced by a 502, or either that or passed on without what is wrong with it."""
+
+Port = Literal["edge", "open", "tolerant"]
+"""Listeners of the configuration: the routes of the service; any path; any path, RFC 9110's syntax."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """Bytes to send to a listener, and the upstream's answer if that is what the case is about."""
+
+    request: bytes = field(repr=False)
+    port: Port = "edge"
+    answer: bytes = field(default=b"", repr=False)
+    closes: bool = False
+    """The connection must be closed afterwards."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """`play` is bytes for any proxy, or a question of our own that answers what is wrong (empty: nothing).
+
+    A `strict` control is honest traffic that Pangate refuses by a rule of its own: refusing it is an exception, told
+    with its reason, and not wrong. Without `play` nobody knows how to build the case: that is told too.
+    """
+
+    id: str
+    name: str
+    expect: Expect
+    play: Exchange | Callable[[], Awaitable[str]] | None
+    strict: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Suite:
+    """The cases of one file or folder."""
+
+    name: str
+    format: str
+    cases: Sequence[Case]
+
+
+@dataclass(slots=True)
+class Tally:
+    """What came of a suite at one proxy. A case that is wrong may be in several of the other counts."""
+
+    suite: str
+    format: str
+    cases: int = 0
+    controls: int = 0
+    wrong: int = 0
+    refused_controls: int = 0
+    server_errors: int = 0
+    left_open: int = 0
+    canaries: int = 0
+    not_built: int = 0
+    complaints: list[str] = field(default_factory=list)
+    exceptions: list[str] = field(default_factory=list)

@@ -1,0 +1,193 @@
+"""Plays a case at a proxy, and judges what it did.
+
+A refusal is an answer of 400 or more, or a connection closed without one, and nothing at the backend. Where framing was
+refused the connection must be closed afterwards: nobody knows where the next request would begin.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from bench.scorecard.backend import Backend
+from bench.scorecard.cases import Case, Exchange, Port, Suite, Tally
+
+CANARIES = (b"4242424242424242", b"EVIL", b"canary")
+"""What must not be in an answer that refuses, in what the backend gets, or in an answer that was to be scrubbed."""
+_SILENCE = 1.0
+"""Seconds without a byte after which nobody will say or close anything any more."""
+_SERVED_STATUSES = frozenset({501, 505})
+"""5xx that speak of the request: a method or a version that is not supported."""
+_INTERNAL = (b"\r\nserver: gunicorn", b"\r\nx-powered-by", b"\r\nx-gateway-", b"\r\nx-internal-")
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """`ports` by the listener that a case asks for; a peer has one for all. `context` where it listens with TLS."""
+
+    name: str
+    ports: Mapping[Port, int]
+    backend: Backend
+    context: ssl.SSLContext | None = None
+    ours: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    received: bytes
+    closed: bool
+    seen: Sequence[bytes]
+
+    @property
+    def status(self) -> int:
+        """Of the first answer that is not interim; 0 for none."""
+        rest = self.received
+        while rest.startswith(b"HTTP/1.1 1"):
+            rest = rest.partition(b"\r\n\r\n")[2]
+        digits = rest[9:12]
+        return int(digits) if rest.startswith(b"HTTP/1.") and digits.isdigit() else 0
+
+    @property
+    def refused(self) -> bool:
+        return not self.seen and (self.status >= 400 or (not self.received and self.closed))
+
+
+async def run(suite: Suite, proxy: Proxy) -> Tally:
+    """All cases of a suite, one after the other: what reaches the backend is of the case at hand."""
+    tally = Tally(suite.name, suite.format)
+    for case in suite.cases:
+        if case.play is None:
+            tally.not_built += 1
+            tally.exceptions.append(f"{case.id} {case.name}: not built")
+            continue
+        tally.cases += 1
+        tally.controls += case.expect in {"accept", "pass"}
+        if isinstance(case.play, Exchange):
+            reply = await play(case.play, proxy)
+            wrong = _count(case, reply, tally, ours=proxy.ours)
+        else:
+            wrong = await case.play()
+            tally.refused_controls += bool(wrong) and case.expect in {"accept", "pass"}
+        if wrong and case.strict and case.expect == "accept":
+            tally.refused_controls -= 1
+            tally.exceptions.append(f"{case.id} {case.name}: refused, {case.strict}")
+        elif wrong:
+            tally.wrong += 1
+            tally.complaints.append(f"{case.id} {case.name}: {wrong}")
+    return tally
+
+
+async def play(exchange: Exchange, proxy: Proxy) -> Reply:
+    """Send, and read up to a whole answer, or to the end where the connection has to end."""
+    backend = proxy.backend
+    backend.requests.clear()
+    backend.answer = exchange.answer
+    received, closed = b"", False
+    try:
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1",
+            proxy.ports[exchange.port],
+            ssl=proxy.context,
+            server_hostname="localhost" if proxy.context else None,
+        )
+    except OSError:
+        return Reply(b"", closed=True, seen=())
+    try:
+        writer.write(exchange.request)
+        while not (_whole(received) and not exchange.closes):
+            piece = await asyncio.wait_for(reader.read(65536), _SILENCE)
+            received += piece
+            if not piece:
+                closed = True
+                break
+    except TimeoutError:
+        pass
+    except (ConnectionError, ssl.SSLError):
+        closed = True
+    writer.transport.abort()
+    with suppress(ConnectionError, ssl.SSLError):
+        await writer.wait_closed()
+    return Reply(received, closed, tuple(backend.requests))
+
+
+def _whole(received: bytes) -> bool:
+    """Is there an answer, with as much of a body as its head says?"""
+    head, end, body = received.partition(b"\r\n\r\n")
+    if not end:
+        return False
+    if head.startswith(b"HTTP/1.1 1"):
+        return _whole(body)
+    fields = head.lower()
+    if b"\r\ntransfer-encoding:" in fields:
+        return body.endswith(b"0\r\n\r\n")
+    _, declared, rest = fields.partition(b"\r\ncontent-length:")
+    return len(body) >= int(rest.partition(b"\r\n")[0]) if declared else head[9:12] in {b"204", b"304"}
+
+
+def _count(case: Case, reply: Reply, tally: Tally, *, ours: bool) -> str:
+    """What is wrong, after all of the counts were taken. Peers promise nothing of card numbers."""
+    assert isinstance(case.play, Exchange)
+    wrong = _VERDICTS[case.expect](reply)
+    if reply.status >= 500 and reply.status not in _SERVED_STATUSES and not case.play.answer:
+        tally.server_errors += 1
+        wrong = wrong or f"answered {reply.status}"
+    if case.play.closes and not reply.closed:
+        tally.left_open += 1
+        wrong = wrong or "left open"
+    found = _canaries(case.expect, reply)
+    tally.canaries += found
+    if found and ours:
+        wrong = wrong or "a canary came through"
+    tally.refused_controls += case.expect in {"accept", "pass"} and bool(wrong)
+    return wrong
+
+
+def _canaries(expect: str, reply: Reply) -> int:
+    """In what the backend got, in a refusal, and in the answer of an upstream that was to be scrubbed or blocked."""
+    told = [reply.received] if reply.status >= 400 or expect in {"block", "scrub"} else []
+    return sum(canary in text for text in (*told, *reply.seen) for canary in CANARIES)
+
+
+def _rejected(reply: Reply) -> str:
+    return "" if reply.refused else f"answered {reply.status}, the backend saw {len(reply.seen)}"
+
+
+def _accepted(reply: Reply) -> str:
+    right = 200 <= reply.status < 300 and len(reply.seen) == 1
+    return "" if right else f"answered {reply.status}, the backend saw {len(reply.seen)}"
+
+
+def _either(reply: Reply) -> str:
+    return "" if reply.refused else _accepted(reply)
+
+
+def _stripped(reply: Reply) -> str:
+    return "" if not any(b"admin" in raw for raw in reply.seen) else "the client's value reached the backend"
+
+
+def _passed(reply: Reply) -> str:
+    return "" if reply.status == 200 else f"answered {reply.status}"
+
+
+def _blocked(reply: Reply) -> str:
+    return "" if reply.status == 502 else f"answered {reply.status}"
+
+
+def _scrubbed(reply: Reply) -> str:
+    if any(name in reply.received.lower() for name in _INTERNAL):
+        return "tells of the inside"
+    return "" if 200 <= reply.status < 300 or reply.status == 502 else f"answered {reply.status}"
+
+
+_VERDICTS = {
+    "accept": _accepted,
+    "reject": _rejected,
+    "any": _either,
+    "strip-or-reject": _stripped,
+    "pass": _passed,
+    "block": _blocked,
+    "scrub": _scrubbed,
+}

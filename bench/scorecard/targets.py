@@ -1,0 +1,41 @@
+"""The proxies that are asked, each started as its user would, each before a backend of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from bench.processes import free_port
+from bench.scorecard.backend import Backend
+from bench.scorecard.drive import Proxy
+from bench.stage import FOLDER, Stage, client_context
+from gateway.adapters.dev_certificates import make_dev_certificates
+
+CONFIG = Path(__file__).parent / "config.yaml"
+GATEWAY = "pangate"
+PEERS = ("minimal_aiohttp", "nginx")
+
+
+@contextlib.contextmanager
+def working_folder() -> Iterator[Path]:
+    """For certificates, stores and logs; gone with the context."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="scorecard-", dir=FOLDER) as folder:
+        make_dev_certificates(Path(folder).resolve() / "certs")
+        yield Path(folder).resolve()
+
+
+@contextlib.contextmanager
+def target(name: str, folder: Path, backend: Backend) -> Iterator[Proxy]:
+    """Pangate, or a peer of `bench.peers`, running. Raises PeerMissingError."""
+    with contextlib.ExitStack() as stack:
+        stage = Stage(folder, folder / "certs", backend.port, stack)
+        if name == GATEWAY:
+            opened = free_port()
+            running = stage.pangate(CONFIG, GATEWAY, SCORECARD_OPEN=str(opened))
+            yield Proxy(name, {"edge": running.port, "open": opened}, backend, ours=True)
+        else:
+            port = stage.peer(name).port
+            yield Proxy(name, {"edge": port, "open": port}, backend, client_context(stage.certs))

@@ -1,0 +1,120 @@
+"""The scorecard: every format is read, an unknown one fails the run, a proxy that lets all through looks like one."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from bench.scorecard.__main__ import SAMPLES, _log, _play
+from bench.scorecard.backend import recording
+from bench.scorecard.cases import Case, Exchange, Expect, Suite, Tally
+from bench.scorecard.drive import Proxy, run
+from bench.scorecard.formats import UnknownFormatError, read_suites
+from bench.scorecard.page import page
+
+GET = b"GET /v1/payments HTTP/1.1\r\nHost: api.example\r\n\r\n"
+
+
+async def at_no_proxy(*cases: Case) -> Tally:
+    """The cases, asked of the backend itself: what a proxy looks like that forwards everything."""
+    async with recording() as backend:
+        proxy = Proxy("none", {"edge": backend.port, "open": backend.port}, backend, ours=True)
+        return await run(Suite("suite", "format", cases), proxy)
+
+
+def case(expect: Expect, request: bytes = GET, *, closes: bool = False, answer: bytes = b"") -> Case:
+    return Case("1", "a case", expect, Exchange(request, closes=closes, answer=answer))
+
+
+def test_every_public_format_has_a_sample_that_is_read() -> None:
+    suites = list(read_suites(SAMPLES))
+    assert {suite.format for suite in suites} >= {"JSON lines", "http-desync-guardian", "JSONTestSuite", "Wycheproof"}
+    assert all(suite.cases for suite in suites)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.json", "{}"),
+        ("a.json", "[1"),
+        ("a.jsonl", '{"id": 1}'),
+        ("a.jsonl", ""),
+        ("a.yaml", "- 1"),
+        ("a.yaml", "a: b"),
+        ("a.toml", "a = 1"),
+        ("a.json", '{"testGroups": [{"tests": [{}]}]}'),
+    ],
+)
+def test_a_file_of_unknown_format_fails_the_run(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(UnknownFormatError):
+        list(read_suites(tmp_path))
+
+
+def test_documentation_beside_the_cases_is_none_of_them(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("what this is")
+    (tmp_path / "LICENSE").write_text("whose this is")
+    assert list(read_suites(tmp_path)) == []
+
+
+@pytest.mark.parametrize(
+    ("wrong", "asked"),
+    [
+        (0, case("accept")),
+        (1, case("reject")),
+        (1, case("strip-or-reject", GET.replace(b"\r\n\r\n", b"\r\nX-User: admin\r\n\r\n"))),
+        (0, case("strip-or-reject")),
+        (0, case("any")),
+        (1, case("accept", GET.replace(b"\r\n\r\n", b"\r\nX-Card: 4242424242424242\r\n\r\n"))),
+        (0, case("pass", answer=b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")),
+        (1, case("block", answer=b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")),
+        (1, case("scrub", answer=b"HTTP/1.1 200 OK\r\nX-Powered-By: x\r\nContent-Length: 2\r\n\r\nok")),
+        (1, case("scrub", answer=b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nEVIL")),
+        (1, case("accept", answer=b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n")),
+    ],
+)
+async def test_a_proxy_that_forwards_everything_is_seen(wrong: int, asked: Case) -> None:
+    assert (await at_no_proxy(asked)).wrong == wrong
+
+
+async def test_a_connection_left_open_after_a_framing_refusal_is_wrong() -> None:
+    tally = await at_no_proxy(case("accept", closes=True))
+    assert (tally.wrong, tally.left_open) == (1, 1)
+
+
+async def test_what_nobody_can_build_counts_neither_way() -> None:
+    tally = await at_no_proxy(Case("1", "a name", "reject", None))
+    assert (tally.cases, tally.wrong, tally.not_built) == (0, 0, 1)
+
+
+async def test_a_refusal_by_a_stricter_rule_is_an_exception_and_told() -> None:
+    async def refused() -> str:
+        return "refused"
+
+    tally = await at_no_proxy(Case("1", "a control", "accept", refused, strict="it is strict"))
+    assert (tally.wrong, tally.refused_controls) == (0, 0)
+    assert tally.exceptions == ["1 a control: refused, it is strict"]
+
+
+def test_canaries_and_crashes_in_the_log_are_wrong(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text('{"event":"request"}\n{"event":"request","path":"4242424242424242"}\nTraceback\n')
+    assert (_log(log).wrong, _log(log).canaries) == (2, 1)
+
+
+def test_the_gateway_gets_nothing_wrong_of_the_samples() -> None:
+    cards = asyncio.run(_play(list(read_suites(SAMPLES)), ()))
+    assert [complaint for tally in cards["pangate"] for complaint in tally.complaints] == []
+    assert sum(tally.cases for tally in cards["pangate"]) > 60
+
+
+def test_the_page_shows_every_row_and_every_exception() -> None:
+    row = {"suite": "hostile/wire", "format": "JSON lines", "cases": 208, "controls": 10, "wrong": 3}
+    row |= dict.fromkeys(("refused_controls", "server_errors", "left_open", "canaries", "not_built"), 0)
+    row["exceptions"] = ["1 a control: refused, it is strict"]
+    text = page({"date": "2026-11-23T12:00:00", "versions": {"python": "3.11"}, "rows": {"pangate": [row]}})
+    assert "| hostile/wire | JSON lines | 208 | 3 | 10 |" in text
+    assert "it is strict" in text
+    assert "2026-11-23" in text
