@@ -82,6 +82,7 @@ ADVICE: Mapping[str, Mapping[Reason, str]] = {
     "Life cycle of the payment": {
         Reason.AMOUNT_INVALID: "Send amount and currency as the `detail` says: whole, positive, once.",
         Reason.PAYMENT_UNKNOWN: "Name a payment that was made through this gateway, by this tenant.",
+        Reason.PAYMENT_UNVERIFIED: "Try again after `Retry-After`; nothing was sent. Operators: look at the provider.",
         Reason.ILLEGAL_TRANSITION: "Look at `allowed` and `remaining`; wait for what is `pending`.",
     },
     "Store and upstream": {

@@ -9,6 +9,7 @@ from typing import Any
 from gateway.operations import Operation, Row, Rows
 from gateway.ports import Header, IncomingBody, Outcome, Response
 from gateway.pure.body import Document, parse
+from gateway.pure.http import caller_fields
 from gateway.pure.resolving import Ended, Judgement
 from gateway.pure.trace import TraceContext
 
@@ -200,6 +201,19 @@ class Exchange:
             media_type = (self.response.header(b"content-type") or b"").decode("latin-1")
             self._response_document = parse(media_type, self.response.body)
         return self._response_document
+
+    def own_lines(self, host: bytes, *, egress: bool) -> list[bytes]:
+        """What the gateway says for itself to an upstream: which request this is, and to our own services who calls.
+
+        Whole lines; `host` is the first. An outside provider (`egress`) learns nothing of the caller.
+        """
+        request = self.request
+        lines = [host, b"X-Request-Id: " + self.id.encode(), b"traceparent: " + self.trace.traceparent().encode()]
+        if not egress:
+            lines += caller_fields(self.tenant, self.principal, request.peer.address, request.host, request.scheme)
+        if self.trace.state:
+            lines.append(b"tracestate: " + self.trace.state.encode())
+        return lines
 
     def replace_response(self, response: Response) -> None:
         """Answer with something else: edits of the old body no longer apply."""

@@ -33,7 +33,7 @@ from gateway.ports import (
     settled,
 )  # fmt: skip
 from gateway.pure.errors import PROBLEM_TYPE, Reason, Refused, problem, where
-from gateway.pure.http import caller_fields, request_head, response_headers
+from gateway.pure.http import request_head, response_headers
 from gateway.pure.metrics import Metric
 from gateway.rule import PASS, Answer, Deny, Mode, Rule, Verdict
 
@@ -308,23 +308,9 @@ class Pipeline:
 
     def _head(self, x: Exchange) -> bytes:
         request = x.request
-        add = self._own_lines(x)
+        add = x.own_lines(self._host, egress=self._egress)
         add += x.added
         return request_head(request.method, request.target, request.headers, drop=x.consumed, add=add)
-
-    def _own_lines(self, x: Exchange) -> list[bytes]:
-        """What the gateway says for itself: which request this is, and to our own services who calls."""
-        request = x.request
-        lines = [
-            self._host,
-            b"X-Request-Id: " + x.id.encode(),
-            b"traceparent: " + x.trace.traceparent().encode(),
-        ]
-        if not self._egress:  # an outside provider learns nothing of the caller
-            lines += caller_fields(x.tenant, x.principal, request.peer.address, request.host, request.scheme)
-        if x.trace.state:
-            lines.append(b"tracestate: " + x.trace.state.encode())
-        return lines
 
     def _crashed(self, x: Exchange, kind: str, error: Exception) -> Deny:
         """What a hook that raised has decided: ports and parsers refuse by raising, anything else is our mistake."""

@@ -10,19 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from gateway.asking import question_head
 from gateway.bodies import abandon
 from gateway.exchange import Exchange, Peer, Request, splice
 from gateway.operations import Call, DoubtCall, EndCall, Operation, RecordCall, ResendCall, Row, Rows
 from gateway.pipeline import SAFE_METHODS, BodyLimits, Pipeline, Placed, WayBack
 from gateway.ports import Outcome, Ports, Response, Upstream, settled
 from gateway.pure.errors import Refused
-from gateway.pure.http import request_head
 from gateway.pure.resolving import Doubts, Ended, Recorded, pack, unpack
 from gateway.pure.trace import begin_trace
 from gateway.rule import Deny, Rule, Stage
 
 _PURPOSE = "call"
-_OF_THE_BODY = frozenset({b"content-type", b"content-language", b"content-location", b"idempotency-key"})
 _TRACE_BYTES = 24
 
 
@@ -107,15 +106,14 @@ class RecordedPipeline(Pipeline):
 
     def _to_send(self, x: Exchange) -> bytes:
         """The head that a resolver would send: that of the request, or that of the query about it."""
-        doubts, request = self.doubts, x.request
+        doubts = self.doubts
         if doubts.mode == "replay":
             x.head = self._head(x)
             return x.head
         if doubts.query is None:
             return b""
         target = doubts.query.address.target(x.params, x.document)
-        drop = x.consumed | _OF_THE_BODY
-        return request_head(doubts.query.method, target, request.headers, drop=drop, add=self._own_lines(x))
+        return question_head(x, doubts.query.method, target, self._upstream.authority, egress=self._egress)
 
     # --- when nobody waits any more
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from gateway.exchange import Exchange
 from gateway.operations import Row
-from gateway.ports import Header, Ports, Response, Soon
+from gateway.ports import Header, Ports, Response, Soon, Upstream
 from gateway.pure.errors import Reason
 from gateway.pure.lifecycle_machine import Machine
 from gateway.pure.mapping_words import ProviderMapping
@@ -85,6 +85,8 @@ class Place:
     """Settings of the rules that stand before this one in the policy, modes `off` left out."""
     params: frozenset[str] = frozenset()
     """Names in the path of the route."""
+    rescue: Upstream | None = None
+    """The upstream by connections of its own, for questions about what a request is about."""
     lifecycles: Mapping[str, Machine] = field(default_factory=dict)
     mappings: Mapping[str, ProviderMapping] = field(default_factory=dict)
 

@@ -87,3 +87,15 @@ def test_a_life_cycle_that_makes_money_from_nothing_cannot_run(checkout: Path) -
     folder.mkdir()
     (folder / "card.yaml").write_text(card.replace("refunded + p.refund + disputed + amount <=", "amount <="))
     assert "commands.refund.guard: breaks refunds_fit after sale 1 is admitted" in "".join(complaints())
+
+
+def test_adopting_payments_without_a_query_that_can_be_asked_is_a_complaint_at_the_rule(checkout: Path) -> None:
+    policy = checkout / "policies/provider-out.yaml"
+    rule = (
+        "  - {kind: lifecycle, operation: refund, payment: $.payment, amount: $.amount, on_missing: adopt_by_query}\n"
+    )
+    policy.write_text(policy.read_text() + rule)
+    line = len(policy.read_text().splitlines())
+    (found,) = complaints()
+    assert found.startswith(f"policies/provider-out.yaml:{line}:")
+    assert "on_missing: adopt_by_query needs a query: there is no mapping, and none stands here" in found

@@ -13,6 +13,7 @@ from gateway.adapters.sqlite_visit import Visit, find, find_by_id, find_held
 from gateway.operations import (
     AdmitCommand,
     AdmitRow,
+    AdoptPayment,
     DeliveryVerdict,
     EndCommand,
     EndRow,
@@ -27,7 +28,8 @@ from gateway.operations import (
     Rows,
 )
 from gateway.pure.currencies import BadAmount
-from gateway.pure.lifecycle import Admitted, Told, admit, reviewed, standing, state_of
+from gateway.pure.lifecycle import FACT_INVALID, Admitted, Payment, Told, admit, reviewed, standing, state_of
+from gateway.pure.lifecycle_machine import Machine
 from gateway.pure.reservations import ALIAS_TAKEN, distrust, end
 
 SCHEMA: Final = (
@@ -64,7 +66,11 @@ def _find_payment(db: apsw.Connection, op: FindPayment, _: Rows) -> PaymentRow:
     stored = find(db, op.tenant, op.machine, op.ref)
     if stored is None:
         return PaymentRow()
-    return PaymentRow(payment=stored.id, record=stored.payment, standing=standing(op.machine, stored.payment))
+    return _payment_row(op.machine, stored.id, stored.payment)
+
+
+def _payment_row(machine: Machine, payment: str, record: Payment) -> PaymentRow:
+    return PaymentRow(payment=payment, record=record, standing=standing(machine, record))
 
 
 # --- Commands --------------------------------------------------------------------------------------------------------
@@ -94,11 +100,7 @@ def _opened(db: apsw.Connection, op: AdmitCommand) -> Visit | AdmitRow:
         return AdmitRow(payment="")
     if op.currency is None:
         return AdmitRow(refused=True, payment="", why=BadAmount.CURRENCY_UNKNOWN)
-    visit = Visit.opening(db, op, ref.upstream, op.new_id, op.currency)
-    if ref.alias is not None:
-        visit.bind(ref.alias)
-        _hear_parked(db, visit, op.tenant, ref.upstream, ref.alias)
-    return visit
+    return Visit.opening(db, op, ref.upstream, op.new_id, op.currency)
 
 
 def _end_command(db: apsw.Connection, op: EndCommand, _: Rows) -> EndRow:
@@ -133,7 +135,7 @@ def _review_payment(db: apsw.Connection, op: ReviewPayment, _: Rows) -> PaymentR
     visit = Visit(db, op, stored)
     visit.changed("review.done", reviewed(visit.payment), reviewed=stored.payment.violation)
     visit.save()
-    return PaymentRow(payment=visit.id, record=visit.payment, standing=standing(op.machine, visit.payment))
+    return _payment_row(op.machine, visit.id, visit.payment)
 
 
 # --- Facts -----------------------------------------------------------------------------------------------------------
@@ -163,13 +165,34 @@ def _record_facts(db: apsw.Connection, op: RecordFacts, rows: Rows) -> FactsRow:
     return FactsRow(known=True, payment=visit.id, violation=visit.violation or None)
 
 
+def _adopt_payment(db: apsw.Connection, op: AdoptPayment, _: Rows) -> PaymentRow:
+    stored = find(db, op.tenant, op.machine, PaymentRef(op.upstream, alias=op.alias))
+    if stored is not None:
+        return _payment_row(op.machine, stored.id, stored.payment)
+    key = (op.tenant, op.upstream, op.alias)
+    visit = Visit.opening(db, op, op.upstream, op.new_id, op.currency)
+    visit.bind(op.alias)
+    db.execute(_HEARD, (*key, op.source, micros(op.now)))
+    parked = _unparked(db, *key)
+    visit.hear([*(fact for _, told, _ in parked for fact in told), *op.facts], op.currency, op.source)
+    if any(currency not in (None, op.currency) for _, _, currency in parked):
+        visit.review(FACT_INVALID)
+    visit.save()
+    return _payment_row(op.machine, visit.id, visit.payment)
+
+
 def _hear_parked(db: apsw.Connection, visit: Visit, *key: str) -> None:
     """What has been told of the payment before anybody knew it, message by message."""
-    parked: list[Any] = db.execute(_PARKED, key).fetchall()
-    for told, currency, source in parked:
-        visit.hear([Told(*fact) for fact in orjson.loads(told)], currency, source)
-    if parked:
+    for source, told, currency in _unparked(db, *key):
+        visit.hear(told, currency, source)
+
+
+def _unparked(db: apsw.Connection, *key: str) -> list[tuple[str | None, list[Told], str | None]]:
+    """The messages that were parked for a payment, which wait no longer: source, facts and currency of each."""
+    rows: list[Any] = db.execute(_PARKED, key).fetchall()
+    if rows:
         db.execute(_UNPARK, key)
+    return [(source, [Told(*fact) for fact in orjson.loads(told)], currency) for told, currency, source in rows]
 
 
 def _purge_facts(db: apsw.Connection, op: PurgeFacts, _: Rows) -> PurgedRow:
@@ -183,5 +206,6 @@ HANDLERS: Final[Handlers] = {
     EndCommand: _end_command,
     ReviewPayment: _review_payment,
     RecordFacts: _record_facts,
+    AdoptPayment: _adopt_payment,
     PurgeFacts: _purge_facts,
 }

@@ -173,6 +173,7 @@ class _Builder:
             egress=self._is_egress(route),
             earlier=earlier,
             params=parameters(route.match.path),
+            rescue=self._rescues[route.upstream],
             lifecycles=self._config.lifecycles,
             mappings=self._config.mappings,
         )

@@ -46,6 +46,7 @@ from gateway.operations.keys import AskKey, ClaimKey, DoubtKey, FinishKey, KeyRo
 from gateway.operations.payments import (
     AdmitCommand,
     AdmitRow,
+    AdoptPayment,
     EndCommand,
     EndRow,
     EventDraft,
@@ -73,6 +74,7 @@ from gateway.operations.vault import (
 __all__ = [
     "AdmitCommand",
     "AdmitRow",
+    "AdoptPayment",
     "AskKey",
     "Call",
     "Candidate",

@@ -17,8 +17,8 @@ from gateway.pure.currencies import BadAmount
 from gateway.pure.lifecycle import Admitted, Payment, Refusal, Standing, Told
 from gateway.pure.lifecycle_machine import Machine
 
-OnMissing = Literal["reject", "observe", "adopt"]
-"""What to do with a payment that the store does not know: refuse, let pass without judgement, or open it and judge."""
+OnMissing = Literal["reject", "observe"]
+"""What to do with a payment that the store does not know: refuse, or let pass without judgement."""
 Result = Literal["succeeded", "failed", "unknown"]
 
 
@@ -83,9 +83,8 @@ class AdmitRow(Row):
 class AdmitCommand(Operation[AdmitRow]):
     """Judge a command and reserve its amount for `owner`, who may have one reservation; `new_id` names a new payment.
 
-    Where `ref` names a payment by an alias that nobody knows, `reject` refuses; `adopt` opens one with the facts that
-    were parked for it, and judges; `observe` lets pass and writes nothing (`admitted` is None, `payment` empty): there
-    will be nothing to end. Event: `COMMAND.requested`.
+    Where `ref` names a payment by an alias that nobody knows, `reject` refuses; `observe` lets pass and writes nothing
+    (`admitted` is None, `payment` empty): there will be nothing to end. Event: `COMMAND.requested`.
     """
 
     tenant: str
@@ -151,9 +150,9 @@ class RecordFacts(Operation[FactsRow]):
     """What one message tells of the payment `alias`; never refused. `source` names the message (None: needs
     no telling apart).
 
-    Facts of a payment that nobody knows are parked until its alias is bound. `observe` and `adopt` open a payment
-    instead, under `new_id`, given a `currency` and unless a new payment at this upstream still awaits its alias: these
-    facts may be the first that is heard of it. Facts in another currency than the payment's are not applied, and put
+    Facts of a payment that nobody knows are parked until its alias is bound. `observe` opens a payment instead, under
+    `new_id`, given a `currency` and unless a new payment at this upstream still awaits its alias: these facts may be
+    the first that is heard of it. Facts in another currency than the payment's are not applied, and put
     it under review. A fact that answers a reservation settles it; its end, when it comes, changes nothing more.
     `given` is the delivery of the same unit that told them: unless it was accepted they are passed over as duplicates.
     """
@@ -170,6 +169,26 @@ class RecordFacts(Operation[FactsRow]):
     event: EventDraft
     currency: str | None = None
     given: PutDelivery | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AdoptPayment(Operation[PaymentRow]):
+    """Open a payment that nobody knows, as its provider says it is; never refused. `source` names who said so.
+
+    `facts` are totals, and are judged together with those that were parked for it. Of a payment that is known by now
+    nothing is written: what the provider said may be older than what is known.
+    """
+
+    tenant: str
+    machine: Machine
+    upstream: str
+    alias: str
+    currency: str
+    source: str
+    facts: tuple[Told, ...]
+    now: float
+    new_id: str
+    event: EventDraft
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -81,6 +81,7 @@ class Reason(enum.Enum):
     # payment
     AMOUNT_INVALID = "amount_invalid", 422, "The amount or the currency is missing or not valid"
     PAYMENT_UNKNOWN = "payment_unknown", 404, "The payment is not known"
+    PAYMENT_UNVERIFIED = "payment_unverified", 503, "The provider could not be asked for the payment"
     ILLEGAL_TRANSITION = "illegal_transition", 409, "The payment does not allow this now"
     # gates and forward
     STORE_UNAVAILABLE = "store_unavailable", 503, "The store is not available"

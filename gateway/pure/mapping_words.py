@@ -1,95 +1,20 @@
-"""The words of a mapping file, and what they become: where a provider's traffic says what it does to a payment.
-
-A *source* is a place where a value stands: `$.amount` (RFC 9535) or `amount` (a form field) in the request's body,
-`response:$.id` in the answer's, `path:id` the segment that the route's template calls so; `request:` may be said aloud.
-What only answers or messages tell is a path in them, and their amounts may be sums of paths:
-`$.amount_refunded - $.amount + $.amount_captured`.
-"""
+"""The words of a mapping file, and what they become: where a provider's traffic says what it does to a payment."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from gateway.pure.body import Kind, PathSelector, Selector, compile_selector
+from gateway.pure.body import Kind
 from gateway.pure.currencies import Unit
 from gateway.pure.lifecycle_machine import Fault, Machine
+from gateway.pure.mapping_sources import Source, Sum, once, path, source, total
+from gateway.pure.querying import Address, compile_address
 
-Side = Literal["request", "response", "path"]
 Result = Literal["succeeded", "failed", "unknown"]
-
-_SIDED = re.compile(r"(request|response|path):(.*)", re.DOTALL)
-_PARAMETER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_SUM = re.compile(r" ([+-]) ")
-_ONCE = re.compile(r"([a-z][a-z0-9_]{0,39}):(\$.*)", re.DOTALL)
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """A place where a value stands. `name` is that of a segment of the path; `selector` selects in a body."""
-
-    text: str
-    side: Side
-    name: str = ""
-    selector: Selector | None = None
-
-    def found(self, value: Any) -> Any:
-        """The one value at this place of a parsed JSON body; None where there is none, a null, or more than one."""
-        assert isinstance(self.selector, PathSelector)
-        found = [each for _, each in self.selector.locate(value)]
-        return found[0] if len(found) == 1 else None
-
-
-def source(text: str) -> Source:
-    """Raises ValueError with a sentence."""
-    sided = _SIDED.fullmatch(text)
-    side, place = (sided[1], sided[2]) if sided else ("request", text)
-    if side == "path":
-        if _PARAMETER.fullmatch(place) is None:
-            raise ValueError("expected path:NAME, a name in the braces of the route's path")
-        return Source(text, "path", name=place)
-    if side == "response":
-        return Source(text, "response", selector=_selector(place))
-    return Source(text, "request", selector=compile_selector(place))
-
-
-@dataclass(frozen=True, slots=True)
-class Sum:
-    """An amount that a message tells: sources, each with a sign."""
-
-    terms: tuple[tuple[int, Source], ...]
-
-
-def total(text: str) -> Sum:
-    """One path, or several joined by ` + ` and ` - `. Raises ValueError with a sentence."""
-    first, *rest = _SUM.split(text)
-    signs = [1 if sign == "+" else -1 for sign in rest[::2]]
-    terms = zip([1, *signs], [first, *rest[1::2]], strict=True)
-    return Sum(tuple((sign, path(place)) for sign, place in terms))
-
-
-def path(text: str) -> Source:
-    """A path of the message itself. Raises ValueError with a sentence."""
-    return Source(text, "response", selector=_selector(text))
-
-
-def once(text: str) -> tuple[str, Source]:
-    """`NAME:PATH`: what is told, and of which thing; the two together are told once. Raises ValueError."""
-    found = _ONCE.fullmatch(text)
-    if found is None:
-        raise ValueError("expected NAME:PATH, such as opened:$.data.object.id")
-    return found[1], path(found[2])
-
-
-def _selector(text: str) -> Selector:
-    if not text.startswith("$"):
-        raise ValueError("expected a JSONPath that begins with $: answers and messages are JSON")
-    return compile_selector(text)
-
 
 # --- The words of a file ---------------------------------------------------------------------------------------------
 
@@ -112,6 +37,14 @@ def _examples(*texts: str) -> Any:
 
 def _listed(value: object) -> object:
     return [value] if isinstance(value, str) else value
+
+
+def _address(text: str) -> Address:
+    """Raises ValueError with a sentence."""
+    address = compile_address(text, {"id"})
+    if address.reads_body:
+        raise ValueError("a payment is asked for by its id alone: write {id}")
+    return address
 
 
 SourceText = Annotated[str, _taken_by(source), _examples("$.amount", "amount", "path:id", "response:$.id")]
@@ -143,6 +76,28 @@ class OperationWords(_Words):
     tells: dict[str, Tells] = Field(default_factory=dict)
 
 
+class QueryTellsWords(_Words):
+    """What an answer tells, if each path in `when` has one of its values."""
+
+    when: dict[PathText, tuple[str | bool, ...]] = Field(default_factory=dict)
+    tells: Tells = Field(min_length=1)
+
+
+class QueryWords(_Words):
+    """How the provider is asked for a payment, whose id stands for `{id}` in `path`, and what it is told to be.
+
+    An answer of 2xx that names this payment and its currency tells it, by totals; `not_found` are the statuses that say
+    that there is none. Anything else says nothing.
+    """
+
+    path: Annotated[str, _taken_by(_address), _examples("/v1/payments/{id}")]
+    payment: PathText = "$.id"
+    currency: PathText = "$.currency"
+    unit: Unit = "minor"
+    not_found: tuple[Annotated[int, Field(ge=400, le=499)], ...] = (404,)
+    says: tuple[QueryTellsWords, ...] = Field(min_length=1)
+
+
 class EventWords(_Words):
     """What messages of some types tell of a payment, if each path in `when` has one of its values.
 
@@ -164,6 +119,7 @@ class MappingFile(_Words):
     version: Literal[1]
     lifecycle: str = "card"
     operations: dict[str, OperationWords] = Field(default_factory=dict)
+    query: QueryWords | None = None
     event: PathText = "$.type"
     events: tuple[EventWords, ...] = ()
 
@@ -199,6 +155,22 @@ class Operation:
         return self.opens or self.done is not None or self.status is not None
 
 
+When = tuple[tuple[Source, tuple[str | bool, ...]], ...]
+"""Places, and the values of which each has one."""
+
+
+@dataclass(frozen=True, slots=True)
+class PaymentQuery:
+    """A compiled query. `says` is what an answer tells, all of it whose conditions hold."""
+
+    address: Address
+    payment: Source
+    currency: Source
+    unit: Unit
+    not_found: frozenset[int]
+    says: tuple[tuple[When, Telling], ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Event:
     """What a message of one type tells."""
@@ -206,7 +178,7 @@ class Event:
     payment: Source
     currency: Source | None
     unit: Unit
-    when: tuple[tuple[Source, tuple[str | bool, ...]], ...]
+    when: When
     once: tuple[str, Source] | None
     tells: Telling
 
@@ -218,6 +190,7 @@ class ProviderMapping:
     name: str
     machine: Machine
     operations: Mapping[str, OperationWords]
+    query: PaymentQuery | None
     event: Source
     events: Mapping[str, tuple[Event, ...]]
 
@@ -266,6 +239,8 @@ def compile_mapping(name: str, words: MappingFile, machine: Machine) -> Provider
         for called, operation in words.operations.items()
         for fault in _wrong_operation(operation, machine)
     ]
+    if words.query is not None:
+        faults += _wrong_query(words.query, machine, ("query",))
     for position, entry in enumerate(words.events):
         place = ("events", position)
         faults += _wrong_tells(entry.tells, machine, (*place, "tells"))
@@ -277,7 +252,16 @@ def compile_mapping(name: str, words: MappingFile, machine: Machine) -> Provider
     for entry in words.events:
         compiled = _event(entry)
         events |= {kind: (*events.get(kind, ()), compiled) for kind in entry.types}
-    return ProviderMapping(name, machine, words.operations, path(words.event), events)
+    query = None if words.query is None else _query(words.query)
+    return ProviderMapping(name, machine, words.operations, query, path(words.event), events)
+
+
+def compile_query(words: QueryWords, machine: Machine) -> PaymentQuery:
+    """Raises MappingError."""
+    faults = tuple(_wrong_query(words, machine, ()))
+    if faults:
+        raise MappingError(faults)
+    return _query(words)
 
 
 _MAJOR = "major units need currency: how many digits there are depends on it"
@@ -292,10 +276,12 @@ def _wrong_operation(words: OperationWords, machine: Machine) -> Iterator[Fault]
         yield Fault((), "needs status: the path of the word that results and tells are about")
     yield from _misplaced(words)
     for word, tells in words.tells.items():
-        yield from _wrong_tells(tells, machine, ("tells", word))
-        for name in tells:
-            if name in machine.facts and not machine.facts[name].absolute:
-                yield Fault(("tells", word, name), "an answer tells totals: what it did is the command's", at_key=True)
+        yield from _wrong_totals(tells, machine, ("tells", word))
+
+
+def _wrong_query(words: QueryWords, machine: Machine, place: tuple[str | int, ...]) -> Iterator[Fault]:
+    for position, entry in enumerate(words.says):
+        yield from _wrong_totals(entry.tells, machine, (*place, "says", position, "tells"))
 
 
 def _misplaced(words: OperationWords) -> Iterator[Fault]:
@@ -318,6 +304,13 @@ def _misplaced(words: OperationWords) -> Iterator[Fault]:
         yield Fault((), "a request's body is JSON or a form: all is read from one of them")
 
 
+def _wrong_totals(tells: Tells, machine: Machine, place: tuple[str | int, ...]) -> Iterator[Fault]:
+    yield from _wrong_tells(tells, machine, place)
+    for name in tells:
+        if name in machine.facts and not machine.facts[name].absolute:
+            yield Fault((*place, name), "an answer tells totals: what it did is the command's", at_key=True)
+
+
 def _wrong_tells(tells: Tells, machine: Machine, place: tuple[str | int, ...]) -> Iterator[Fault]:
     for name, amount in tells.items():
         fact = machine.facts.get(name)
@@ -337,10 +330,25 @@ def _event(words: EventWords) -> Event:
         payment=path(words.payment),
         currency=None if words.currency is None else path(words.currency),
         unit=words.unit,
-        when=tuple((path(text), values) for text, values in words.when.items()),
+        when=_when(words.when),
         once=None if words.once is None else once(words.once),
         tells=_telling(words.tells),
     )
+
+
+def _query(words: QueryWords) -> PaymentQuery:
+    return PaymentQuery(
+        address=_address(words.path),
+        payment=path(words.payment),
+        currency=path(words.currency),
+        unit=words.unit,
+        not_found=frozenset(words.not_found),
+        says=tuple((_when(entry.when), _telling(entry.tells)) for entry in words.says),
+    )
+
+
+def _when(words: Mapping[str, tuple[str | bool, ...]]) -> When:
+    return tuple((path(text), values) for text, values in words.items())
 
 
 def _telling(tells: Tells) -> Telling:

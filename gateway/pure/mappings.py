@@ -6,9 +6,11 @@ lacks what it promised leaves the outcome unknown and is flagged, and of a messa
 
 from __future__ import annotations
 
+import enum
 import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn, cast
+from urllib.parse import quote
 
 from gateway.pure import form_reader
 from gateway.pure.body import Document
@@ -16,10 +18,12 @@ from gateway.pure.currencies import BadAmount, Unit, parse_amount, parse_currenc
 from gateway.pure.errors import Reason, Refused
 from gateway.pure.json_reader import fold
 from gateway.pure.lifecycle import Told
-from gateway.pure.mapping_words import Event, Operation, ProviderMapping, Result, Source, Sum, Telling
+from gateway.pure.mapping_sources import Source, Sum
+from gateway.pure.mapping_words import Event, Operation, PaymentQuery, ProviderMapping, Result, Telling, When
 from gateway.pure.webhooks import signed_object
 
-_ID = re.compile(r"[!-~]{1,255}")
+_ID = re.compile(r"(?!\.{1,2}$)[!-~]{1,255}")
+"""Never a segment that leads elsewhere in a path."""
 _ANY_CURRENCY = "EUR"
 """Whole minor units are read alike in every currency."""
 
@@ -179,6 +183,51 @@ def _object(body: bytes) -> Any:
         return {}
 
 
+# --- Queries ---------------------------------------------------------------------------------------------------------
+
+
+class Known(NamedTuple):
+    """A payment as its provider says it is: totals."""
+
+    currency: str
+    facts: tuple[Told, ...]
+
+
+class NotKnown(enum.Enum):
+    """The provider has no such payment, or said nothing that can be believed."""
+
+    NO_SUCH_PAYMENT = "no such payment"
+    UNCLEAR = "no plain answer"
+
+
+def query_target(query: PaymentQuery, alias: str) -> str:
+    """The target of the request that asks for a payment."""
+    return query.address.target({"id": quote(alias, safe="")}, _no_document)
+
+
+def _no_document() -> NoReturn:
+    raise AssertionError("a payment is asked for by its id")
+
+
+def read_payment(query: PaymentQuery, alias: str, code: int, body: bytes) -> Known | NotKnown:
+    """What the answer to a query says; nothing, if it is about another payment or lacks one of its totals.
+
+    Raises nothing.
+    """
+    if code in query.not_found:
+        return NotKnown.NO_SUCH_PAYMENT
+    answer = _object(body) if 200 <= code < 300 else {}
+    currency = parse_currency(query.currency.found(answer))
+    if query.payment.found(answer) != alias or isinstance(currency, BadAmount):
+        return NotKnown.UNCLEAR
+    telling = [each for when, tells in query.says if _holds(when, answer) for each in tells]
+    amounts = [None if place is None else _sum(place, answer, query.unit, currency) for _, place in telling]
+    if not telling or any(isinstance(amount, BadAmount) for amount in amounts):
+        return NotKnown.UNCLEAR
+    facts = zip((name for name, _ in telling), amounts, strict=True)
+    return Known(currency, tuple(Told(name, cast("int | None", amount)) for name, amount in facts))
+
+
 # --- Messages --------------------------------------------------------------------------------------------------------
 
 
@@ -203,7 +252,7 @@ def _news(entry: Event, message: Any) -> News | None:
     alias = entry.payment.found(message)
     if not isinstance(alias, str) or _ID.fullmatch(alias) is None:
         return None
-    if not all(place.found(message) in values for place, values in entry.when):
+    if not _holds(entry.when, message):
         return None
     named = None if entry.once is None else entry.once[1].found(message)
     if entry.once is not None and not isinstance(named, str):
@@ -215,6 +264,10 @@ def _news(entry: Event, message: Any) -> News | None:
         facts, currency = tuple(Told(told.fact) for told in facts), None
     key = None if entry.once is None else f"{entry.once[0]}:{named}"
     return News(alias, currency, key, facts) if facts else None
+
+
+def _holds(when: When, value: Any) -> bool:
+    return all(place.found(value) in values for place, values in when)
 
 
 def _told(telling: Telling, value: Any, unit: Unit, currency: str | None) -> tuple[Told, ...]:

@@ -58,7 +58,7 @@ class Address:
         if isinstance(place, str):
             return params[place]  # as it is spelled in the request line
         matches = document().select(place)
-        if len(matches) != 1 or not matches[0].value:
+        if len(matches) != 1 or matches[0].value in {"", ".", ".."}:
             raise Refused(Reason.FIELD_REQUIRED, f"Send {place.text}, once: by it the payment is found again.")
         return quote(matches[0].value, safe="")
 

@@ -6,21 +6,41 @@ the provider said and never by a status that the gateway made.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal, Self, TypeVar, cast
 
 import orjson
+from pydantic import model_validator
 
+from gateway.asking import ask, question_head
 from gateway.exchange import Exchange
-from gateway.operations import AdmitCommand, AdmitRow, EndCommand, PaymentRef, Row
-from gateway.ports import Ports
+from gateway.operations import AdmitCommand, AdmitRow, AdoptPayment, EndCommand, FindPayment, PaymentRef, Row
+from gateway.ports import Ports, Soon, UpstreamError
 from gateway.pure.currencies import BadAmount
 from gateway.pure.errors import Reason
 from gateway.pure.lifecycle import Standing
 from gateway.pure.lifecycle_machine import Machine
-from gateway.pure.mapping_words import Operation, OperationWords, Result, compile_operation
-from gateway.pure.mappings import Asked, Said, read_answer, read_request
+from gateway.pure.mapping_words import (
+    Operation,
+    OperationWords,
+    PaymentQuery,
+    QueryWords,
+    Result,
+    compile_operation,
+    compile_query,
+)
+from gateway.pure.mappings import (
+    Asked,
+    Known,
+    NotKnown,
+    Said,
+    query_target,
+    read_answer,
+    read_payment,
+    read_request,
+)
 from gateway.pure.metrics import Metric
 from gateway.pure.resolving import Ended
 from gateway.rule import PASS, Deny, Place, Rule, RuleSettings, Stage, Verdict
@@ -28,6 +48,8 @@ from gateway.telling import draft, facts, new_id
 
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _ASKED = "lifecycle.asked"
+ASKING_SECONDS_MAX = 5.0
+"""A client waits for the answer, and for the one to its own request after that."""
 
 T = TypeVar("T")
 
@@ -36,8 +58,8 @@ class Settings(OperationWords, RuleSettings):
     """What requests of the route do to a payment.
 
     With a `mapping`, `operation` is one of its operations, and what is said here replaces what it says there; without,
-    it is the command. `on_missing` is for payments that are not known: `reject` them, or `observe`: let pass, and learn
-    from the answer.
+    it is the command. `on_missing` is for payments that are not known: `reject` them; `observe`: let pass, and learn
+    from the answer; or `adopt_by_query`: ask the provider first, by `query` or else the mapping's.
     """
 
     kind: Literal["lifecycle"]
@@ -45,6 +67,13 @@ class Settings(OperationWords, RuleSettings):
     mapping: str | None = None
     lifecycle: str | None = None
     on_missing: Literal["reject", "observe", "adopt_by_query"] = "reject"
+    query: QueryWords | None = None
+
+    @model_validator(mode="after")
+    def _asked(self) -> Self:
+        if self.query is not None and self.on_missing != "adopt_by_query":
+            raise ValueError("query is for on_missing: adopt_by_query")
+        return self
 
 
 class Lifecycle(Rule):
@@ -52,7 +81,7 @@ class Lifecycle(Rule):
 
     stage = Stage.PAYMENT
 
-    def __init__(self, operation: Operation, machine: Machine, settings: Settings, ports: Ports, upstream: str) -> None:
+    def __init__(self, operation: Operation, machine: Machine, settings: Settings, ports: Ports, place: Place) -> None:
         self.reads_request = bool(operation.in_body)
         self.reads_response = operation.reads_answer
         self._operation = operation
@@ -61,25 +90,26 @@ class Lifecycle(Rule):
         self._observes = settings.on_missing == "observe"
         self._unclear = frozenset(code for code, result in operation.codes.items() if result == "unknown")
         self._ports = ports
-        self._upstream = upstream
+        self._upstream = place.upstream
+        self._egress = place.egress
+        self._query = _query(settings, place, operation, machine)
+        self._rescue = place.rescue
 
     @classmethod
     def provision(cls, settings: Settings, ports: Ports, place: Place) -> Lifecycle:
         """Raises ValueError for words that cannot be meant here, and for a second rule of this kind in a policy."""
         if any(isinstance(earlier, Settings) for earlier in place.earlier):
             raise ValueError("a policy has one rule lifecycle: a request is one operation")
-        if settings.on_missing == "adopt_by_query":
-            raise ValueError("on_missing adopt_by_query is not in this version: write reject or observe")
         words, machine = _chosen(settings, place)
         operation = compile_operation(words, machine)
         for each in operation.payment:
             if each.side == "path" and each.name not in place.params:
                 raise ValueError(f"payment is {each.text}, and the path of route {place.route} has no {{{each.name}}}")
-        return cls(operation, machine, settings, ports, place.upstream)
+        return cls(operation, machine, settings, ports, place)
 
     # --- on the way in
 
-    def on_request(self, exchange: Exchange) -> Verdict:
+    def on_request(self, exchange: Exchange) -> Soon[Verdict]:
         """Read what is asked for, strictly; reserve it with all else that the request makes durable."""
         if exchange.request.method in _SAFE_METHODS:
             return PASS
@@ -88,10 +118,59 @@ class Lifecycle(Rule):
         document = exchange.document() if self._operation.in_body else None
         asked = read_request(self._operation, document, exchange.params, exchange.request.query)
         exchange.kept[_ASKED] = orjson.dumps([*asked]).decode()
+        if self._query is not None and asked.alias is not None:
+            return self._adopting(exchange, asked, self._query, asked.alias)
+        return self._admitting(exchange, asked)
+
+    def _admitting(self, exchange: Exchange, asked: Asked) -> Verdict:
         self._remember(exchange, asked)
         if self._operation.command is not None:
             exchange.unit.append(self._admit(exchange, asked, self._operation.command))
         return PASS
+
+    async def _adopting(self, exchange: Exchange, asked: Asked, query: PaymentQuery, alias: str) -> Verdict:
+        """Get to know the payment first, in a commit of its own: what it is does not depend on the request."""
+        find = FindPayment(exchange.tenant, self._machine, PaymentRef(self._upstream, alias))
+        if not (await self._ports.store.commit([find]))[find].payment:
+            said = await self._ask(exchange, query, alias)
+            if isinstance(said, Deny):
+                return self._counted("refused", said)
+            await self._ports.store.commit([self._adopt(exchange, alias, said)])
+            self._counted("adopted", PASS)
+        return self._admitting(exchange, asked)
+
+    async def _ask(self, exchange: Exchange, query: PaymentQuery, alias: str) -> Known | Deny:
+        """What the provider says the payment is, or why the request is refused."""
+        assert self._rescue is not None, "a route that is compiled has an upstream"
+        target = query_target(query, alias)
+        head = question_head(exchange, "GET", target, self._rescue.authority, egress=self._egress)
+        try:
+            async with asyncio.timeout(ASKING_SECONDS_MAX):
+                answer = await ask(self._rescue, "GET", head)
+        except UpstreamError as error:
+            return _unverified(error.reason.label)
+        except TimeoutError:
+            return _unverified("no answer in time")
+        said = read_payment(query, alias, answer.status, answer.body)
+        if isinstance(said, Known):
+            return said
+        if said is NotKnown.NO_SUCH_PAYMENT:
+            return Deny(Reason.PAYMENT_UNKNOWN, "Name a payment that the provider has; it says that it has none such.")
+        return _unverified(f"status {answer.status}, {said.value}")
+
+    def _adopt(self, exchange: Exchange, alias: str, said: Known) -> AdoptPayment:
+        return AdoptPayment(
+            tenant=exchange.tenant,
+            machine=self._machine,
+            upstream=self._upstream,
+            alias=alias,
+            currency=said.currency,
+            source=f"query:{exchange.id}",
+            facts=said.facts,
+            now=self._ports.clock.now(),
+            new_id=new_id(self._ports),
+            event=draft(self._ports, exchange.tenant),
+        )
 
     def on_resume(self, exchange: Exchange) -> Verdict:
         """The reservation is there still: the way back ends it."""
@@ -197,6 +276,11 @@ _UNREAD: Mapping[Ended, Result] = {
 """What an end means that no answer tells of: a person's word, or that nothing was executed."""
 
 
+def _unverified(note: str) -> Deny:
+    detail = "Try again in a moment: the provider could not be asked what this payment is, and nothing was sent."
+    return Deny(Reason.PAYMENT_UNVERIFIED, detail, note=note, headers=((b"Retry-After", b"1"),))
+
+
 def _members(standing: Standing, command: str | None) -> dict[str, Any]:
     return {
         "state": standing.state,
@@ -220,6 +304,21 @@ def _chosen(settings: Settings, place: Place) -> tuple[OperationWords, Machine]:
     mapping = _named("mapping", settings.mapping, place.mappings)
     words = _named(f"operation of mapping {settings.mapping}", settings.operation, mapping.operations)
     return words.model_copy(update=given), mapping.machine
+
+
+def _query(settings: Settings, place: Place, operation: Operation, machine: Machine) -> PaymentQuery | None:
+    """How payments that are not known are asked for, if they are. Raises ValueError if none could be."""
+    if settings.on_missing != "adopt_by_query":
+        return None
+    if operation.opens:
+        raise ValueError("on_missing: adopt_by_query is for payments that exist, and this operation opens new ones")
+    if settings.query is not None:
+        return compile_query(settings.query, machine)
+    query = None if settings.mapping is None else place.mappings[settings.mapping].query
+    if query is None:
+        whose = "there is no mapping" if settings.mapping is None else f"mapping {settings.mapping} has none"
+        raise ValueError(f"on_missing: adopt_by_query needs a query: {whose}, and none stands here")
+    return query
 
 
 def _named(what: str, name: str, known: Mapping[str, T]) -> T:

@@ -12,7 +12,7 @@ import contextlib
 from collections.abc import Callable, Mapping
 from typing import Literal
 
-from gateway.bodies import abandon, buffer
+from gateway.asking import ask
 from gateway.exchange import Exchange
 from gateway.operations import (
     Call,
@@ -24,11 +24,11 @@ from gateway.operations import (
     ResendCall,
     UnknownCall,
 )
-from gateway.ports import Outcome, Ports, Response, Unavailable, UpstreamError, settled
+from gateway.ports import Outcome, Ports, Response, Unavailable, UpstreamError
 from gateway.pure.errors import where
 from gateway.pure.http import response_headers
 from gateway.pure.metrics import Metric
-from gateway.pure.querying import Query, Verdict
+from gateway.pure.querying import Verdict
 from gateway.pure.resolving import LONGEST_WAIT, Ended, Step
 from gateway.recorded import RecordedPipeline
 
@@ -37,8 +37,6 @@ Recorded = Callable[[], Mapping[str, RecordedPipeline]]
 
 LOOK_AROUND = 10.0
 """Seconds between two looks for calls whose end could not be recorded."""
-ANSWER_BYTES_MAX = 1 << 20
-"""Of the answer to a query."""
 
 
 class Resolver:
@@ -161,7 +159,7 @@ class Resolver:
         query = pipeline.doubts.query
         assert query is not None
         asked_at = self._ports.clock.now()
-        response = await self._fetch(pipeline, query, head)
+        response = await ask(pipeline.rescue, query.method, head)
         reading = query.read(response.status, response.body)
         if reading.verdict is Verdict.UNCLEAR:
             return f"status {response.status}, and no plain answer"
@@ -173,18 +171,6 @@ class Resolver:
         else:
             return "not done, which does not count yet"
         return self._known(call, x, "query") if await pipeline.conclude(x) else "somebody else was faster"
-
-    async def _fetch(self, pipeline: RecordedPipeline, query: Query, head: bytes) -> Response:
-        connection = await settled(pipeline.rescue.acquire(safe=True))
-        try:
-            response = await connection.send(query.method, head, b"")
-            try:
-                await buffer(response, ANSWER_BYTES_MAX)
-            finally:
-                await abandon(response)
-            return response
-        finally:
-            connection.release()
 
     async def _leave(self, call: Call, next_at: float | None, note: str) -> None:
         """As unknown as it was; somebody else may have ended it meanwhile."""

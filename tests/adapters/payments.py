@@ -11,6 +11,7 @@ from typing import Any
 from gateway.operations import (
     AdmitCommand,
     AdmitRow,
+    AdoptPayment,
     DueEvents,
     EndCommand,
     EndRow,
@@ -120,6 +121,19 @@ class Till:
 
     async def hear(self, *facts: Told, **others: Any) -> FactsRow:
         told = self.facts(*facts, **others)
+        return (await self.store.commit([told]))[told]
+
+    async def adopt(
+        self,
+        *facts: Told,
+        alias: str = "pi_1",
+        currency: str = "EUR",
+        source: str = "query:req-1",
+        new_id: str = "pay_9",
+    ) -> PaymentRow:
+        told = AdoptPayment(
+            self.tenant, self.machine, self.upstream, alias, currency, source, facts, NOW, new_id, draft()
+        )
         return (await self.store.commit([told]))[told]
 
     async def review(self, payment: str = "pay_1") -> PaymentRow:

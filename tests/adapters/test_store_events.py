@@ -32,7 +32,7 @@ async def tell(store: Store, payment: str = "pay_1", count: int = 1, tenant: str
     """So many events of a payment, one a commit."""
     for _ in range(count):
         news = Told("external_authorize", 1)
-        await Till(store, tenant).hear(news, alias=payment, new_id=payment, on_missing="adopt", now=now)
+        await Till(store, tenant).hear(news, alias=payment, new_id=payment, on_missing="observe", now=now)
 
 
 async def take(store: Store, now: float = NOW, limit: int = 100, lease: float = 30.0) -> list[OutboxEvent]:

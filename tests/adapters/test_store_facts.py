@@ -55,10 +55,10 @@ async def test_messages_that_waited_are_heard_in_their_order(till: Till) -> None
 async def test_facts_may_open_a_payment_but_not_while_one_awaits_its_alias(till: Till) -> None:
     total = Told("authorised_total", 100)
     await till.admit("authorize", 100)
-    assert not (await till.hear(total, on_missing="adopt")).known
+    assert not (await till.hear(total, on_missing="observe")).known
     await till.end(alias="pi_1")
     assert (await till.record()).amounts.authorised == 100
-    row = await till.hear(total, alias="pi_2", on_missing="adopt")
+    row = await till.hear(total, alias="pi_2", on_missing="observe")
     assert (row.known, row.payment) == (True, "pay_9")
 
 

@@ -72,7 +72,7 @@ class Outbox(RuleBasedStateMachine):
     def tell(self, payment: str, count: int) -> None:
         for _ in range(count):
             news, till = Told("external_authorize", 1), Till(self.store)
-            self.run(till.hear(news, alias=payment, new_id=payment, on_missing="adopt", now=self.clock.now()))
+            self.run(till.hear(news, alias=payment, new_id=payment, on_missing="observe", now=self.clock.now()))
         self.queues.setdefault(payment, Queue()).written += count
 
     @rule()

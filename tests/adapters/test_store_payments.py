@@ -86,8 +86,8 @@ async def test_a_payment_is_known_only_to_its_tenant_and_at_its_upstream(
     assert (await stranger.find(**{"payment": None, **ref})).record is None
 
 
-async def test_our_own_id_is_never_adopted(till: Till) -> None:
-    assert (await till.admit("capture", payment="pay_none", on_missing="adopt")).refused
+async def test_our_own_id_is_never_observed(till: Till) -> None:
+    assert (await till.admit("capture", payment="pay_none", on_missing="observe")).refused
 
 
 async def test_an_alias_that_nobody_knows_may_pass_without_a_judgement_and_leaves_nothing(till: Till) -> None:
@@ -95,16 +95,6 @@ async def test_an_alias_that_nobody_knows_may_pass_without_a_judgement_and_leave
     assert row == AdmitRow(payment="")
     assert (await till.end(observed=True)) == EndRow()
     assert await published(till.store) == []
-
-
-async def test_an_adopted_payment_is_judged_by_what_was_told_of_it_before(till: Till) -> None:
-    await till.hear(Told("authorised_total", 80), source="evt_1")
-    refused = await till.admit("capture", 81, alias="pi_1", on_missing="adopt")
-    assert refused.why is Refusal.NOT_NOW
-    assert not (await till.find(None, "pi_1")).payment
-    admitted = await till.admit("capture", 80, alias="pi_1", on_missing="adopt")
-    assert admitted.payment == "pay_1"
-    assert kinds(await published(till.store)) == ["facts.recorded", "capture.requested"]
 
 
 # --- ends ------------------------------------------------------------------------------------------------------------
@@ -235,18 +225,6 @@ async def test_refunds_at_the_same_time_refund_what_was_captured_and_no_more(til
         await till.end(owner="rest")
     assert (await till.record()).amounts.refunded == 1000
     assert (await till.standing()).state == "closed"
-
-
-async def test_requests_that_adopt_the_same_payment_at_the_same_time_open_one(till: Till) -> None:
-    await till.hear(Told("authorised_total", 100), source="evt_1")
-    rows = await asyncio.gather(
-        *(
-            till.admit("capture", 10, owner=f"r{n}", alias="pi_1", on_missing="adopt", new_id=f"pay_{n}")
-            for n in range(20)
-        )
-    )
-    assert len({row.payment for row in rows}) == 1
-    assert sum(not row.refused for row in rows) == 10
 
 
 async def test_every_change_is_told_in_order_and_the_changes_add_up_to_the_payment(till: Till) -> None:

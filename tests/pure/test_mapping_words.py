@@ -11,12 +11,10 @@ from gateway.pure.mapping_words import (
     MappingError,
     MappingFile,
     OperationWords,
+    QueryWords,
     compile_mapping,
     compile_operation,
-    once,
-    path,
-    source,
-    total,
+    compile_query,
 )
 from tests.pure.lifecycles import card
 
@@ -26,54 +24,6 @@ AUTHORIZE: dict[str, Any] = {
     "amount": "$.amount",
     "currency": "$.currency",
 }
-
-
-def test_a_source_says_on_which_side_it_stands() -> None:
-    assert [source(text).side for text in ("$.a", "a", "request:a", "response:$.a", "path:a")] == [
-        "request",
-        "request",
-        "request",
-        "response",
-        "path",
-    ]
-    assert source("path:id").name == "id"
-
-
-@pytest.mark.parametrize("text", ["response:id", "path:", "path:a-b", "$.", "a[", "request:", ""])
-def test_what_is_no_source_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match=r"expected|no "):
-        source(text)
-
-
-def test_a_sum_has_a_sign_for_each_path() -> None:
-    terms = total("$.a - $.b + $.c").terms
-    assert [(sign, place.text) for sign, place in terms] == [(1, "$.a"), (-1, "$.b"), (1, "$.c")]
-
-
-@pytest.mark.parametrize("text", ["", "a", "$.a * $.b", "$.a -", "- $.a", "$.a - b"])
-def test_what_is_no_sum_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match=r"expected|no JSONPath"):
-        total(text)
-
-
-def test_what_is_told_once_has_a_name_and_a_place() -> None:
-    name, place = once("opened:$.data.id")
-    assert (name, place.text) == ("opened", "$.data.id")
-    with pytest.raises(ValueError, match="expected NAME:PATH"):
-        once("$.data.id")
-
-
-@pytest.mark.parametrize(
-    ("value", "found"),
-    [({"a": 1}, 1), ({"a": None}, None), ({}, None), ({"a": [1, 2]}, [1, 2]), ([], None), ("text", None)],
-)
-def test_a_place_holds_one_value_or_none(value: Any, found: Any) -> None:
-    assert path("$.a").found(value) == found
-
-
-def test_several_values_are_none() -> None:
-    assert path("$.a[*]").found({"a": [1, 2]}) is None
-    assert path("$.a[*]").found({"a": [1]}) == 1
 
 
 @pytest.mark.parametrize(
@@ -107,6 +57,43 @@ def test_what_cannot_be_meant_is_said_at_its_place(change: dict[str, Any], place
     assert [fault.path for fault in raised.value.faults if fault.text.startswith(text)] == [place]
 
 
+QUERY: dict[str, Any] = {"path": "/v1/payments/{id}", "says": [{"tells": {"captured_total": "$.captured"}}]}
+
+
+@pytest.mark.parametrize(
+    ("tells", "place", "text"),
+    [
+        ({"captured": "$.a"}, ("says", 0, "tells", "captured"), "card has no such fact"),
+        ({"captured_total": True}, ("says", 0, "tells", "captured_total"), "needs the path"),
+        ({"chargeback": "$.a"}, ("says", 0, "tells", "chargeback"), "an answer tells totals"),
+    ],
+)
+def test_a_query_that_cannot_be_meant_is_said_at_its_place(
+    tells: dict[str, Any], place: tuple[str | int, ...], text: str
+) -> None:
+    words = QueryWords.model_validate({**QUERY, "says": [{"tells": tells}]})
+    with pytest.raises(MappingError) as raised:
+        compile_query(words, card())
+    assert [fault.path for fault in raised.value.faults if fault.text.startswith(text)] == [place]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"path": "v1/payments/{id}"},
+        {"path": "/v1/payments"},
+        {"path": "/v1/payments/{number}"},
+        {"path": "/v1/payments?reference={$.reference}"},
+        {"says": []},
+        {"not_found": [500]},
+        {"payment": "id"},
+    ],
+)
+def test_a_query_that_could_not_be_asked_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        QueryWords.model_validate({**QUERY, **wrong})
+
+
 def test_an_operation_knows_what_it_has_to_read() -> None:
     opens = compile_operation(OperationWords.model_validate(AUTHORIZE), card())
     assert (opens.opens, opens.reads_answer, opens.kind) == (True, True, "json")
@@ -119,6 +106,7 @@ def test_everything_that_is_wrong_with_a_file_is_said_at_once() -> None:
         {
             "version": 1,
             "operations": {"refund": {"command": "refnd", "payment": "path:id"}},
+            "query": {**QUERY, "says": [{"tells": {"captured_totl": "$.captured"}}]},
             "events": [{"types": ["a"], "payment": "$.id", "unit": "major", "tells": {"captured_totl": "$.amount"}}],
         }
     )
@@ -126,6 +114,7 @@ def test_everything_that_is_wrong_with_a_file_is_said_at_once() -> None:
         compile_mapping("mine", file, card())
     assert [fault.path for fault in raised.value.faults] == [
         ("operations", "refund", "command"),
+        ("query", "says", 0, "tells", "captured_totl"),
         ("events", 0, "tells", "captured_totl"),
         ("events", 0, "unit"),
     ]

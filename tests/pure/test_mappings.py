@@ -16,8 +16,19 @@ from gateway.config.mappings import load_mappings
 from gateway.pure.body import parse
 from gateway.pure.errors import Reason, Refused
 from gateway.pure.lifecycle import Payment, Told, opened
-from gateway.pure.mapping_words import Operation, compile_operation
-from gateway.pure.mappings import Asked, News, Said, read_answer, read_event, read_request
+from gateway.pure.mapping_words import Operation, ProviderMapping, compile_operation
+from gateway.pure.mappings import (
+    Asked,
+    Known,
+    News,
+    NotKnown,
+    Said,
+    query_target,
+    read_answer,
+    read_event,
+    read_payment,
+    read_request,
+)
 from gateway.pure.reservations import hear
 from tests.pure.lifecycles import card
 
@@ -171,6 +182,82 @@ def test_a_body_that_could_not_be_kept_says_nothing() -> None:
 def test_no_answer_can_make_reading_fail(body: bytes, code: int) -> None:
     for name in STRIPE.operations:
         assert read_answer(operation(name), code, body, None).result in ("succeeded", "failed", "unknown")
+
+
+# --- queries ---------------------------------------------------------------------------------------------------------
+
+
+def asked(mapping: ProviderMapping, code: int = 200, **content: Any) -> Known | NotKnown:
+    assert mapping.query is not None
+    return read_payment(mapping.query, "pi_1", code, orjson.dumps({"id": "pi_1", "currency": "eur", **content}))
+
+
+def adopted(mapping: ProviderMapping, **content: Any) -> tuple[int, ...]:
+    """The amounts of a payment that is adopted."""
+    said = asked(mapping, **content)
+    assert isinstance(said, Known)
+    return tuple(hear(card(), opened(card(), said.currency), (), said.facts).payment.amounts)
+
+
+def test_a_payment_is_asked_for_by_its_id_and_by_nothing_else_that_an_id_could_say() -> None:
+    assert STRIPE.query is not None
+    assert query_target(STRIPE.query, "pi_1") == "/v1/payment_intents/pi_1?expand%5B%5D=latest_charge"
+    assert query_target(STRIPE.query, "../a?b#c") == "/v1/payment_intents/..%2Fa%3Fb%23c?expand%5B%5D=latest_charge"
+
+
+@pytest.mark.parametrize("alias", [".", ".."])
+def test_an_id_that_would_lead_elsewhere_names_no_payment(alias: str) -> None:
+    with pytest.raises(Refused) as raised:
+        read_request(operation("refund"), parse(FORM, f"payment_intent={alias}&amount=1".encode()), {}, "")
+    assert raised.value.reason is Reason.PAYMENT_UNKNOWN
+
+
+def test_a_payment_intent_is_what_its_provider_says() -> None:
+    charge = {"captured": True, "amount": 100, "amount_captured": 60, "amount_refunded": 65}
+    whole = {"amount": 100, "amount_capturable": 0, "amount_received": 60}
+    assert adopted(STRIPE, status="succeeded", **whole, latest_charge=charge) == (60, 60, 0, 25, 0)
+    held = {"amount": 100, "amount_capturable": 100, "amount_received": 0, "latest_charge": {"captured": False}}
+    assert adopted(STRIPE, status="requires_capture", **held) == (100, 0, 0, 0, 0)
+    none = {"amount": 100, "amount_capturable": 0, "amount_received": 0, "latest_charge": None}
+    assert adopted(STRIPE, status="requires_confirmation", **none) == (0, 0, 0, 0, 0)
+
+
+def test_a_plain_payment_is_what_its_service_says() -> None:
+    content = {"amount": 100, "captured": 60, "refunded": 10}
+    assert adopted(REST, status="captured", **content) == (100, 60, 0, 10, 0)
+    assert adopted(REST, status="voided", amount=100, captured=0, refunded=0) == (100, 0, 100, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("code", "change"),
+    [
+        (500, {}),
+        (401, {}),
+        (302, {}),
+        (200, {"id": "pi_2"}),
+        (200, {"id": None}),
+        (200, {"currency": None}),
+        (200, {"currency": "doubloons"}),
+        (200, {"captured": None}),
+        (200, {"captured": -1}),
+        (200, {"captured": 1.5}),
+        (200, {"captured": "many"}),
+        (200, {"captured": 2**53}),
+    ],
+)
+def test_an_answer_that_does_not_tell_it_all_tells_nothing(code: int, change: dict[str, Any]) -> None:
+    content = {"amount": 100, "captured": 60, "refunded": 10, **change}
+    assert asked(REST, code, **content) is NotKnown.UNCLEAR
+
+
+def test_that_there_is_no_such_payment_is_said_by_a_status() -> None:
+    assert asked(REST, 404) is NotKnown.NO_SUCH_PAYMENT
+
+
+@given(st.binary(max_size=60), st.integers(100, 599))
+def test_no_answer_to_a_query_can_make_reading_fail(body: bytes, code: int) -> None:
+    assert REST.query is not None
+    assert isinstance(read_payment(REST.query, "pi_1", code, body), NotKnown)
 
 
 # --- messages --------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,12 +53,13 @@ class BankWire:
     name = "psp"
     authority = b"psp.internal"
 
-    def __init__(self, temper: Temper) -> None:
+    def __init__(self, temper: Temper, bank: Bank | None = None) -> None:
         self.ledger: list[Entry] = []
-        self._bank = Bank(self.ledger.append, temper)
+        self.bank = bank or Bank(self.ledger.append, temper)
         self.bend: Bend = lambda response: response
         self.unreachable: UpstreamError | None = None
         self.heard = 0
+        self.heads: list[bytes] = []
         self.acted = asyncio.Event()
         self.may_answer = asyncio.Event()
         self.may_answer.set()
@@ -69,11 +71,12 @@ class BankWire:
 
     async def send(self, method: str, head: bytes, body: bytes | BodyStream) -> Response:
         self.heard += 1
+        self.heads.append(head)
         sent = body if isinstance(body, bytes) else b""
         if sent and not sent.startswith(b"{"):
             said = Answer(415, {"error": "the bank reads no forms"})
         else:
-            said = self._bank.handle(method, head.split(b" ", 2)[1].decode(), {}, sent)
+            said = self.bank.handle(method, head.split(b" ", 2)[1].decode(), {}, sent)
         self.acted.set()
         await self.may_answer.wait()
         bent = self.bend(answer(said.status, said.content))
@@ -96,6 +99,9 @@ class PaymentWorld:
         self.telemetry = Recorder()
         self.store: SqliteStore = open_sqlite(":memory:", clock=self.clock, telemetry=self.telemetry)
         self.wire = BankWire(temper or Temper())
+        self.rescue = BankWire(Temper(), self.wire.bank)
+        """The same bank, for questions."""
+        self.place = replace(PLACE, rescue=self.rescue)
         self._requests = itertools.count(1)
         self.last_id = ""
         self.last_kept: dict[str, str] = {}
@@ -108,7 +114,7 @@ class PaymentWorld:
         read = Settings.model_validate(
             {"kind": "lifecycle", "operation": operation, **({"mapping": "rest"} if not settings else {}), **settings}
         )
-        return Lifecycle.provision(read, self.ports, PLACE)
+        return Lifecycle.provision(read, self.ports, self.place)
 
     def stripe(self, operation: str, **settings: Any) -> Lifecycle:
         return self.rule(operation, mapping="stripe", **settings)
@@ -144,6 +150,15 @@ class PaymentWorld:
         rules = (*before, rule or self.rule(operation))
         placed = [Placed("test", each) for each in rules]
         return await Pipeline(placed, self.wire, self.ports, limits or BodyLimits()).run(x)
+
+    def made_elsewhere(self, amount: int = 100, captured: int = 0) -> str:
+        """The id of a payment that was not made through the gateway."""
+        asked = {"amount": amount, "currency": "EUR"}
+        payment = str(self.wire.bank.handle("POST", "/v1/payments", {}, orjson.dumps(asked)).content["id"])
+        if captured:
+            body = orjson.dumps({"amount": captured})
+            self.wire.bank.handle("POST", f"/v1/payments/{payment}/capture", {}, body)
+        return payment
 
     async def authorized(self, amount: int = 100, currency: str = "EUR") -> str:
         """The provider's id of a new payment."""

@@ -391,11 +391,6 @@ async def test_or_it_is_observed_and_learnt_from_the_answer(world: PaymentWorld)
     assert (refused.status, problem(refused)["remaining"]["refund"]) == (409, 60)
 
 
-async def test_adopting_by_a_query_is_refused_when_the_policy_is_loaded(world: PaymentWorld) -> None:
-    with pytest.raises(ValueError, match="on_missing adopt_by_query is not in this version: write reject or observe"):
-        world.rule("refund", mapping="rest", on_missing="adopt_by_query")
-
-
 # --- calls in doubt --------------------------------------------------------------------------------------------------
 
 
