@@ -177,6 +177,7 @@ _OF_METRIC: Mapping[tuple[Metric, str], str] = {
         "not say that it took it), `gone` (it wants none: parked)"
     ),
     (Metric.STORE_UNITS, "result"): "`committed`, `refused`, `failed`",
+    (Metric.CERTIFICATE_RENEWALS, "result"): "`applied`, `rejected`",
     (Metric.CONFIG_RELOADS, "result"): "`applied`, `rejected`",
 }
 

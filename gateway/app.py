@@ -6,17 +6,13 @@ import asyncio
 import contextlib
 import functools
 import gc
-import hashlib
 import os
 import signal
-import ssl
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
-
-from pydantic import BaseModel
 
 from gateway.adapters.clock import SystemClock
 from gateway.adapters.key_sets import JwkSets
@@ -26,7 +22,7 @@ from gateway.adapters.redis import RedisSad, open_redis
 from gateway.adapters.sqlite import open_sqlite
 from gateway.adapters.telemetry import PrometheusTelemetry
 from gateway.adapters.upstream import HttpUpstream, Limits, Timeouts
-from gateway.check import check, listener_context, upstream_context
+from gateway.check import check, upstream_context
 from gateway.config.build import Config, build
 from gateway.config.complaints import Complaint, ConfigError
 from gateway.config.inert import NoKeys
@@ -37,6 +33,7 @@ from gateway.ports import Keys, Ports, SadVault, Shared, Unavailable
 from gateway.publishing import make_publishers
 from gateway.pure.metrics import Metric
 from gateway.pure.request_reader import HeadLimits
+from gateway.renewal import LOOK_SECONDS, Renewal, contents
 from gateway.rules.tokenize import Settings as TokenizeSettings
 from gateway.server.admin import Admin
 from gateway.server.admin_events import event_routes
@@ -45,7 +42,6 @@ from gateway.server.edge import Limits as EdgeLimits
 from gateway.server.inbox import InboxReceiver
 from gateway.server.listener import Listener
 from gateway.server.proxy import Proxy, Running
-from gateway.server.tls import not_after
 from gateway.snapshot import Snapshot
 from gateway.workers.deliveries import DeliveryForwarder
 from gateway.workers.relay import Announcing, Relay
@@ -118,8 +114,8 @@ class Gateway:
         self._clock = SystemClock()
         self.telemetry = PrometheusTelemetry(self._clock, sys.stdout.buffer, config.settings.logging.level)
         self._key_sets = JwkSets(self._clock, self.telemetry)
+        self._renewal = Renewal(self.telemetry)
         self._pools: dict[str, _Pool] = {}
-        self._certificates: dict[str, bytes] = {}
         self._listeners: dict[str, Listener] = {}
         self._workers: list[asyncio.Task[None]] = []
         self._store: Announcing
@@ -143,7 +139,7 @@ class Gateway:
         pools = self._make_pools(config)
         self._running = Running(self._build(config, pools))
         self._pools = pools
-        contexts = self._make_contexts(config)
+        fresh = self._renewal.fresh(config.settings.listeners)
         forwarder = DeliveryForwarder(self._ports, lambda: self._running.snapshot.inboxes)
         resolver = Resolver(self._ports, lambda: self._running.snapshot.recorded)
         self._loops = [forwarder, resolver, *self._make_relay(config)]
@@ -154,13 +150,16 @@ class Gateway:
             "facts": old_facts,
         }
         retention = run_retention(self._ports.store, self._clock, self.telemetry, purges)
-        self._workers = [asyncio.create_task(work) for work in (*(loop.run() for loop in self._loops), retention)]
+        loops = (*(loop.run() for loop in self._loops), retention, self._look_at_certificates())
+        self._workers = [asyncio.create_task(work) for work in loops]
         proxy = Proxy(self._ports, self._running, InboxReceiver(self._ports, forwarder.wake))
         for name, settings in config.settings.listeners.items():
             listener = Listener(name, proxy, self._ports, _limits(settings), identity=settings.identity)
-            made_from, context = contexts.get(name, (b"", None))
-            await listener.open(str(settings.bind), context)
-            self._listeners[name], self._certificates[name] = listener, made_from
+            tls = fresh.get(name)
+            await listener.open(str(settings.bind), None if tls is None else tls.context)
+            if tls is not None:
+                self._renewal.installed(name, tls)
+            self._listeners[name] = listener
         if config.settings.admin is not None:
             routes = [*payment_routes(resolver), *event_routes(self._ports.store, self._clock)]
             self._admin = Admin(checks=self._checks, scrape=self.telemetry.render, reload=self.reload, routes=routes)
@@ -206,7 +205,7 @@ class Gateway:
                 await self._require_volatile(config)
                 pools = self._make_pools(config)
                 snapshot = self._build(config, pools)
-                contexts = self._make_contexts(config)
+                fresh = self._renewal.fresh(config.settings.listeners)
             except (ConfigError, ValueError, OSError, Unavailable) as error:
                 complaints = [str(c) for c in error.complaints] if isinstance(error, ConfigError) else [str(error)]
                 self.telemetry.count(Metric.CONFIG_RELOADS, "rejected")
@@ -214,9 +213,7 @@ class Gateway:
                 self.telemetry.log("reload_rejected", level="error", complaints=complaints, running=self._config.digest)
                 return complaints
             before, self._pools, self._running.snapshot = self._pools, pools, snapshot
-            for name, (made_from, context) in contexts.items():
-                await self._listeners[name].renew(context)
-                self._certificates[name] = made_from
+            self._renewal.install(self._listeners, fresh)
             for name, pool in before.items():
                 if pools.get(name) is not pool:
                     pool.upstream.drain()
@@ -243,9 +240,6 @@ class Gateway:
         self._config = config
         self.telemetry.set(Metric.CONFIG_INFO, 1, config.digest)
         self.telemetry.set(Metric.CONFIG_LAST_RELOAD_SUCCESSFUL, 1)
-        for name, settings in config.settings.listeners.items():
-            if settings.tls is not None:
-                self.telemetry.set(Metric.CERTIFICATE_NOT_AFTER, not_after(Path(settings.tls.certificate)), name)
 
     # --- adapters
 
@@ -293,7 +287,7 @@ class Gateway:
         """One for each upstream: the one there is, unless its settings or its files have changed."""
         pools = {}
         for name, settings in config.settings.upstreams.items():
-            made_from = (settings, _contents(settings.tls))
+            made_from = (settings, contents(settings.tls))
             known = self._pools.get(name)
             if known is not None and known.made_from == made_from:
                 pools[name] = known
@@ -316,15 +310,11 @@ class Gateway:
         tls = upstream_context(settings.tls) if settings.url.startswith("https:") else None
         return HttpUpstream(name, settings.url, clock=self._clock, tls=tls, timeouts=timeouts, limits=limits)
 
-    def _make_contexts(self, config: Config) -> dict[str, tuple[bytes, ssl.SSLContext]]:
-        """For each listener whose TLS files are not those it runs with: what the context was made from, and it."""
-        contexts = {}
-        for name, settings in config.settings.listeners.items():
-            made_from = _contents(settings.tls)
-            if settings.tls is not None and self._certificates.get(name) != made_from:
-                count = functools.partial(self.telemetry.count, Metric.HANDSHAKE_FAILURES, name)
-                contexts[name] = made_from, listener_context(settings.tls, count)
-        return contexts
+    async def _look_at_certificates(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            async with self._reloading:
+                await self._renewal.look(self._config.settings.listeners, self._listeners)
 
     # --- outside
 
@@ -370,13 +360,6 @@ def _limits(settings: ListenerSettings) -> EdgeLimits:
         body_time=limits.body_timeout,
         write_stall=limits.write_timeout,
     )
-
-
-def _contents(tls: BaseModel | None) -> bytes:
-    """A digest of the files that these TLS settings name."""
-    names = [] if tls is None else [value for _, value in tls if isinstance(value, str)]
-    files = [Path(name.removeprefix("file:")) for name in names]
-    return hashlib.sha256(b"".join(hashlib.sha256(f.read_bytes()).digest() for f in files if f.is_file())).digest()
 
 
 def _needs_restart(running: ConfigFile, config: Config) -> Iterator[Complaint]:

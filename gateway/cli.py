@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 import click
 
 from gateway.config.complaints import Complaint, ConfigError
+from gateway.config.load import load
 from gateway.config.schema import Part, json_schema
 from gateway.pure.lifecycle_checker import Report, check_machine
 
@@ -209,6 +210,27 @@ def dev(directory: Path, *, force: bool) -> None:
     for path in written:
         click.echo(path)
     click.echo(f"{directory}: {_count(len(written), 'file')} written", err=True)
+
+
+@certs.command()
+@_CONFIG
+@click.option("--within", type=click.IntRange(min=0), default=30, show_default=True, help="Days.")
+def show(path: Path, within: int) -> None:
+    """List the certificates that the configuration names, by their end. Exit code 1 if one ends too soon."""
+    from gateway.adapters.clock import SystemClock  # noqa: PLC0415 - as `run`
+    from gateway.expiry import expiries  # noqa: PLC0415 - as `run`
+
+    try:
+        found = expiries(load(path))
+    except ConfigError as error:
+        _complain(error.complaints)
+        sys.exit(1)
+    except ValueError as error:
+        raise click.ClickException(str(error)) from None
+    now = SystemClock().now()
+    for each in found:
+        click.echo(f"{each.not_after:%Y-%m-%d}  {each.days_left(now):>5} days  {each.place}  {each.file}  {each.name}")
+    sys.exit(any(each.days_left(now) < within for each in found))
 
 
 @main.command()

@@ -53,6 +53,17 @@ def test_check_says_in_one_line_that_all_is_good(checkout: Path) -> None:
     assert result.stdout.count("\n") == 1
 
 
+def test_certs_show_lists_every_certificate_by_its_end_and_fails_if_one_ends_too_soon(checkout: Path) -> None:
+    pangate("certs", "dev")
+    result = pangate("certs", "show", "--within", "0")
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    assert lines == sorted(lines, key=lambda line: line[:10])
+    for place in ("listeners.edge.tls.certificate  certs/server.pem", "listeners.edge.tls.client_ca", "mtls.ca"):
+        assert any(place in line for line in lines)
+    assert pangate("certs", "show", "--within", "100000").exit_code == 1
+
+
 def test_a_warning_is_said_and_does_not_fail(checkout: Path) -> None:
     pangate("certs", "dev")
     shutil.copy("policies/read-payments.yaml", "policies/idle.yaml")

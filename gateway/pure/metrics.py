@@ -20,6 +20,7 @@ class Metric(enum.Enum):
     CONNECTIONS = "connections", "gauge", ("listener",), "Open client connections"
     HANDSHAKE_FAILURES = "tls_handshake_failures", "counter", ("listener", "reason"), "TLS handshakes that failed"
     CERTIFICATE_NOT_AFTER = "certificate_not_after_seconds", "gauge", ("name",), "Unix time a certificate expires"
+    CERTIFICATE_RENEWALS = "certificate_renewals", "counter", ("name", "result"), "Certificates taken into use, or not"
     JWKS_REFRESHES = "jwks_refreshes", "counter", ("result",), "Fetches of a key set"
     TOKEN_CACHE = "token_cache", "counter", ("result",), "Look-ups of verified access tokens"
     RATELIMIT_DECISIONS = "ratelimit_decisions", "counter", ("policy", "result"), "Decisions of rate limits"

@@ -18,6 +18,7 @@ from gateway.pure.http import response_head
 from gateway.pure.metrics import Metric
 from gateway.server.connection import Connection
 from gateway.server.edge import Edge, Exchanges, Limits
+from gateway.server.tls import Replaceable
 
 _BACKLOG = 1024
 _SWEEP_SECONDS = 0.5
@@ -42,6 +43,7 @@ class Listener:
         self._edge = Edge(name, exchanges, ports, limits or Limits(), identity)
         self._socket: socket.socket | None = None
         self._server: asyncio.Server | None = None
+        self._tls: Replaceable | None = None
         self._sweeper: asyncio.TimerHandle | None = None
         self._connections: _Connections
 
@@ -53,7 +55,8 @@ class Listener:
         self._socket = _unix(place, mode) if isinstance(place, Unix) else _tcp(place, reuse_port)
         self._edge.scheme = "http" if context is None else "https"
         self._connections = _Connections(self._edge, asyncio.get_running_loop())
-        self._server = await self._accept(context)
+        self._tls = None if context is None else Replaceable.of(context)
+        self._server = await self._accept()
         self._sweep_later()
 
     @property
@@ -67,13 +70,11 @@ class Listener:
         """Exchanges under way, also those whose client has gone."""
         return self._edge.in_flight
 
-    async def renew(self, context: ssl.SSLContext) -> None:
+    def renew(self, context: ssl.SSLContext) -> None:
         """New connections use this TLS context; those that exist stay as they are, and none is refused meanwhile."""
-        if self._edge.scheme != "https":
+        if self._tls is None:
             raise ValueError(f"listener {self.name} was opened without TLS")
-        before, self._server = self._server, await self._accept(context)
-        if before is not None:
-            before.close()
+        self._tls.current = context
 
     def sweep(self) -> None:
         """Act on deadlines that have passed. Runs twice a second by itself."""
@@ -115,14 +116,14 @@ class Listener:
         self._socket.close()
         self._socket = None
 
-    async def _accept(self, context: ssl.SSLContext | None) -> asyncio.Server:
-        """A server of its own file descriptor, so that it can be replaced while the socket goes on listening."""
+    async def _accept(self) -> asyncio.Server:
+        """A server of its own file descriptor."""
         assert self._socket is not None
         loop = asyncio.get_running_loop()
-        timeout = self._edge.limits.handshake if context is not None else None
+        timeout = self._edge.limits.handshake if self._tls is not None else None
         make = loop.create_unix_server if self._socket.family == socket.AF_UNIX else loop.create_server
         return await make(
-            self._connections, sock=self._socket.dup(), ssl=context, backlog=_BACKLOG, ssl_handshake_timeout=timeout
+            self._connections, sock=self._socket.dup(), ssl=self._tls, backlog=_BACKLOG, ssl_handshake_timeout=timeout
         )
 
     def _sweep_later(self) -> None:

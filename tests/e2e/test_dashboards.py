@@ -128,6 +128,7 @@ class Run:
         self.limits()
         self.callers_unknown()
         self.reloads()
+        self.certificates()
 
     def payments(self) -> None:
         """New, repeated, its key used for another one, and one that the shop breaks off."""
@@ -215,6 +216,13 @@ class Run:
             config.write_text(text)
             self.gateway.signal(SIGHUP)
             wait_until(lambda: self.gateway.metric("pangate_config_reloads_total", result=result) > before)  # noqa: B023
+
+    def certificates(self) -> None:
+        """One is replaced, which is the same but for a line without meaning."""
+        file = self.gateway.folder / "certs" / "server.pem"
+        before = self.gateway.metric("pangate_certificate_renewals_total", name="edge")
+        file.write_bytes(file.read_bytes() + b"\n")
+        wait_until(lambda: self.gateway.metric("pangate_certificate_renewals_total", name="edge") > before)
 
     def without_redis(self) -> None:
         """Refused where the policy says so, counted for this process alone where it says that."""

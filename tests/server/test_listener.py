@@ -137,7 +137,7 @@ async def test_a_new_certificate_serves_new_connections_and_drops_none(authority
         port = it.listener.port
         before = await it.client(caller(authority))
         for n in range(5):
-            await it.listener.renew(serving(authority, authority.server(f"new{n}")))
+            it.listener.renew(serving(authority, authority.server(f"new{n}")))
             fresh = await it.client(caller(authority))
             assert b"new%d" % n in fresh.writer.get_extra_info("ssl_object").getpeercert(True)
             assert (await fresh.ask(GET)).status == 200
@@ -148,7 +148,7 @@ async def test_a_new_certificate_serves_new_connections_and_drops_none(authority
 async def test_a_listener_without_tls_has_none_to_renew(authority: Authority) -> None:
     async with world() as it:
         with pytest.raises(ValueError, match="without TLS"):
-            await it.listener.renew(serving(authority, authority.server()))
+            it.listener.renew(serving(authority, authority.server()))
 
 
 # --- Unix sockets and identity ------------------------------------------------------------------------------------
