@@ -11,6 +11,7 @@ from gateway.adapters.clock import SystemClock
 from gateway.adapters.key_sets import JwkSets
 from gateway.adapters.keys import FileKeys, read_secret
 from gateway.adapters.memory import MemorySad, MemoryShared
+from gateway.adapters.pinning import pin
 from gateway.adapters.upstream import client_context
 from gateway.config.build import build
 from gateway.config.complaints import Complaint, ConfigError
@@ -19,6 +20,7 @@ from gateway.config.load import Config, load
 from gateway.config.settings import Tls, UpstreamTls, file_of
 from gateway.ports import Keys, Ports
 from gateway.publishing import make_publishers
+from gateway.pure.pins import read_pin
 from gateway.server.tls import server_context
 
 
@@ -59,7 +61,10 @@ def upstream_context(tls: UpstreamTls | None) -> ssl.SSLContext:
     if tls is None:
         return client_context()
     paths = (tls.ca, tls.certificate, tls.key and file_of(tls.key))
-    return client_context(*(Path(path) if path else None for path in paths))
+    context = client_context(*(Path(path) if path else None for path in paths))
+    if tls.pins:
+        pin(context, frozenset(map(read_pin, tls.pins)))
+    return context
 
 
 def _read_listener_tls(config: Config, name: str, tls: Tls) -> None:

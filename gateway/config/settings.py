@@ -12,6 +12,7 @@ from gateway.config.doubts import DoubtfulRoute
 from gateway.config.events import Events
 from gateway.config.tenant import Tenant, TenantSetting
 from gateway.pure.bind import Tcp, parse_bind
+from gateway.pure.pins import read_pin
 from gateway.pure.units import Duration, Files, PathRef, SecretRef, Size
 from gateway.pure.webhooks import MAX_SECRETS
 
@@ -186,12 +187,18 @@ class Timeouts(Settings):
     total: Duration = written("30s", gt=0)
 
 
+def _pin(text: str) -> str:
+    read_pin(text)
+    return text
+
+
 class UpstreamTls(Settings):
-    """`ca` instead of the system's; `certificate` and `key` for an upstream that asks for them."""
+    """`ca` instead of the system's; `certificate` and `key` for an upstream that asks for them; `pins` of its keys."""
 
     ca: PathRef | None = None
     certificate: PathRef | None = None
     key: SecretFile | None = None
+    pins: tuple[Annotated[str, AfterValidator(_pin)], ...] = ()
 
     @model_validator(mode="after")
     def _pair(self) -> UpstreamTls:
