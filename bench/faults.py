@@ -8,52 +8,21 @@ there, so that it can be made bit by bit, and in parallel. The exit code is that
 from __future__ import annotations
 
 import argparse
-import asyncio
-import functools
 import hashlib
 import json
 import random
 import sys
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from bench.campaigns import CAMPAIGNS, Campaign, Control, Score, share
 from bench.report import REPORTS, Row, publish
-from tests.faults import campaign, money, power, simulate
 
 PARTS = REPORTS / "faults"
 CONTROLS_TRIED = 40
 """Times that a control may get away with it."""
-_ATTACKED = ("gateway", "tests/faults", "tests/e2e/harness.py", "examples/demo/wire.py")
-
-
-@dataclass(frozen=True, slots=True)
-class Score:
-    """How often it was `done`, how much was looked at (`seen`), and the `harm`; `again` shows a red one once more."""
-
-    done: int = 0
-    seen: int = 0
-    harm: int = 0
-    again: str = ""
-
-    def __add__(self, other: Score) -> Score:
-        again = self.again or other.again
-        return Score(self.done + other.done, self.seen + other.seen, self.harm + other.harm, again)
-
-
-@dataclass(frozen=True, slots=True)
-class Campaign:
-    """`attack(share, seed)` is one part; it is done `whole` times (`each`) in all and looks at `things`.
-
-    A control is one attempt at something that is broken on purpose, from a seed.
-    """
-
-    whole: int
-    each: str
-    things: str
-    attack: Callable[[int, int], Score]
-    controls: Mapping[str, Callable[[int], Score]]
+_ATTACKED = ("gateway", "tests/faults", "bench/campaigns.py", "tests/e2e/harness.py", "examples/demo/wire.py")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +43,7 @@ class Shard:
 
     def share(self, whole: int) -> int:
         """Of so many, those of this part."""
-        return whole // self.count + (self.index <= whole % self.count)
+        return share(whole, self.index, self.count)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,90 +60,6 @@ class Part:
         return self.product.harm == 0 and all(score.harm for score in self.controls.values())
 
 
-# --- the campaigns ---------------------------------------------------------------------------------------------------
-
-
-def kill_tokens(kills: int, seed: int) -> Score:
-    with tempfile.TemporaryDirectory(prefix="pangate-faults-") as folder:
-        tally = asyncio.run(campaign.attack(Path(folder), kills, seed))
-    return Score(tally.kills, tally.tokens, tally.harm)
-
-
-def control_tokens(seed: int) -> Score:
-    with tempfile.TemporaryDirectory(prefix="pangate-faults-") as folder:
-        tally = asyncio.run(campaign.control(Path(folder), seed))
-    return Score(tally.kills, tally.tokens, tally.lost)
-
-
-def kill_money(kills: int, seed: int, program: Sequence[str] = campaign.PRODUCT) -> Score:
-    with tempfile.TemporaryDirectory(prefix="pangate-faults-") as folder:
-        found = asyncio.run(money.attack(Path(folder), kills, seed, program))
-    return Score(found.kills, found.payments, len(found.harm) + len(found.missed))
-
-
-def simulated(plan: str) -> Callable[[int, int], Score]:
-    def run(crashes: int, seed: int) -> Score:
-        lived = simulate.live_on({**simulate.PLANS, **simulate.CONTROLS}[plan], seed, crashes)
-        again = "" if lived.red is None else simulate.replay(plan, lived.red)
-        return Score(lived.crashes, lived.payments, lived.harm, again)
-
-    return run
-
-
-def simulate_all(crashes: int, seed: int) -> Score:
-    """Each plan has its share."""
-    plans = [simulated(plan) for plan in simulate.PLANS]
-    shares = [Shard(n, len(plans)).share(crashes) for n in range(1, len(plans) + 1)]
-    return sum((run(share, seed) for run, share in zip(plans, shares, strict=True)), Score())
-
-
-def lose_power(moments: int, seed: int) -> Score:
-    """In runs of a size at which a store is still small enough to be read through at every moment."""
-    tally = power.Tally()
-    for start in range(0, moments, power.MOMENTS_AT_A_TIME):
-        tally += power.attack(seed + start, min(power.MOMENTS_AT_A_TIME, moments - start))
-    return Score(tally.moments, tally.units, tally.harm)
-
-
-def control_power(synchronous: str) -> Callable[[int], Score]:
-    def run(seed: int) -> Score:
-        tally = power.control(seed, power.MOMENTS_AT_A_TIME, synchronous)
-        return Score(tally.moments, tally.units, tally.harm)
-
-    return run
-
-
-CAMPAIGNS: Mapping[str, Campaign] = {
-    "kill9": Campaign(200, "kills", "tokens", kill_tokens, {"answered-early": control_tokens}),
-    "kill9_money": Campaign(
-        100,
-        "kills",
-        "payments",
-        kill_money,
-        {
-            "answered-early": lambda seed: kill_money(2, seed, campaign.EAGER),
-            "believed-at-once": lambda seed: kill_money(4, seed, campaign.HASTY),
-        },
-    ),
-    "simulated": Campaign(
-        100_000,
-        "crashes",
-        "payments",
-        simulate_all,
-        {control: functools.partial(simulated(control), 10) for control in simulate.CONTROLS},
-    ),
-    "powerloss": Campaign(
-        2_000,
-        "moments",
-        "units",
-        lose_power,
-        {f"synchronous-{mode}": control_power(mode) for mode in ("OFF", "NORMAL")},
-    ),
-}
-
-# --- parts and rows --------------------------------------------------------------------------------------------------
-
-
 def code_digest() -> str:
     """Of the product and of what attacks it."""
     digest = hashlib.sha256()
@@ -185,7 +70,7 @@ def code_digest() -> str:
     return digest.hexdigest()
 
 
-def caught(attempt: Callable[[int], Score], seed: int) -> Score:
+def caught(attempt: Control, seed: int) -> Score:
     """A control, again and again, until it is caught or has got away with it often enough."""
     score = Score()
     for n in range(CONTROLS_TRIED):
@@ -219,20 +104,41 @@ def kept(name: str, shard: Shard, code: str, whole: int) -> Iterator[tuple[int, 
                 yield index, part
 
 
-def rows(name: str, planned: Campaign, parts: Sequence[Part]) -> Iterator[Row]:
-    """A row is met when all of it was done; until then it can only fail. What was not run has no figure."""
-    if not parts:
-        yield from (Row(row, None, "harm") for row in (name, *(f"{name}_control:{each}" for each in planned.controls)))
-        return
-    product = sum((part.product for part in parts), Score())
-    goal = f"0 of {product.seen} {planned.things} in {product.done}/{planned.whole} {planned.each}"
-    met = False if product.harm else product.done >= planned.whole or None
-    yield Row(name, product.harm, "harm", goal, met, product.again)
-    for control in planned.controls:
-        scores = [part.controls.get(control, Score()) for part in parts]
-        early = sum(scores, Score())
-        goal = f"some in {early.done} {planned.each}"
-        yield Row(f"{name}_control:{control}", early.harm, "harm", goal, all(score.harm for score in scores))
+Found = Mapping[str, Sequence[Part]]
+"""The parts of each campaign that there are."""
+
+
+def rows(campaigns: Mapping[str, Campaign], found: Found) -> Iterator[Row]:
+    """Of each row of the campaigns, then of each control. What was not run has no figure."""
+    for row in dict.fromkeys(planned.row for planned in campaigns.values()):
+        yield attacked(row, {name: planned for name, planned in campaigns.items() if planned.row == row}, found)
+    for control in dict.fromkeys(control for planned in campaigns.values() for control in planned.controls):
+        shown = [name for name, planned in campaigns.items() if control in planned.controls]
+        yield controlled(control, {name: campaigns[name] for name in shown}, found)
+
+
+def attacked(row: str, campaigns: Mapping[str, Campaign], found: Found) -> Row:
+    """Met when all of it was done; until then it can only fail."""
+    scores = {name: sum((part.product for part in found.get(name, ())), Score()) for name in campaigns}
+    total, whole = sum(scores.values(), Score()), sum(planned.whole for planned in campaigns.values())
+    if not any(found.get(name) for name in campaigns):
+        return Row(row, None, "harm")
+    first = next(iter(campaigns.values()))
+    seen = ", ".join(f"{scores[name].seen} {planned.things}" for name, planned in campaigns.items())
+    met = False if total.harm else all(scores[name].done >= each.whole for name, each in campaigns.items()) or None
+    return Row(row, total.harm, "harm", f"0 of {seen} in {total.done}/{whole} {first.each}", met, total.again)
+
+
+def controlled(control: str, campaigns: Mapping[str, Campaign], found: Found) -> Row:
+    """Met when every part of every campaign that shows it has caught it."""
+    scores = {name: [part.controls[control] for part in found.get(name, ())] for name in campaigns}
+    early = {name: sum(each, Score()) for name, each in scores.items() if each}
+    if not early:
+        return Row(control, None, "harm")
+    missed = [name for name, each in scores.items() if not all(score.harm for score in each)]
+    done = ", ".join(f"{name}: {score.harm} in {score.done} {campaigns[name].each}" for name, score in early.items())
+    met = False if missed else len(early) == len(campaigns) or None
+    return Row(control, sum(score.harm for score in early.values()), "harm", "some, in every campaign", met, done)
 
 
 def main() -> None:
@@ -244,18 +150,18 @@ def main() -> None:
     shard: Shard = options.shard
     seed = random.getrandbits(32) if options.seed is None else options.seed
     code, sound = code_digest(), True
-    table: list[Row] = []
+    parts: dict[str, list[Part]] = {}
     for name, planned in CAMPAIGNS.items():
         found = dict(kept(name, shard, code, planned.whole))
         if name in (options.only or CAMPAIGNS) and shard.index not in found:
-            share = f"{shard.share(planned.whole)} {planned.each}"
-            print(f"{name}, shard {shard.index}/{shard.count}: {share}, seed {seed}", flush=True)
+            todo = f"{shard.share(planned.whole)} {planned.each}"
+            print(f"{name}, shard {shard.index}/{shard.count}: {todo}, seed {seed}", flush=True)
             part = run(planned, shard, code, seed)
             keep(name, shard, part)
             found[shard.index] = part
         sound &= shard.index not in found or found[shard.index].sound
-        table += rows(name, planned, list(found.values()))
-    publish("faults", table)
+        parts[name] = list(found.values())
+    publish("faults", list(rows(CAMPAIGNS, parts)))
     sys.exit(not sound)
 
 

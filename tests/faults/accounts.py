@@ -45,12 +45,17 @@ def held(
 def books(db: apsw.Connection) -> list[Book]:
     """What a store says of each payment's life, and what its events told."""
     kept = []
-    query = "SELECT id, coalesce(alias, ''), captured, pending <> '{}', events FROM payments"
+    query = "SELECT id, coalesce(alias, ''), captured, pending <> '{}', events, violation FROM payments"
     rows: list[Any] = db.execute(query).fetchall()
-    for payment, alias, captured, pending, events in rows:
+    for payment, alias, captured, pending, events, violation in rows:
         told = db.execute("SELECT sequence, payload FROM outbox WHERE aggregateid = ? ORDER BY sequence", (payment,))
         listed = [(sequence, json.loads(payload)["data"]) for sequence, payload in told]
         whole = [sequence for sequence, _ in listed] == list(range(1, events + 1))
         last = listed[-1][1]["captured"] if listed else 0
-        kept.append(Book(alias, captured, bool(pending), last if whole else None))
+        kept.append(Book(alias, captured, bool(pending), last if whole else None, violation))
     return kept
+
+
+def written(db: apsw.Connection) -> dict[str, int]:
+    """How many events a store has written of each payment."""
+    return dict(db.execute("SELECT id, events FROM payments"))

@@ -24,11 +24,9 @@ from gateway.adapters.dev_certificates import make_dev_certificates
 from tests.e2e.harness import Gateway, free_port
 from tests.faults.ledger import Ledger, Tally
 from tests.faults.load import Ask, Connect, Load, connected
+from tests.faults.programs import EAGER, PRODUCT
 
 HERE = Path(__file__).parent
-PRODUCT = ("-m", "gateway.cli")
-EAGER = (str(HERE / "eager.py"),)
-HASTY = (str(HERE / "hasty.py"),)
 EGRESS_HOST = "provider.egress.internal"
 CLIENTS = {"/opaque": 4, "/6t4": 4}
 CHARGING = 2

@@ -2,40 +2,34 @@
 
 The provider ignores keys and is asked for what is in doubt; every client gets its answer in the end. Gateway and
 provider are processes of their own; the clients, the shop that takes webhooks and the network live here. The provider's
-ledger is compared with what clients were told, what the store holds, and which events reached the shop.
+ledger is compared with what clients were told, what the store holds of keys and payments, which webhooks reached the
+shop, and which of the gateway's own events, in what order.
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
 import os
 import random
-import secrets
-import shutil
-import subprocess
-import sys
-from collections.abc import AsyncIterator, Sequence
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import apsw
 
-from examples.demo.wire import Answer, Client, Received, Reply, Server
-from gateway.adapters.dev_certificates import make_dev_certificates
+from examples.demo.wire import Received, Reply, Server
 from gateway.adapters.keys import FileKeys
-from tests.e2e.harness import Gateway, free_ports, listens, wait_until
-from tests.faults.accounts import held, moved, told
-from tests.faults.bank import Entry
-from tests.faults.campaign import PRODUCT
-from tests.faults.oracle import Harm, Movement, conservation
-from tests.faults.provider import read_ledger
+from tests.e2e.harness import Gateway, free_ports
+from tests.faults.accounts import books, held, moved, told, written
+from tests.faults.oracle import Harm, Movement, balanced, conservation, delivered
+from tests.faults.programs import HASTY, PRODUCT
+from tests.faults.street import CALLER, PAY, ProviderProcess, furnish, post
 from tests.faults.tcp import CLEAR, Network, Way, proxied
 
-HERE = Path(__file__).parent
-CALLER = "spiffe://shop.example/payments"
 CLIENTS = 6
 DOUBT_SECONDS = 60.0
 """The longest that anything may be in doubt, once nobody is killed any more."""
@@ -45,6 +39,7 @@ MOMENTS = (0.05, 0.6)
 QUIET_SECONDS = 1.0
 """Longer than any request is under way."""
 EVENTS_SECONDS = 30.0
+LOOK_SECONDS = 0.1
 TEMPER = (
     "--ignore-keys",
     *("--delay", "0", "0.02"),
@@ -54,63 +49,47 @@ TEMPER = (
     *("--shuffle", "0.2"),
 )
 """Of the provider: it executes whatever it is sent, sometimes later than the gateway waits."""
+SLOW = ("--ignore-keys", *("--slow", "0.5", "1.5", "3.5"))
+"""It often executes what it is sent long after the gateway has stopped waiting, and asks for the first time."""
+HASTY_KILLS = 2
+_COMPILED = {"PYTHONDONTWRITEBYTECODE": ""}
+"""The modules are compiled by the first start and not by every one."""
 WEATHER = (CLEAR, CLEAR, Way(latency=0.01), Way(rate=200_000), Way(reset_after=5_000), Way(close_after=8_000))
-
-
-@dataclass
-class ProviderProcess:
-    """`tests.faults.provider` in a process of its own; its ledger outlives it."""
-
-    ledger: Path
-    port: int
-    options: Sequence[str] = ()
-    process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
-
-    def start(self) -> None:
-        command = [sys.executable, "-m", "tests.faults.provider", "--port", str(self.port)]
-        self.process = subprocess.Popen([*command, "--ledger", str(self.ledger), *self.options])
-        wait_until(lambda: listens(self.port), what="the start of the provider")
-
-    def kill(self) -> None:
-        """kill -9."""
-        assert self.process is not None
-        self.process.kill()
-        self.process.wait()
-
-    def entries(self) -> list[Entry]:
-        return read_ledger(self.ledger)
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """`missed` payments moved, and the shop never heard of it."""
+    """What a campaign came to."""
 
     kills: int
     payments: int
     effects: int
+    events: int
     harm: Sequence[Harm]
-    missed: Sequence[str]
 
 
 class Money:
     """One store, one ledger, and gateways that come and go."""
 
-    def __init__(
-        self, folder: Path, seed: int, network: Network, ports: dict[str, int], program: Sequence[str]
-    ) -> None:
-        ports = {**ports, "provider": network.port}
-        self.gateway = Gateway(folder, ports, env={"PYTHONDONTWRITEBYTECODE": ""}, program=program)
+    def __init__(self, gateway: Gateway, provider: ProviderProcess, network: Network, seed: int) -> None:
+        self.gateway = gateway
+        self._provider = provider
         self._network = network
         self._random = random.Random(seed)
         self._told: dict[str, Movement] = {}
         self._asked: set[str] = set()
-        self._heard: set[str] = set()
+        self._webhooks: set[str] = set()
+        self._events: list[tuple[str, int]] = []
         self._over = False
         self._given_up = False
 
     async def shop(self, request: Received) -> Reply:
-        """Takes the provider's events."""
-        self._heard.add(request.json()["data"]["id"])
+        """Takes the provider's webhooks and the gateway's events."""
+        content = request.json()
+        if request.target == "/events":
+            self._events.append((content["subject"], int(content["sequence"])))
+        else:
+            self._webhooks.add(content["data"]["id"])
         return Reply(200, {})
 
     async def kill(self, times: int) -> None:
@@ -124,26 +103,40 @@ class Money:
         self._network.become()
         await asyncio.to_thread(self.gateway.start)
         self._over = True
-        _, waiting = await asyncio.wait(clients, timeout=DOUBT_SECONDS)
-        self._given_up = bool(waiting)
+        await self._until(lambda: all(client.done() for client in clients), DOUBT_SECONDS)
+        self._given_up = True
         await asyncio.gather(*clients)
 
-    async def count(self, provider: ProviderProcess, kills: int) -> Found:
+    async def count(self, kills: int) -> Found:
         await asyncio.sleep(QUIET_SECONDS)
-        entries = provider.entries()
+        await self._until(self._all_told, EVENTS_SECONDS)
+        entries = self._provider.entries()
         paid = {entry.effect.payment for entry in entries}
-        for _ in range(round(EVENTS_SECONDS / RETRY_SECONDS)):
-            if paid <= self._heard:
-                break
-            await asyncio.sleep(RETRY_SECONDS)
         await asyncio.to_thread(self.gateway.stop)
+        happened = [moved(entry) for entry in entries]
         folder = self.gateway.folder
         db = apsw.Connection(str(folder / "var" / "faults.db"))
         keys = FileKeys(folder / "certs" / "vault.key")
-        known = held(db, keys, "faults", CALLER, "pay", self._asked)
+        harm = conservation(happened, self._told, held(db, keys, "faults", CALLER, "pay", self._asked))
+        harm += balanced(happened, books(db)) + delivered(self._events, written(db))
+        harm += [Harm("missed", payment, "the shop never heard of it") for payment in sorted(paid - self._webhooks)]
         db.close()
-        harm = conservation(map(moved, entries), self._told, known)
-        return Found(kills, len(self._asked), len(entries), harm, sorted(paid - self._heard))
+        return Found(kills, len(self._asked), len(entries), len(self._events), harm)
+
+    async def _until(self, over: Callable[[], bool], seconds: float) -> None:
+        """Wait for it; no longer than that, and not if money moved twice: nothing makes up for it."""
+        deadline = time.monotonic() + seconds
+        while not await asyncio.to_thread(over) and time.monotonic() < deadline:
+            references = Counter(entry.effect.reference for entry in self._provider.entries())
+            if max(references.values(), default=0) > 1:
+                break
+            await asyncio.sleep(LOOK_SECONDS)
+
+    def _all_told(self) -> bool:
+        """The shop has heard of every payment, and no event waits to be published."""
+        status, listed = self.gateway.admin("/events?state=pending")
+        heard = {entry.effect.payment for entry in self._provider.entries()} <= self._webhooks
+        return heard and status == 200 and not json.loads(listed)["events"]
 
     async def _client(self, number: int) -> None:
         turn = 0
@@ -157,7 +150,7 @@ class Money:
         content = {"amount": amount, "currency": "EUR", "reference": reference, "capture": True}
         while not self._given_up:
             try:
-                answer = await asyncio.to_thread(post, self.gateway.ports["edge"], content, reference)
+                answer = await asyncio.to_thread(post, self.gateway.ports["edge"], PAY, content, reference)
             except (OSError, ValueError, IndexError):
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
@@ -165,16 +158,6 @@ class Money:
                 self._told[reference] = told(answer.json())
                 return
             await asyncio.sleep(RETRY_SECONDS)
-
-
-def post(port: int, content: object, key: str) -> Answer:
-    """One payment on a connection of its own. Raises OSError; a torn answer is a ValueError or an IndexError."""
-    client = Client(port, "localhost", None, seconds=5)
-    try:
-        fields = {"Content-Type": "application/json", "Idempotency-Key": key, "Connection": "close"}
-        return client.ask("POST", "/v1/payments", fields, json.dumps(content).encode())
-    finally:
-        client.close()
 
 
 @asynccontextmanager
@@ -187,23 +170,26 @@ async def served(handler: Money, port: int) -> AsyncIterator[None]:
         await asyncio.gather(server, return_exceptions=True)
 
 
-async def attack(folder: Path, kills: int, seed: int, program: Sequence[str] = PRODUCT) -> Found:
-    """The promise: no harm, and no event missed. `program` may be a gateway that is broken on purpose."""
-    shutil.copytree(HERE / "config_money", folder, dirs_exist_ok=True)
-    make_dev_certificates(folder / "certs")
-    secret = folder / "provider.whsec"
-    secret.write_text(f"whsec_{base64.b64encode(secrets.token_bytes(32)).decode()}\n")
-    ports = free_ports("edge", "shop", "bank")
-    hooks = ("--webhooks", f"http://127.0.0.1:{ports['edge']}/hooks", "--secret", str(secret))
-    provider = ProviderProcess(folder / "ledger.jsonl", ports["bank"], (*hooks, "--seed", str(seed), *TEMPER))
+async def attack(
+    folder: Path, kills: int, seed: int, program: Sequence[str] = PRODUCT, temper: Sequence[str] = TEMPER
+) -> Found:
+    """The promise: no harm. `program` may be a gateway that is broken on purpose."""
+    ports = free_ports("edge", "admin", "shop", "bank")
+    provider = furnish(folder, ports["edge"], ports["bank"], ("--seed", str(seed), *temper))
     async with proxied(ports["bank"]) as network:
-        money = Money(folder, seed, network, ports, program)
+        gateway = Gateway(folder, {**ports, "provider": network.port}, env=_COMPILED, program=program)
+        money = Money(gateway, provider, network, seed)
         async with served(money, ports["shop"]):
             await asyncio.to_thread(provider.start)
             try:
                 await money.kill(kills)
-                return await money.count(provider, kills)
+                return await money.count(kills)
             finally:
                 provider.kill()
-                if money.gateway.process is not None:
-                    money.gateway.kill()
+                if gateway.process is not None:
+                    gateway.kill()
+
+
+async def hurry(folder: Path, seed: int) -> Found:
+    """The control: a gateway for which nothing is ever under way, before a provider that takes its time."""
+    return await attack(folder, HASTY_KILLS, seed, HASTY, SLOW)

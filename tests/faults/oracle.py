@@ -26,7 +26,7 @@ class Movement:
 
 @dataclass(frozen=True, slots=True)
 class Harm:
-    """`kind` is double, unpaid, lost, differs, stuck (and whatever else a campaign counts)."""
+    """`kind` is double, unpaid, lost, differs, stuck, illegal, reordered (and whatever else a campaign counts)."""
 
     kind: str
     reference: str
@@ -81,13 +81,15 @@ def _weigh(
 @dataclass(frozen=True, slots=True)
 class Book:
     """What a store says of the life of one payment: the provider's id (empty: not known), what was captured, whether
-    anything is still reserved, and the captured amount that its last event told. None: an event is missing.
+    anything is still reserved, the captured amount that its last event told (None: an event is missing), and the
+    invariant that was broken, if one was.
     """
 
     alias: str
     captured: int
     pending: bool
     told: int | None
+    violation: str = ""
 
 
 def balanced(ledger: Iterable[tuple[str, Movement]], books: Sequence[Book], *, doubt: bool = False) -> list[Harm]:
@@ -106,12 +108,31 @@ def balanced(ledger: Iterable[tuple[str, Movement]], books: Sequence[Book], *, d
     harm += [
         Harm("untold", book.alias, f"the events end at {book.told}") for book in books if book.told != book.captured
     ]
+    harm += [Harm("illegal", book.alias, book.violation) for book in books if book.violation]
     missing = paid.keys() - {book.alias for book in books}
     open_books = sum(book.pending for book in books)
     if len(missing) > (open_books if doubt else 0):
         harm.append(Harm("unbalanced", "", f"{sorted(missing)} are in no book, {open_books} are open"))
     if open_books and not doubt:
         harm.append(Harm("stuck", "", f"{open_books} amounts are still reserved"))
+    return harm
+
+
+def delivered(heard: Iterable[tuple[str, int]], written: Mapping[str, int]) -> list[Harm]:
+    """Everything that is wrong with what a receiver of events was sent: subjects and sequences, in the order they came.
+
+    Of each subject those from 1 to what was `written`, none before the one ahead of it; any may come again.
+    """
+    last: Counter[str] = Counter()
+    harm = []
+    for subject, sequence in heard:
+        if sequence > last[subject] + 1:
+            harm.append(Harm("reordered", subject, f"event {sequence} came after {last[subject]}"))
+        last[subject] = max(last[subject], sequence)
+    for subject in sorted(last.keys() | written.keys()):
+        if last[subject] != written.get(subject, 0):
+            detail = f"the last event that came is {last[subject]}, of {written.get(subject, 0)}"
+            harm.append(Harm("lost", subject, detail))
     return harm
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import base64
 import hashlib
+import shlex
 import sys
 import tempfile
 import time
@@ -82,11 +83,11 @@ PLANS: Mapping[str, Plan] = {
     "query": Plan(temper=KEYLESS, doubts=_asks(_IN_FLIGHT_MAX)),
 }
 CONTROLS: Mapping[str, Plan] = {
-    "believed-at-once": Plan(temper=KEYLESS, doubts=_asks(0.0)),
-    "sent-again-without-keys": Plan(temper=KEYLESS, doubts=_sends_again()),
-    "forgotten-claims": Plan(temper=KEYLESS, spoil=forget_claims),
-    "answered-early": Plan(spoil=answer_early),
-    "lying-disk": Plan(power=1.0, honest_disk=False),
+    "in_flight_max 0": Plan(temper=KEYLESS, doubts=_asks(0.0)),
+    "sent again without keys": Plan(temper=KEYLESS, doubts=_sends_again()),
+    "claim expires in flight": Plan(temper=KEYLESS, spoil=forget_claims),
+    "answer before commit": Plan(spoil=answer_early),
+    "lying disk": Plan(power=1.0, honest_disk=False),
 }
 
 
@@ -146,7 +147,7 @@ def live_on(plan: Plan, seed: int, crashes: int) -> Lived:
 
 def replay(plan: str, seed: int) -> str:
     """The command that shows a red life again."""
-    return f"python -m tests.faults.simulate --plan {plan} --seed {seed} --trace"
+    return f"python -m tests.faults.simulate --plan {shlex.quote(plan)} --seed {seed} --trace"
 
 
 def show(harm: Harm) -> str:

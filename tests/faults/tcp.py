@@ -90,6 +90,8 @@ class Network:
         except* OSError:
             for end in ends:
                 _reset(end)
+        except* asyncio.CancelledError:
+            pass  # the network ends: there is nobody to tell, and asyncio would call it an error
         finally:
             self._tasks.discard(task)
             for end in ends:

@@ -10,8 +10,9 @@ import pytest
 from tests.faults import money
 from tests.faults.campaign import attack, control
 
-KILLS = 30
+KILLS = 15
 PAYMENT_KILLS = 5
+ATTEMPTS_MAX = 10
 
 
 @pytest.mark.timeout(300)
@@ -31,8 +32,18 @@ async def test_answering_before_the_commit_is_caught(tmp_path: Path, seed: int) 
 @pytest.mark.timeout(300)
 async def test_every_payment_is_made_once_and_everyone_is_told_whoever_dies(tmp_path: Path, seed: int) -> None:
     found = await money.attack(tmp_path, PAYMENT_KILLS, seed)
-    assert (found.harm, found.missed) == ([], [])
+    assert found.harm == []
     assert found.effects == found.payments > PAYMENT_KILLS
+    assert found.events >= 2 * found.payments
+
+
+@pytest.mark.timeout(300)
+async def test_believing_that_nothing_is_under_way_any_more_is_caught(tmp_path: Path, seed: int) -> None:
+    for attempt in range(ATTEMPTS_MAX):
+        found = await money.hurry(tmp_path / f"{attempt}", seed + attempt)
+        if any(harm.kind == "double" for harm in found.harm):
+            return
+    pytest.fail(f"got away with it {ATTEMPTS_MAX} times")
 
 
 @pytest.fixture

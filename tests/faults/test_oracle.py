@@ -11,7 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.faults.oracle import Book, Call, Movement, balanced, conservation, first_answer_counts, linearizable
+from tests.faults.oracle import (
+    Book,
+    Call,
+    Movement,
+    balanced,
+    conservation,
+    delivered,
+    first_answer_counts,
+    linearizable,
+)
 
 BOOK = Book("pay_1", 500, pending=False, told=500)
 OPEN = Book("", 0, pending=True, told=0)
@@ -47,6 +56,29 @@ def test_three_accounts_of_one_reference_are_compared(
 def test_doubt_may_be_the_end_of_it_only_where_that_is_said() -> None:
     assert conservation([("r", PAID)], {}, {"r": None}, doubt=True) == []
     assert [harm.kind for harm in conservation([("r", PAID)], {"r": PAID}, {"r": None}, doubt=True)] == ["lost"]
+
+
+def test_a_payment_under_review_broke_an_invariant() -> None:
+    found = balanced([("r", PAID)], [replace(BOOK, violation="refunds_fit")])
+    assert [(harm.kind, harm.detail) for harm in found] == [("illegal", "refunds_fit")]
+
+
+@pytest.mark.parametrize(
+    ("heard", "harm"),
+    [
+        ("a1 b1 a2 b2 a3", []),
+        ("a1 a1 a2 a1 b1 a2 a3 b2 b2", []),
+        ("a1 a3 a2 a3 b1 b2", ["reordered"]),
+        ("a1 a2 b1 b2", ["lost"]),
+        ("a2 a3 b1 b2", ["reordered"]),
+        ("a1 a2 a3", ["lost"]),
+        ("a1 a2 a3 b1 b2 b3", ["lost"]),
+        ("a1 a2 a3 b1 b2 c1", ["lost"]),
+    ],
+)
+def test_events_come_all_of_them_and_none_before_the_one_ahead_of_it(heard: str, harm: list[str]) -> None:
+    came = [(each[0], int(each[1:])) for each in heard.split()]
+    assert [each.kind for each in delivered(came, {"a": 3, "b": 2})] == harm
 
 
 def test_answers_to_a_key_may_not_differ() -> None:
