@@ -25,6 +25,7 @@ from bench.report import Row, publish
 from bench.stage import CONFIG, FOLDER, payment
 from gateway.adapters.clock import SystemClock
 from gateway.adapters.dev_certificates import make_dev_certificates, mint_token
+from gateway.adapters.files import WatchedFiles
 from gateway.adapters.key_sets import JwkSets
 from gateway.adapters.keys import FileKeys
 from gateway.adapters.memory import MemorySad, MemoryShared
@@ -82,7 +83,8 @@ async def world(folder: Path) -> AsyncIterator[World]:
     telemetry = PrometheusTelemetry(clock, _Nowhere())
     store = open_sqlite(names["STORE"], clock=clock, telemetry=telemetry)
     key_sets, keys = JwkSets(clock, telemetry), FileKeys(certs / "vault.key")
-    ports = Ports(clock, os.urandom, store, MemoryShared(clock), MemorySad(clock), keys, key_sets, telemetry)
+    shared, sad, files = MemoryShared(clock), MemorySad(clock), WatchedFiles(clock, telemetry)
+    ports = Ports(clock, os.urandom, store, shared, sad, keys, key_sets, telemetry, files)
     try:
         upstream = HttpUpstream("backend", "http://127.0.0.1:9", clock=clock)
         table = build(config, ports, {"backend": upstream}, lambda _: b"").tables["edge"]

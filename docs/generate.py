@@ -44,13 +44,16 @@ ADVICE: Mapping[str, Mapping[Reason, str]] = {
     "Who calls": {
         Reason.CERTIFICATE_REQUIRED: "Connect with a client certificate.",
         Reason.CERTIFICATE_INVALID: "Get a certificate of the authority that this route trusts, made for client use.",
+        Reason.CERTIFICATE_REVOKED: "Get a new certificate.",
         Reason.CERTIFICATE_NOT_ALLOWED: "Ask the operator to allow the certificate's name or fingerprint here.",
-        Reason.TOKEN_REQUIRED: "Send `Authorization: Bearer` and an access token.",
+        Reason.TOKEN_REQUIRED: "Send an access token in `Authorization`, by a scheme that `WWW-Authenticate` names.",
         Reason.TOKEN_INVALID: "Get a new token; `detail` says what this one lacks.",
         Reason.TOKEN_MISPLACED: "Send the token in `Authorization`; replace it, for URLs end up in logs.",
         Reason.TOKEN_EXPIRED: "Get a new token, then send the request again.",
+        Reason.TOKEN_REVOKED: "Get a new token.",
         Reason.SCOPE_INSUFFICIENT: "Ask the issuer for a token with the scopes in `detail`.",
         Reason.KEYS_UNAVAILABLE: _LATER,
+        Reason.REVOCATIONS_UNAVAILABLE: _LATER,
         Reason.TENANT_UNDETERMINED: "Present credentials that name the tenant.",
     },
     "How often": {
@@ -151,6 +154,8 @@ _OF_METRIC: Mapping[tuple[Metric, str], str] = {
         "`incomplete`, `other`"
     ),
     (Metric.JWKS_REFRESHES, "result"): "`ok`, `failed`",
+    (Metric.FILE_RELOADS, "file"): "`crl`, `revocations`",
+    (Metric.FILE_RELOADS, "result"): "`applied`; `rejected`, once for each look at it: the one before is served on",
     (Metric.TOKEN_CACHE, "result"): "`hit`, `miss`",
     (Metric.RATELIMIT_DECISIONS, "result"): "`allowed`, `limited`",
     (Metric.RATELIMIT_STORE_ERRORS, "mode"): "the limit's `on_store_error`",

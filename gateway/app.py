@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from gateway.adapters.clock import SystemClock
+from gateway.adapters.files import WatchedFiles
 from gateway.adapters.key_sets import JwkSets
 from gateway.adapters.keys import FileKeys, read_secret
 from gateway.adapters.memory import MemorySad, MemoryShared
@@ -263,7 +264,8 @@ class Gateway:
                 password=_READ_SECRET(secret).decode() if secret else None,
             )
             self._open.push_async_callback(shared.close)
-        return Ports(self._clock, os.urandom, store, shared, sad, keys, self._key_sets, self.telemetry)
+        files = WatchedFiles(self._clock, self.telemetry)
+        return Ports(self._clock, os.urandom, store, shared, sad, keys, self._key_sets, self.telemetry, files)
 
     def _make_relay(self, config: Config) -> list[Relay]:
         """One, or none where nothing is to be published. Raises ConfigError."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from gateway.adapters.clock import SystemClock
+from gateway.adapters.files import WatchedFiles
 from gateway.adapters.key_sets import JwkSets
 from gateway.adapters.keys import FileKeys, read_secret
 from gateway.adapters.memory import MemorySad, MemoryShared
@@ -94,6 +95,7 @@ def _build(config: Config) -> None:
         keys=keys,
         key_sets=JwkSets(clock, telemetry),
         telemetry=telemetry,
+        files=WatchedFiles(clock, telemetry),
     )
     upstreams = {name: NoUpstream(name) for name in config.settings.upstreams}
     build(config, ports, upstreams, functools.partial(read_secret, base=Path()))

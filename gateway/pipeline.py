@@ -45,6 +45,8 @@ _UNAVAILABLE = {
     "sad": Reason.VAULT_UNAVAILABLE,
     "shared": Reason.LIMITER_UNAVAILABLE,
     "jwks": Reason.KEYS_UNAVAILABLE,
+    "crl": Reason.REVOCATIONS_UNAVAILABLE,
+    "revocations": Reason.REVOCATIONS_UNAVAILABLE,
 }
 
 _NO_ROWS = Rows(())

@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar, cast
 
 from gateway.operations import Operation, OutboxEvent, Row, Rows
 from gateway.pure.errors import Reason
@@ -21,6 +21,8 @@ from gateway.pure.served import Served
 Header = tuple[bytes, bytes]
 
 T = TypeVar("T")
+U = TypeVar("U")
+T_co = TypeVar("T_co", covariant=True)
 Soon: TypeAlias = T | Coroutine[Any, Any, T]
 """What is known at once as often as not: the value itself, or a coroutine of it. A coroutine costs more than most
 decisions do, so the hot path makes one only to wait."""
@@ -38,6 +40,15 @@ async def settled(soon: Soon[T]) -> T:
 
 class Unavailable(Exception):  # noqa: N818 - says the state, as in HTTP 503
     """A dependency (named by the first argument: store, shared, keys, ...) could not be asked."""
+
+
+def then(soon: Soon[T], go_on: Callable[[T], U]) -> Soon[U]:
+    """What `go_on` makes of the value: at once if it is known, else a coroutine."""
+    return _later(soon, go_on) if is_pending(soon) else go_on(cast("T", soon))
+
+
+async def _later(soon: Soon[T], go_on: Callable[[T], U]) -> U:
+    return go_on(await settled(soon))
 
 
 # --- Clock and entropy -----------------------------------------------------------------------------------------------
@@ -189,6 +200,32 @@ class KeySets(Protocol):
 
     def open(self, reference: str) -> KeySet:
         """Reads a file at once (raises ValueError if it is missing or not a JWK set); never fetches a URL."""
+        ...
+
+
+# --- Files that are replaced while we run ----------------------------------------------------------------------------
+
+
+class Watched(Protocol[T_co]):
+    """What a file says."""
+
+    def current(self) -> Soon[T_co]:
+        """As the file stood half a second ago at the earliest.
+
+        A replacement that cannot be read is not taken: what was read before is served for an hour more, then this
+        raises `Unavailable`.
+        """
+        ...
+
+
+class Files(Protocol):
+    """Reads files again soon after they were replaced."""
+
+    def watch(self, path: str, what: str, read: Callable[[bytes], T]) -> Watched[T]:
+        """Read it at once. Raises ValueError with a sentence if it is missing, or if `read` refuses it by ValueError.
+
+        `what` names it for metrics and `Unavailable`.
+        """
         ...
 
 
@@ -344,3 +381,4 @@ class Ports:
     keys: Keys
     key_sets: KeySets
     telemetry: Telemetry
+    files: Files

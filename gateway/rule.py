@@ -83,6 +83,8 @@ class Place:
     """The listener knows every caller (certificate required, or a declared identity) and the route names its host."""
     earlier: tuple[RuleSettings, ...] = ()
     """Settings of the rules that stand before this one in the policy, modes `off` left out."""
+    later: tuple[RuleSettings, ...] = ()
+    """And of those that stand behind it."""
     params: frozenset[str] = frozenset()
     """Names in the path of the route."""
     rescue: Upstream | None = None
@@ -104,7 +106,7 @@ class Rule:
 
     per_route: ClassVar[bool] = True
     """Each route has a rule of its own. Where False, the routes of a policy share one, and what it remembers: nothing
-    then depends on the `Place` but policy, position and earlier rules."""
+    then depends on the `Place` but policy, position and the other rules."""
 
     needs_keys: ClassVar[bool] = False
     """Works only where the configuration has `keys`."""

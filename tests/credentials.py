@@ -33,10 +33,13 @@ def private_key(algorithm: str, which: int = 0) -> Any:
     return _private_key(algorithm, which)
 
 
+_CURVES = {"ES256": ec.SECP256R1(), "ES384": ec.SECP384R1(), "ES512": ec.SECP521R1()}
+
+
 @functools.cache
 def _private_key(algorithm: str, _which: int) -> Any:
-    if algorithm == "ES256":
-        return ec.generate_private_key(ec.SECP256R1())
+    if algorithm in _CURVES:
+        return ec.generate_private_key(_CURVES[algorithm])
     if algorithm == "EdDSA":
         return ed25519.Ed25519PrivateKey.generate()
     return rsa.generate_private_key(65537, 2048)
@@ -44,7 +47,7 @@ def _private_key(algorithm: str, _which: int) -> Any:
 
 def jwk(algorithm: str, kid: str | None = None, which: int = 0, **members: Any) -> dict[str, Any]:
     """The public JWK of `private_key`; a member given as None is left out."""
-    make = {"ES256": ECAlgorithm, "EdDSA": OKPAlgorithm}.get(algorithm, RSAAlgorithm)
+    make = {"ES": ECAlgorithm, "Ed": OKPAlgorithm}.get(algorithm[:2], RSAAlgorithm)
     public = make.to_jwk(private_key(algorithm, which).public_key(), as_dict=True)
     public.pop("key_ops", None)
     public = {**public, "kid": kid, "alg": algorithm, "use": "sig", **members}
@@ -90,15 +93,43 @@ def token(algorithm: str = "ES256", header: Claims | None = None, **changes: Any
 
 def signed_with_sha1(der: bytes, authority: Authority) -> bytes:
     """The same certificate, signed anew with ECDSA over SHA-1; no library makes these any more."""
-    sha256, sha1 = bytes.fromhex("300a06082a8648ce3d040302"), bytes.fromhex("300906072a8648ce3d0401")
-    content = x509.load_der_x509_certificate(der).tbs_certificate_bytes[4:].replace(sha256, sha1)
+    return _signed_anew(x509.load_der_x509_certificate(der).tbs_certificate_bytes, authority, _SHA1)
+
+
+def crl_with_sha1(der: bytes, authority: Authority) -> bytes:
+    """The same revocation list, signed anew with ECDSA over SHA-1."""
+    return _signed_anew(x509.load_der_x509_crl(der).tbs_certlist_bytes, authority, _SHA1)
+
+
+def crl_without_end(der: bytes, authority: Authority) -> bytes:
+    """The same revocation list, signed anew, but without the time of the next one."""
+    content = x509.load_der_x509_crl(der).tbs_certlist_bytes
+    end = content.index(_UTC_TIME, content.index(_UTC_TIME) + 1)
+    return _signed_anew(content[:end] + content[end + 15 :], authority, _SHA256)
+
+
+def serial_of(der: bytes) -> int:
+    """The serial number of a certificate."""
+    return x509.load_der_x509_certificate(der).serial_number
+
+
+_SHA256 = bytes.fromhex("300a06082a8648ce3d040302"), hashes.SHA256()
+_SHA1 = bytes.fromhex("300906072a8648ce3d0401"), hashes.SHA1()
+_UTC_TIME = b"\x17\x0d"
+
+
+def _signed_anew(sequence: bytes, authority: Authority, algorithm: tuple[bytes, hashes.SHA1 | hashes.SHA256]) -> bytes:
+    name, digest = algorithm
+    content = sequence[2 if sequence[1] < 0x80 else 2 + sequence[1] - 0x80 :].replace(_SHA256[0], name)
     signed = _sequence(content)
-    signature = authority.key.sign(hashlib.sha1(signed).digest(), ec.ECDSA(Prehashed(hashes.SHA1())))
-    return _sequence(signed + sha1 + b"\x03" + bytes([len(signature) + 1, 0]) + signature)
+    signature = authority.key.sign(hashlib.new(digest.name, signed).digest(), ec.ECDSA(Prehashed(digest)))
+    return _sequence(signed + name + b"\x03" + bytes([len(signature) + 1, 0]) + signature)
 
 
 def _sequence(content: bytes) -> bytes:
-    return b"\x30\x82" + len(content).to_bytes(2, "big") + content
+    size = len(content)
+    length = b"\x82" + size.to_bytes(2, "big") if size > 0xFF else b"\x81" + bytes([size])
+    return b"\x30" + (length if size > 0x7F else bytes([size])) + content
 
 
 def general_name(text: str) -> x509.GeneralName:
@@ -136,9 +167,32 @@ class Authority:
         issued = self._issue("", key, **{"names": names, "usages": [CLIENT_AUTH], **choices})
         return issued.public_bytes(serialization.Encoding.DER)
 
+    def crl(
+        self,
+        *serials: int,
+        begins: float = NOW - 60,
+        ends: float = NOW + 3600,
+        partial: bool = False,
+        encoding: serialization.Encoding = serialization.Encoding.PEM,
+    ) -> bytes:
+        """The list of these revoked serial numbers; `partial` says that it is not all of them."""
+        builder = x509.CertificateRevocationListBuilder(
+            issuer_name=self.certificate.subject, last_update=_date(begins), next_update=_date(ends)
+        )
+        for serial in serials:
+            entry = x509.RevokedCertificateBuilder(serial, _date(begins)).build()
+            builder = builder.add_revoked_certificate(entry)
+        if partial:
+            builder = builder.add_extension(x509.DeltaCRLIndicator(1), critical=True)
+        return builder.sign(self.key, hashes.SHA256()).public_bytes(encoding)
+
     def _issue(self, name: str, key: Any, **choices: Any) -> x509.Certificate:
         issuer = self.certificate.subject.rdns[0].rfc4514_string().removeprefix("CN=")
         return _certificate(name, issuer, self.key, key, **choices)
+
+
+def _date(when: float) -> dt.datetime:
+    return dt.datetime.fromtimestamp(when, dt.UTC)
 
 
 def _certificate(
@@ -154,22 +208,33 @@ def _certificate(
     ends: float = NOW + 3600,
     path_length: int | None = None,
     permitted: list[x509.GeneralName] | None = None,
+    serial: int | None = None,
+    key_usage: Mapping[str, bool] | None = None,
+    signs_lists: bool = True,
 ) -> x509.Certificate:
     def subject(text: str) -> x509.Name:
         return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)] if text else [])
 
-    usage = dict.fromkeys(("content_commitment", "key_encipherment", "data_encipherment", "key_agreement"), False)
-    usage |= {"encipher_only": False, "decipher_only": False, "crl_sign": ca, "key_cert_sign": ca}
+    usage: dict[str, bool] = dict.fromkeys(
+        ("content_commitment", "key_encipherment", "data_encipherment", "key_agreement"), False
+    )
+    usage |= {
+        "digital_signature": not ca,
+        "encipher_only": False,
+        "decipher_only": False,
+        "crl_sign": ca and signs_lists,
+        "key_cert_sign": ca,
+    }
     builder = (
         x509.CertificateBuilder()
         .subject_name(subject(name))
         .issuer_name(subject(issuer))
         .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(dt.datetime.fromtimestamp(begins, dt.UTC))
-        .not_valid_after(dt.datetime.fromtimestamp(ends, dt.UTC))
+        .serial_number(serial or x509.random_serial_number())
+        .not_valid_before(_date(begins))
+        .not_valid_after(_date(ends))
         .add_extension(x509.BasicConstraints(ca, path_length), critical=True)
-        .add_extension(x509.KeyUsage(digital_signature=not ca, **usage), critical=True)
+        .add_extension(x509.KeyUsage(**{**usage, **(key_usage or {})}), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False)
     )

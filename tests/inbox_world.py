@@ -86,6 +86,7 @@ async def inbox_world(folder: Path, url: str = "http://127.0.0.1:9") -> AsyncIte
         keys=FileKeys(key_file),
         key_sets=unused,
         telemetry=telemetry,
+        files=unused,
     )
     backend = HttpUpstream("payments", url, clock=clock)
     try:

@@ -129,6 +129,7 @@ class Outbox:
             keys=unused,
             key_sets=unused,
             telemetry=telemetry,
+            files=unused,
         )
         self.told: Counter[str] = Counter()
         self._ids = itertools.count(1)

@@ -95,7 +95,8 @@ class World:
     async def run(self, *rules: Rule | tuple[Rule, str], x: Exchange | None = None, egress: bool = False) -> Response:
         placed = [Placed("scripted", r[0], r[1]) if isinstance(r, tuple) else Placed("scripted", r) for r in rules]  # type: ignore[arg-type]
         nothing: Any = None
-        ports = Ports(HandClock(), CountingEntropy(), self.store, nothing, nothing, nothing, nothing, self.telemetry)
+        unused: Any = (nothing,) * 4
+        ports = Ports(HandClock(), CountingEntropy(), self.store, *unused, self.telemetry, nothing)
         pipeline = Pipeline(placed, self.wire, ports, self.limits, egress=egress)
         return await pipeline.run(x or make_exchange())
 

@@ -9,7 +9,7 @@ from tests.conftest import CountingEntropy, HandClock, Recorder
 from tests.pure.lifecycles import card
 
 NOTHING: Any = None
-PORTS = Ports(HandClock(), CountingEntropy(), NOTHING, NOTHING, NOTHING, NOTHING, NOTHING, Recorder())
+PORTS = Ports(HandClock(), CountingEntropy(), *(NOTHING,) * 5, Recorder(), NOTHING)
 
 
 def test_every_event_and_every_payment_has_a_name_of_its_own() -> None:

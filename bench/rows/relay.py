@@ -120,4 +120,5 @@ def _ports(store: Store, telemetry: Telemetry) -> Ports:
         keys=unused,
         key_sets=unused,
         telemetry=telemetry,
+        files=unused,
     )

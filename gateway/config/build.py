@@ -145,24 +145,31 @@ class _Builder:
     def _provisioned(self, route: RouteSettings, policy: Policy) -> Iterator[_Standing]:
         """The rules of a policy that are not off: made for this route, or once for all routes of the policy."""
         active = [(i, rule) for i, rule in enumerate(policy.rules) if rule.mode != "off"]
-        earlier: tuple[RuleSettings, ...] = ()
-        for position, settings in active:
+        rules = tuple(settings for _, settings in active)
+        for at, (position, settings) in enumerate(active):
             kind = rule_kinds()[settings.kind].rule
             if kind.needs_keys and self._settings.keys is None:
                 self._complain(policy, position, "needs keys: {provider: file, key: file:PATH} in the configuration")
                 continue
             rule = self._common.get((policy.name, position))
             try:
-                rule = rule or kind.provision(settings, self._ports, self._place(route, policy, position, earlier))
+                place = self._place(route, policy, position, rules[:at], rules[at + 1 :])
+                rule = rule or kind.provision(settings, self._ports, place)
             except ValueError as error:
                 self._complain(policy, position, str(error))
             else:
                 if not kind.per_route:
                     self._common[policy.name, position] = rule
                 yield _Standing(position, settings, rule)
-            earlier = (*earlier, settings)
 
-    def _place(self, route: RouteSettings, policy: Policy, position: int, earlier: tuple[RuleSettings, ...]) -> Place:
+    def _place(
+        self,
+        route: RouteSettings,
+        policy: Policy,
+        position: int,
+        earlier: tuple[RuleSettings, ...],
+        later: tuple[RuleSettings, ...],
+    ) -> Place:
         host = route.match.host or ""
         return Place(
             route=route.name,
@@ -172,6 +179,7 @@ class _Builder:
             host=host,
             egress=self._is_egress(route),
             earlier=earlier,
+            later=later,
             params=parameters(route.match.path),
             rescue=self._rescues[route.upstream],
             lifecycles=self._config.lifecycles,

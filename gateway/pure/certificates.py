@@ -11,11 +11,13 @@ import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509 import verification
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
@@ -25,7 +27,7 @@ CERTIFICATE_BYTES: Final = 64 * 1024
 CHAIN_DEPTH: Final = 4
 """Certificates between the leaf and the authority, at most."""
 
-_MALFORMED = (
+MALFORMED = (
     ValueError,
     UnsupportedAlgorithm,
     x509.DuplicateExtension,
@@ -33,7 +35,7 @@ _MALFORMED = (
     x509.InvalidVersion,
     x509.UnsupportedGeneralNameType,
 )
-"""What reading a certificate raises; they have no base in common."""
+"""What reading a certificate or a list of revoked ones raises; they have no base in common."""
 _RSA_BITS = 2048
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?"
 _DNS_PATTERN = re.compile(rf"dns:(\*\.)?{_LABEL}(?:\.{_LABEL})*")
@@ -90,6 +92,10 @@ def read_fingerprint(text: str) -> bytes:
     return bytes.fromhex(digits)
 
 
+Issued = tuple[bytes, int]
+"""Whose key signed a certificate (SHA-256 of the public key), and under which serial number."""
+
+
 @dataclass(frozen=True, slots=True)
 class ClientCertificate:
     """A certificate that an authority vouches for, from `not_before` to `not_after` (Unix seconds, of the chain)."""
@@ -98,6 +104,8 @@ class ClientCertificate:
     fingerprint: bytes
     not_before: float
     not_after: float
+    issued: tuple[Issued, ...]
+    """This certificate, and those between it and the authority."""
 
     def check_time(self, now: float) -> None:
         """Raises Refused CERTIFICATE_INVALID. Asked at every request: a connection may outlive its certificate."""
@@ -108,25 +116,27 @@ class ClientCertificate:
 class ClientAuthority:
     """The CA certificates that one rule trusts. Raises ValueError when the PEM has none that could issue now."""
 
-    __slots__ = ("_store",)
+    __slots__ = ("_store", "certificates")
 
     def __init__(self, pem: bytes, now: float) -> None:
         try:
             authorities = x509.load_pem_x509_certificates(pem)
             constraints = [_constraints(authority) for authority in authorities]
-        except _MALFORMED as error:
+        except MALFORMED as error:
             raise ValueError("holds no certificate in PEM, or a malformed one") from error
         if not all(constraint is not None and constraint.ca for constraint in constraints):
             raise ValueError("holds a certificate that is not of a certificate authority")
         if all(authority.not_valid_after_utc.timestamp() < now for authority in authorities):
             raise ValueError("holds only certificates that have expired")
+        self.certificates = tuple(authorities)
         self._store = verification.Store(authorities)
 
     def vouch(self, der: bytes, now: float) -> ClientCertificate:
         """The holder of a certificate that these authorities issued for client authentication.
 
         Path and extensions are judged by RFC 5280 (no CA as a leaf, no weak signature), keys are strong, the extended
-        key usage must be present, and an SVID must be one (SPIFFE X509-SVID). Raises Refused CERTIFICATE_INVALID.
+        key usage must be present, and an SVID must be one (SPIFFE X509-SVID section 5). Raises Refused
+        CERTIFICATE_INVALID.
         """
         try:
             if len(der) > CERTIFICATE_BYTES:
@@ -136,7 +146,7 @@ class ClientAuthority:
             if not all(_strong(link.public_key()) for link in chain):
                 raise ValueError("a weak key")
             names = _names(leaf)
-        except (*_MALFORMED, verification.VerificationError):
+        except (*MALFORMED, verification.VerificationError):
             detail = "Present a valid certificate of an authority that this route trusts, made for client use."
             raise _invalid(detail) from None
         return ClientCertificate(
@@ -144,12 +154,16 @@ class ClientAuthority:
             fingerprint=hashlib.sha256(der).digest(),
             not_before=max(link.not_valid_before_utc.timestamp() for link in chain),
             not_after=min(link.not_valid_after_utc.timestamp() for link in chain),
+            issued=tuple((key_id(issuer), link.serial_number) for link, issuer in pairwise(chain)),
         )
 
     def _verifier(self, now: float) -> verification.ClientVerifier:
         policy = verification.ExtensionPolicy
-        leaf = policy.webpki_defaults_ee().require_present(
-            x509.ExtendedKeyUsage, verification.Criticality.AGNOSTIC, _made_for_clients
+        either = verification.Criticality.AGNOSTIC
+        leaf = (
+            policy.webpki_defaults_ee()
+            .require_present(x509.ExtendedKeyUsage, either, _made_for_clients)
+            .may_be_present(x509.KeyUsage, either, _made_for_signing)
         )
         return (
             verification.PolicyBuilder()
@@ -161,9 +175,20 @@ class ClientAuthority:
         )
 
 
+def key_id(certificate: x509.Certificate) -> bytes:
+    """SHA-256 of a certificate's public key."""
+    encoded = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return hashlib.sha256(encoded).digest()
+
+
 def _made_for_clients(_policy: verification.Policy, _leaf: x509.Certificate, usage: x509.ExtendedKeyUsage) -> None:
     if ExtendedKeyUsageOID.CLIENT_AUTH not in usage:
         raise ValueError("not made for client authentication")
+
+
+def _made_for_signing(_policy: verification.Policy, _leaf: x509.Certificate, usage: x509.KeyUsage | None) -> None:
+    if usage is not None and (not usage.digital_signature or usage.key_cert_sign or usage.crl_sign):
+        raise ValueError("made for something else than to sign a handshake")
 
 
 def _constraints(certificate: x509.Certificate) -> x509.BasicConstraints | None:
@@ -193,6 +218,8 @@ def _names(leaf: x509.Certificate) -> tuple[str, ...]:
     hosts = [f"dns:{host.lower()}" for host in names.get_values_for_type(x509.DNSName)]
     if not all(_DNS_PATTERN.fullmatch(host) for host in hosts):
         raise ValueError("not a DNS name")
+    if not uris and not hosts:
+        raise ValueError("names nobody")
     return (*uris, *hosts)
 
 

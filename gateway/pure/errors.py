@@ -37,13 +37,16 @@ class Reason(enum.Enum):
     # identify
     CERTIFICATE_REQUIRED = "certificate_required", 401, "A client certificate is required", "authentication_error"
     CERTIFICATE_INVALID = "certificate_invalid", 401, "The client certificate is not trusted", "authentication_error"
+    CERTIFICATE_REVOKED = "certificate_revoked", 401, "The client certificate was revoked", "authentication_error"
     CERTIFICATE_NOT_ALLOWED = "certificate_not_allowed", 403, "The client certificate is not allowed here"
     TOKEN_REQUIRED = "token_required", 401, "An access token is required", "authentication_error"
     TOKEN_INVALID = "token_invalid", 401, "The access token is not valid", "authentication_error"
     TOKEN_MISPLACED = "token_misplaced", 400, "The access token is in the wrong place", "authentication_error"
     TOKEN_EXPIRED = "token_expired", 401, "The access token has expired", "authentication_error"
+    TOKEN_REVOKED = "token_revoked", 401, "The access token was revoked", "authentication_error"
     SCOPE_INSUFFICIENT = "scope_insufficient", 403, "The access token lacks a scope"
     KEYS_UNAVAILABLE = "keys_unavailable", 503, "The keys that verify access tokens are not available"
+    REVOCATIONS_UNAVAILABLE = "revocations_unavailable", 503, "What was revoked is not known"
     TENANT_UNDETERMINED = "tenant_undetermined", 403, "The request names no tenant"
     # admit
     RATE_LIMITED = "rate_limited", 429, "Too many requests", "rate_limit_error"

@@ -1,7 +1,7 @@
 """Who calls, by access token: what a token must say, and what is asked of it anew at every use.
 
-The signature and the claims of a token are judged once; its time, its binding to a certificate and its scopes at
-every use, because a connection and a cache outlive them.
+The signature and the claims of a token are judged once; its time, its binding, its revocation and its scopes at every
+use, because a connection and a cache outlive them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from gateway.pure.jose import SignedToken, encode_base64url
 
 IDENTIFIER_LENGTH: Final = 255
 
-_BEARER = re.compile(r"(?i:bearer) ([A-Za-z0-9._~+/-]+=*)")
+_CREDENTIALS = re.compile(r"(?i:(bearer)|dpop) ([A-Za-z0-9._~+/-]+=*)")
+_CONFIRMATIONS = frozenset({"x5t#S256", "jkt"})
+_THUMBPRINT = re.compile(r"[A-Za-z0-9_-]{43}")
 _IDENTIFIER = re.compile(rf"[\x20-\x7e]{{1,{IDENTIFIER_LENGTH}}}")
 _SCOPES = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+(?: [\x21\x23-\x5b\x5d-\x7e]+)*")
 
@@ -45,27 +47,38 @@ _IDENTIFIERS: Final[Mapping[Profile, Set[str]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What a route asks of a token. `leeway` and `max_lifetime` are seconds."""
+    """What a route asks of a token. `leeway` and `max_lifetime` are seconds; `required` claims must be text."""
 
     profile: Profile
     issuer: str
     audience: frozenset[str]
     leeway: float
     max_lifetime: float
+    required: frozenset[str] = frozenset()
+
+
+class Scheme(enum.Enum):
+    """How a token is presented: to whoever bears it (RFC 6750), or with a proof of possession (RFC 9449)."""
+
+    BEARER = "Bearer"
+    DPOP = "DPoP"
 
 
 @dataclass(frozen=True, slots=True)
 class AccessToken:
-    """A token whose signature and claims were found good. Times are Unix seconds, leeway included."""
+    """A token whose signature and claims were found good. Times are Unix seconds, leeway included in the last two."""
 
     claims: Mapping[str, Any] = field(repr=False)
     principal: str
     """Who it speaks of: `iss|sub`."""
     scopes: frozenset[str]
+    issued: int
     valid_from: float
     valid_until: float
-    thumbprint: str | None = field(repr=False)
-    """Of the certificate it is bound to (`cnf` member `x5t#S256`, RFC 8705 section 3.1), or None."""
+    certificate: str | None = field(repr=False)
+    """Thumbprint of the certificate it is bound to (`cnf` member `x5t#S256`, RFC 8705 section 3.1), or None."""
+    key: str | None = field(repr=False)
+    """Thumbprint of the key it is bound to (`cnf` member `jkt`, RFC 9449 section 6.1), or None."""
 
     def check_time(self, now: float) -> None:
         """Raises Refused TOKEN_EXPIRED or TOKEN_INVALID (not valid yet)."""
@@ -74,17 +87,25 @@ class AccessToken:
         if now < self.valid_from:
             raise _invalid("The token is not valid yet; check the clock of its issuer.")
 
-    def check_binding(self, certificate: bytes | None, *, required: bool) -> None:
+    def check_scheme(self, scheme: Scheme) -> None:
+        """A token that is bound to a key is never a bearer's, and no other comes with a proof (RFC 9449 section 7.2).
+
+        Raises Refused TOKEN_INVALID.
+        """
+        if (self.key is not None) is not (scheme is Scheme.DPOP):
+            raise _invalid("Send a token that is bound to a key as Authorization: DPoP, any other as Bearer.")
+
+    def check_certificate(self, certificate: bytes | None, *, required: bool) -> None:
         """A bound token passes only on a connection with its certificate (DER), whether or not that is `required`.
 
         Raises Refused TOKEN_INVALID.
         """
-        if self.thumbprint is None:
+        if self.certificate is None:
             if required:
                 raise _invalid("Get a token that is bound to your client certificate (RFC 8705).")
             return
         ours = None if certificate is None else encode_base64url(hashlib.sha256(certificate).digest())
-        if ours is None or not hmac.compare_digest(ours.encode(), self.thumbprint.encode()):
+        if ours is None or not hmac.compare_digest(ours.encode(), self.certificate.encode()):
             raise _invalid("Send the token on a connection with the client certificate that it is bound to.")
 
     def check_scopes(self, needed: Set[str]) -> None:
@@ -94,20 +115,20 @@ class AccessToken:
             raise Refused(Reason.SCOPE_INSUFFICIENT, detail)
 
 
-def bearer(authorization: str | None, query: str) -> str:
-    """The token of a request (RFC 6750 section 2.1), given its one Authorization field and its query.
+def credentials(authorization: str | None, query: str) -> tuple[Scheme, str]:
+    """How a request presents its token (RFC 6750 section 2.1), given its one Authorization field and its query.
 
     Raises Refused TOKEN_REQUIRED, TOKEN_INVALID (malformed credentials) or TOKEN_MISPLACED (in the query).
     """
     if query and any(unquote_plus(pair.partition("=")[0]) == "access_token" for pair in re.split("[&;]", query)):
         detail = "Send the token in the Authorization header; a URL ends up in logs, so replace this token."
         raise Refused(Reason.TOKEN_MISPLACED, detail)
-    found = None if authorization is None else _BEARER.fullmatch(authorization)
+    found = None if authorization is None else _CREDENTIALS.fullmatch(authorization)
     if found is not None:
-        return found[1]
-    if authorization is None or not authorization.lower().startswith("bearer"):
+        return Scheme.BEARER if found[1] else Scheme.DPOP, found[2]
+    if authorization is None or not authorization.lower().startswith(("bearer", "dpop")):
         raise Refused(Reason.TOKEN_REQUIRED, "Send an access token: Authorization: Bearer, one space, the token.")
-    raise _invalid("Send one Authorization header: Bearer, one space, one token.")
+    raise _invalid("Send one Authorization header: the scheme, one space, one token.")
 
 
 def judge_claims(token: SignedToken, expected: Expected) -> AccessToken:
@@ -122,19 +143,24 @@ def judge_claims(token: SignedToken, expected: Expected) -> AccessToken:
         raise _invalid("The token is from another issuer.")
     _check_audience(claims.get("aud"), expected.audience)
     _check_identifiers(claims, _IDENTIFIERS[profile])
+    if not all(isinstance(claims.get(name), str) and claims[name] for name in expected.required):
+        raise _invalid(f"The token must have the claims, as text: {', '.join(sorted(expected.required))}.")
     issued, not_before = (_time(claims, name) for name in ("iat", "nbf"))
     expires = _time(claims, "exp")
     if issued is None or expires is None:
         raise _invalid("The token must say when it was issued and when it expires.")
     if expires - issued > expected.max_lifetime:
         raise _invalid("The token lives longer than this route allows.")
+    certificate, key = _confirmation(claims)
     return AccessToken(
         claims=MappingProxyType(dict(claims)),
         principal=f"{claims['iss']}|{claims['sub']}",
         scopes=_scopes(claims, profile),
+        issued=issued,
         valid_from=max(issued, not_before or 0) - expected.leeway,
         valid_until=expires + expected.leeway,
-        thumbprint=_thumbprint(claims),
+        certificate=certificate,
+        key=key,
     )
 
 
@@ -179,14 +205,16 @@ def _scopes(claims: Mapping[str, Any], profile: Profile) -> frozenset[str]:
     return frozenset(value.split(" "))
 
 
-def _thumbprint(claims: Mapping[str, Any]) -> str | None:
+def _confirmation(claims: Mapping[str, Any]) -> tuple[str | None, str | None]:
+    """Thumbprints of the certificate and of the key that a token is bound to (RFC 7800), SHA-256 in base64url."""
     if "cnf" not in claims:
-        return None
+        return None, None
     confirmation = claims["cnf"]
-    thumbprint = confirmation.get("x5t#S256") if isinstance(confirmation, dict) and len(confirmation) == 1 else None
-    if not isinstance(thumbprint, str):
+    if not isinstance(confirmation, dict) or not confirmation or not confirmation.keys() <= _CONFIRMATIONS:
         raise _invalid("The token is bound in a way that this route cannot check.")
-    return thumbprint
+    if not all(isinstance(value, str) and _THUMBPRINT.fullmatch(value) for value in confirmation.values()):
+        raise _invalid("The thumbprints in cnf must be SHA-256 in base64url.")
+    return confirmation.get("x5t#S256"), confirmation.get("jkt")
 
 
 def _invalid(detail: str) -> Refused:

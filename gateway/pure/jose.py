@@ -7,8 +7,10 @@ members, other encodings than UTF-8, header parameters that point at keys or cha
 from __future__ import annotations
 
 import base64
+import hashlib
+import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -25,9 +27,15 @@ RSA_BITS: Final = range(2048, 8193)
 
 ALGORITHMS: Final[Mapping[str, Algorithm]] = {
     "ES256": ECAlgorithm(ECAlgorithm.SHA256, ec.SECP256R1),
+    "ES384": ECAlgorithm(ECAlgorithm.SHA384, ec.SECP384R1),
+    "ES512": ECAlgorithm(ECAlgorithm.SHA512, ec.SECP521R1),
     "EdDSA": OKPAlgorithm(),
     "PS256": RSAPSSAlgorithm(RSAPSSAlgorithm.SHA256),
+    "PS384": RSAPSSAlgorithm(RSAPSSAlgorithm.SHA384),
+    "PS512": RSAPSSAlgorithm(RSAPSSAlgorithm.SHA512),
     "RS256": RSAAlgorithm(RSAAlgorithm.SHA256),
+    "RS384": RSAAlgorithm(RSAAlgorithm.SHA384),
+    "RS512": RSAAlgorithm(RSAAlgorithm.SHA512),
 }
 """All that can be verified. Each takes a public key only: there is no `none` and no HMAC to be confused with."""
 
@@ -63,41 +71,61 @@ def read_object(raw: bytes) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, slots=True)
-class SignedToken:
-    """A JWS of JSON claims, read but not verified: nothing in it may be believed before `signed_by` said so."""
+class Jws:
+    """A JWS, read but not verified: nothing in it may be believed before `signed_by` said so."""
 
     algorithm: str
-    kid: str | None
-    typ: str | None
-    claims: Mapping[str, Any] = field(repr=False)
+    header: Mapping[str, Any]
+    payload: bytes = field(repr=False)
     signing_input: bytes = field(repr=False)
     signature: bytes = field(repr=False)
 
     def signed_by(self, key: Any) -> bool:
-        """Is the signature good? `key` is a public key that is bound to this token's algorithm."""
+        """Is the signature good? `key` is a public key that is bound to `algorithm` (see `Jwk`)."""
         verified: bool = ALGORITHMS[self.algorithm].verify(self.signing_input, key, self.signature)
         return verified
 
 
+def read_jws(text: str, members: Set[str] = _HEADER_MEMBERS) -> Jws:
+    """Read the compact form (RFC 7515 section 7.1). The header has no other members than these, and always `alg`.
+
+    Raises ValueError: too long, not the one spelling, or an algorithm that is none of ours.
+    """
+    if len(text) > TOKEN_BYTES:
+        raise ValueError("too long")
+    header_part, payload_part, signature_part = text.split(".")
+    header = read_object(decode_base64url(header_part))
+    if not header.keys() <= members:
+        raise ValueError("header member not allowed")
+    algorithm = header.get("alg")
+    if not isinstance(algorithm, str) or algorithm not in ALGORITHMS:
+        raise ValueError("algorithm not allowed")
+    return Jws(
+        algorithm=algorithm,
+        header=header,
+        payload=decode_base64url(payload_part),
+        signing_input=f"{header_part}.{payload_part}".encode("ascii"),
+        signature=decode_base64url(signature_part),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class SignedToken:
+    """A JWS of JSON claims, no more to be believed than its `jws`."""
+
+    jws: Jws
+    kid: str | None
+    typ: str | None
+    claims: Mapping[str, Any] = field(repr=False)
+
+
 def read_token(text: str) -> SignedToken:
-    """Read the compact form (RFC 7515 section 7.1) of a JWT. Raises Refused TOKEN_INVALID, and nothing else."""
+    """Read a JWT in compact form. Raises Refused TOKEN_INVALID, and nothing else."""
     try:
-        if len(text) > TOKEN_BYTES:
-            raise ValueError("too long")
-        header_part, payload_part, signature_part = text.split(".")
-        header = read_object(decode_base64url(header_part))
-        if not header.keys() <= _HEADER_MEMBERS or not all(isinstance(value, str) for value in header.values()):
-            raise ValueError("header member not allowed")
-        if header.get("alg") not in ALGORITHMS:
-            raise ValueError("algorithm not allowed")
-        return SignedToken(
-            algorithm=header["alg"],
-            kid=header.get("kid"),
-            typ=header.get("typ"),
-            claims=read_object(decode_base64url(payload_part)),
-            signing_input=f"{header_part}.{payload_part}".encode("ascii"),
-            signature=decode_base64url(signature_part),
-        )
+        jws = read_jws(text)
+        if not all(isinstance(value, str) for value in jws.header.values()):
+            raise ValueError("header members are text")
+        return SignedToken(jws, jws.header.get("kid"), jws.header.get("typ"), read_object(jws.payload))
     except ValueError:
         detail = "Send a signed JWT in compact form whose header has no members but alg, typ and kid."
         raise Refused(Reason.TOKEN_INVALID, detail) from None
@@ -105,7 +133,7 @@ def read_token(text: str) -> SignedToken:
 
 @dataclass(frozen=True, slots=True)
 class Jwk:
-    """A public key and what it may verify: one algorithm, or both of RSA where the set names none."""
+    """A public key and what it may verify: one algorithm, or all of RSA where the key names none."""
 
     kid: str | None
     algorithms: tuple[str, ...]
@@ -127,19 +155,24 @@ def read_jwk_set(raw: bytes) -> tuple[Jwk, ...]:
         raise ValueError("a JWK set has a list of objects named keys")
     if len(members) > JWK_SET_KEYS:
         raise ValueError(f"a JWK set has at most {JWK_SET_KEYS} keys")
-    if any(_PRIVATE_MEMBERS & member.keys() for member in members):
+    if any(is_private(member) for member in members):
         raise ValueError("the JWK set holds a private key; replace that key, and publish public ones only")
-    keys = tuple(key for member in members if (key := _jwk(member)) is not None)
+    keys = tuple(key for member in members if (key := read_jwk(member)) is not None)
     named = [key.kid for key in keys if key.kid is not None]
     if len(set(named)) != len(named):
         raise ValueError("two keys of the JWK set have the same kid")
     if not keys:
-        raise ValueError("the JWK set holds no key for ES256, EdDSA, PS256 or RS256")
+        raise ValueError(f"the JWK set holds no key for any of {', '.join(ALGORITHMS)}")
     return keys
 
 
-def _jwk(member: Mapping[str, Any]) -> Jwk | None:
-    """One key, or None if it is of no use here: made for something else, too weak, or malformed."""
+def is_private(member: Mapping[str, Any]) -> bool:
+    """Does a JWK give away the private half of its key?"""
+    return not _PRIVATE_MEMBERS.isdisjoint(member)
+
+
+def read_jwk(member: Mapping[str, Any]) -> Jwk | None:
+    """One key (RFC 7517), or None if it is of no use here: made for something else, too weak, or malformed."""
     kid, use, operations = member.get("kid"), member.get("use", "sig"), member.get("key_ops", ["verify"])
     if use != "sig" or not isinstance(operations, list) or "verify" not in operations:
         return None
@@ -157,9 +190,21 @@ def _jwk(member: Mapping[str, Any]) -> Jwk | None:
     return Jwk(kid, algorithms, key) if key is not None else None
 
 
-def _p256(member: Mapping[str, Any]) -> ec.EllipticCurvePublicKey:
-    point = b"\x04" + b"".join(_exactly(32, member[name]) for name in ("x", "y"))
-    return ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), point)
+def thumbprint(member: Mapping[str, Any]) -> str:
+    """The SHA-256 thumbprint (RFC 7638) of a JWK that `read_jwk` took: it names the key and nothing else of the JWK."""
+    needed = {name: member[name] for name in _THUMBPRINT_MEMBERS[member["kty"]]}
+    text = json.dumps(needed, separators=(",", ":"), sort_keys=True)
+    return encode_base64url(hashlib.sha256(text.encode()).digest())
+
+
+def _on_curve(curve: ec.EllipticCurve) -> Callable[[Mapping[str, Any]], ec.EllipticCurvePublicKey]:
+    length = (curve.key_size + 7) // 8
+
+    def load(member: Mapping[str, Any]) -> ec.EllipticCurvePublicKey:
+        point = b"\x04" + b"".join(_exactly(length, member[name]) for name in ("x", "y"))
+        return ec.EllipticCurvePublicKey.from_encoded_point(curve, point)
+
+    return load
 
 
 def _ed25519(member: Mapping[str, Any]) -> ed25519.Ed25519PublicKey:
@@ -182,8 +227,11 @@ def _exactly(length: int, text: str) -> bytes:
 
 
 _KEY_TYPES: Final[Mapping[tuple[str, str | None], tuple[tuple[str, ...], Callable[[Mapping[str, Any]], Any]]]] = {
-    ("EC", "P-256"): (("ES256",), _p256),
+    ("EC", "P-256"): (("ES256",), _on_curve(ec.SECP256R1())),
+    ("EC", "P-384"): (("ES384",), _on_curve(ec.SECP384R1())),
+    ("EC", "P-521"): (("ES512",), _on_curve(ec.SECP521R1())),
     ("OKP", "Ed25519"): (("EdDSA",), _ed25519),
-    ("RSA", None): (("PS256", "RS256"), _rsa),
+    ("RSA", None): (("PS256", "PS384", "PS512", "RS256", "RS384", "RS512"), _rsa),
 }
 """By `kty` and `crv`: the algorithms that a key can be for, and how to load it."""
+_THUMBPRINT_MEMBERS: Final = {"EC": ("crv", "kty", "x", "y"), "OKP": ("crv", "kty", "x"), "RSA": ("e", "kty", "n")}

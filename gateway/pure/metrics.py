@@ -22,6 +22,7 @@ class Metric(enum.Enum):
     CERTIFICATE_NOT_AFTER = "certificate_not_after_seconds", "gauge", ("name",), "Unix time a certificate expires"
     CERTIFICATE_RENEWALS = "certificate_renewals", "counter", ("name", "result"), "Certificates taken into use, or not"
     JWKS_REFRESHES = "jwks_refreshes", "counter", ("result",), "Fetches of a key set"
+    FILE_RELOADS = "file_reloads", "counter", ("file", "result"), "Looks at a changed list of what was revoked"
     TOKEN_CACHE = "token_cache", "counter", ("result",), "Look-ups of verified access tokens"
     RATELIMIT_DECISIONS = "ratelimit_decisions", "counter", ("policy", "result"), "Decisions of rate limits"
     RATELIMIT_STORE_ERRORS = "ratelimit_store_errors", "counter", ("mode",), "Decisions taken without the shared store"

@@ -2,31 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
 from gateway.exchange import Exchange
-from gateway.ports import Clock, Header, KeySet, Ports, Soon, Telemetry, VerifyKey
+from gateway.ports import Clock, Header, KeySet, Ports, Soon, Telemetry, VerifyKey, Watched, settled, then
 from gateway.pure.errors import Reason, Refused
-from gateway.pure.identity import AccessToken, Expected, Profile, bearer, judge_claims
+from gateway.pure.identity import AccessToken, Expected, Profile, Scheme, credentials, judge_claims
 from gateway.pure.jose import read_token
 from gateway.pure.lru import Lru
 from gateway.pure.metrics import Metric
-from gateway.pure.units import Duration, FileOrUrl
+from gateway.pure.revocations import Revocations, read_revocations
+from gateway.pure.units import Duration, FileOrUrl, PathRef
 from gateway.rule import PASS, Deny, Place, Rule, RuleSettings, Stage, Verdict
 
 _REMEMBERED: Final = 4096
 _MAX_LEEWAY: Final = 60.0
 
+Algorithm = Literal[
+    "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "RS256", "RS384", "RS512"
+]  # fmt: skip
 Word = Annotated[str, Field(pattern=r"^[\x21\x23-\x5b\x5d-\x7e]+$")]
 
 
 class Settings(RuleSettings):
     """`profile` rfc9068 takes access tokens of RFC 9068 only, jwt any signed JWT. Durations are seconds.
 
-    `algorithms` RS256 is for issuers that cannot do better, and for profile jwt. `bound_to: mtls` refuses tokens that
-    are not bound to a client certificate; the binding of a token that has one is checked in any case.
+    Algorithms RS256 and its like are for issuers that cannot do better, and for profile jwt. `bound_to` refuses tokens
+    that are not bound to a client certificate (mtls) or to a key (dpop: proved to the rule of that kind behind this
+    one); a binding that a token has is checked in any case. `require` names claims that must be there, as text.
+    `revocations` is a list of tokens that do not pass any more; it may be replaced at any time.
     """
 
     kind: Literal["jwt"]
@@ -34,13 +41,11 @@ class Settings(RuleSettings):
     audience: Annotated[str, Field(min_length=1)] | Annotated[tuple[str, ...], Field(min_length=1)]
     jwks: FileOrUrl
     scopes: tuple[Word, ...] = ()
-    bound_to: Literal["mtls"] | None = None
+    require: tuple[Word, ...] = ()
+    revocations: PathRef | None = None
+    bound_to: Literal["mtls", "dpop"] | None = None
     profile: Literal["rfc9068", "jwt"] = "rfc9068"
-    algorithms: Annotated[tuple[Literal["PS256", "ES256", "EdDSA", "RS256"], ...], Field(min_length=1)] = (
-        "PS256",
-        "ES256",
-        "EdDSA",
-    )
+    algorithms: Annotated[tuple[Algorithm, ...], Field(min_length=1)] = ("PS256", "ES256", "EdDSA")
     leeway: Duration = 10.0
     max_lifetime: Duration = 86_400.0
     forward: bool = False
@@ -53,7 +58,15 @@ class Jwt(Rule):
     per_route = False
     reportable = True
 
-    def __init__(self, settings: Settings, keys: KeySet, clock: Clock, telemetry: Telemetry) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        keys: KeySet,
+        revocations: Watched[Revocations] | None,
+        schemes: Sequence[Scheme],
+        clock: Clock,
+        telemetry: Telemetry,
+    ) -> None:
         audience = settings.audience
         self._expected = Expected(
             profile=Profile(settings.profile),
@@ -61,53 +74,78 @@ class Jwt(Rule):
             audience=frozenset([audience] if isinstance(audience, str) else audience),
             leeway=settings.leeway,
             max_lifetime=settings.max_lifetime,
+            required=frozenset(settings.require),
         )
         self._algorithms = tuple(dict.fromkeys(settings.algorithms))
         self._scopes = frozenset(settings.scopes)
-        self._bound = settings.bound_to is not None
+        self._bound = settings.bound_to == "mtls"
         self._forward = settings.forward
+        self._schemes = schemes
         self._keys = keys
+        self._revocations = revocations
         self._clock = clock
         self._telemetry = telemetry
         self._verified: Lru[str, tuple[AccessToken, VerifyKey]] = Lru(_REMEMBERED)
 
     @classmethod
-    def provision(cls, settings: Settings, ports: Ports, place: Place) -> Jwt:  # noqa: ARG003
-        if settings.profile == "rfc9068" and "RS256" in settings.algorithms:
-            raise ValueError("RS256 needs profile: jwt; rfc9068 takes PS256, ES256 and EdDSA")
+    def provision(cls, settings: Settings, ports: Ports, place: Place) -> Jwt:
+        old = [name for name in settings.algorithms if name.startswith("RS")]
+        if settings.profile == "rfc9068" and old:
+            raise ValueError(f"{old[0]} needs profile: jwt; rfc9068 takes the PS, the ES and EdDSA")
         if settings.leeway > _MAX_LEEWAY:
             raise ValueError("leeway is at most 60s; set the clocks right instead")
+        proved = any(rule.kind == "dpop" for rule in place.later)
+        if settings.bound_to == "dpop" and not proved:
+            raise ValueError("bound_to: dpop needs a rule of kind dpop behind this one, which checks the proofs")
         try:
             keys = ports.key_sets.open(settings.jwks)
         except ValueError as error:
             raise ValueError(f"jwks: {error}") from error
-        return cls(settings, keys, ports.clock, ports.telemetry)
+        revocations = None
+        if settings.revocations is not None:
+            try:
+                revocations = ports.files.watch(settings.revocations, "revocations", read_revocations)
+            except ValueError as error:
+                raise ValueError(f"revocations: {error}") from error
+        bearer, dpop = settings.bound_to != "dpop", proved
+        schemes = [scheme for scheme, taken in ((Scheme.BEARER, bearer), (Scheme.DPOP, dpop)) if taken]
+        return cls(settings, keys, revocations, schemes, ports.clock, ports.telemetry)
 
     def on_request(self, exchange: Exchange) -> Soon[Verdict]:
         request = exchange.request
         try:
-            text = bearer(request.field(b"authorization"), request.query)
+            scheme, text = credentials(request.field(b"authorization"), request.query)
+            if scheme not in self._schemes:
+                raise Refused(Reason.TOKEN_INVALID, f"Send the token as Authorization: {self._schemes[0].value}.")
         except Refused as refused:
             return self._denied(refused)
         known = self._verified.get(text)
         if known is not None and self._keys.find(known[1].kid, known[1].algorithm) is known[1]:
             self._telemetry.count(Metric.TOKEN_CACHE, "hit")
-            return self._admit(exchange, known[0])
+            return self._admit(exchange, known[0], scheme)
         self._telemetry.count(Metric.TOKEN_CACHE, "miss")
-        return self._first_seen(exchange, text)
+        return self._first_seen(exchange, text, scheme)
 
-    async def _first_seen(self, exchange: Exchange, text: str) -> Verdict:
+    async def _first_seen(self, exchange: Exchange, text: str, scheme: Scheme) -> Verdict:
         try:
             token = await self._verify(text)
         except Refused as refused:
             return self._denied(refused)
-        return self._admit(exchange, token)
+        return await settled(self._admit(exchange, token, scheme))
 
-    def _admit(self, exchange: Exchange, token: AccessToken) -> Verdict:
+    def _admit(self, exchange: Exchange, token: AccessToken, scheme: Scheme) -> Soon[Verdict]:
+        if self._revocations is None:
+            return self._judge(exchange, token, scheme, None)
+        return then(self._revocations.current(), lambda revoked: self._judge(exchange, token, scheme, revoked))
+
+    def _judge(self, exchange: Exchange, token: AccessToken, scheme: Scheme, revoked: Revocations | None) -> Verdict:
         """What is asked of a verified token at every use."""
         try:
             token.check_time(self._clock.now())
-            token.check_binding(exchange.request.peer.certificate, required=self._bound)
+            if revoked is not None:
+                revoked.check(token)
+            token.check_scheme(scheme)
+            token.check_certificate(exchange.request.peer.certificate, required=self._bound)
             token.check_scopes(self._scopes)
         except Refused as refused:
             return self._denied(refused)
@@ -121,8 +159,8 @@ class Jwt(Rule):
 
     async def _verify(self, text: str) -> AccessToken:
         signed = read_token(text)
-        key = await self._key(signed.kid, signed.algorithm)
-        if not signed.signed_by(key.key):
+        key = await self._key(signed.kid, signed.jws.algorithm)
+        if not signed.jws.signed_by(key.key):
             raise Refused(Reason.TOKEN_INVALID, "The token's signature is not good.")
         token = judge_claims(signed, self._expected)
         self._verified.put(text, (token, key))
@@ -145,19 +183,23 @@ class Jwt(Rule):
         return fitting[0] if len(fitting) == 1 and fitting[0].algorithm == algorithm else None
 
     def _challenge(self, reason: Reason) -> tuple[Header, ...]:
-        """RFC 6750 section 3: what kind of credentials would do."""
-        challenge = _CHALLENGES.get(reason)
-        if challenge is None:
+        """What kind of credentials would do, for each scheme (RFC 6750 section 3, RFC 9449 section 7.1)."""
+        error = _ERRORS.get(reason)
+        if error is None:
             return ()
+        parameters = [f'error="{error}"'] if error else []
         if reason is Reason.SCOPE_INSUFFICIENT:
-            challenge += f', scope="{" ".join(sorted(self._scopes))}"'
-        return ((b"WWW-Authenticate", challenge.encode("ascii")),)
+            parameters.append(f'scope="{" ".join(sorted(self._scopes))}"')
+        challenges = [f"{scheme.value} {', '.join(parameters)}".rstrip() for scheme in self._schemes]
+        return ((b"WWW-Authenticate", ", ".join(challenges).encode("ascii")),)
 
 
-_CHALLENGES: Final = {
-    Reason.TOKEN_REQUIRED: "Bearer",
-    Reason.TOKEN_MISPLACED: 'Bearer error="invalid_request"',
-    Reason.TOKEN_INVALID: 'Bearer error="invalid_token"',
-    Reason.TOKEN_EXPIRED: 'Bearer error="invalid_token"',
-    Reason.SCOPE_INSUFFICIENT: 'Bearer error="insufficient_scope"',
+_ERRORS: Final = {
+    Reason.TOKEN_REQUIRED: "",
+    Reason.TOKEN_MISPLACED: "invalid_request",
+    Reason.TOKEN_INVALID: "invalid_token",
+    Reason.TOKEN_EXPIRED: "invalid_token",
+    Reason.TOKEN_REVOKED: "invalid_token",
+    Reason.SCOPE_INSUFFICIENT: "insufficient_scope",
 }
+"""Error codes of challenges (RFC 6750 section 3.1); none where no credentials were shown."""

@@ -1,7 +1,7 @@
 """`kind: mtls`: only callers whose client certificate this rule's own authority issued, under an allowed name.
 
 The listener's handshake proved that the caller holds the certificate's key. Names count only under the rule's `ca`, so
-the chain is verified again; what it proved is remembered, its validity is asked at every request.
+the chain is verified again; what it proved is remembered, its dates and its revocation are asked at every request.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from typing import Annotated, Final, Literal
 from pydantic import AfterValidator
 
 from gateway.exchange import Exchange
-from gateway.ports import Clock, Ports
+from gateway.ports import Clock, Ports, Soon, Watched, then
 from gateway.pure.certificates import ClientAuthority, ClientCertificate, arrange, compile_san, read_fingerprint
+from gateway.pure.crls import RevokedCertificates, read_crls
 from gateway.pure.errors import Reason
 from gateway.pure.lru import Lru
 from gateway.pure.units import PathRef
@@ -35,10 +36,14 @@ def _fingerprint(text: str) -> str:
 
 
 class Settings(RuleSettings):
-    """`ca` is a PEM file of one or more authorities. `san` and `fingerprint` each narrow down who passes."""
+    """`ca` is a PEM file of one or more authorities, `crl` one of their revocation lists that may be replaced any time.
+
+    `san` and `fingerprint` each narrow down who passes.
+    """
 
     kind: Literal["mtls"]
     ca: PathRef
+    crl: PathRef | None = None
     san: tuple[Annotated[str, AfterValidator(_pattern)], ...] = ()
     fingerprint: tuple[Annotated[str, AfterValidator(_fingerprint)], ...] = ()
 
@@ -56,11 +61,13 @@ class Mtls(Rule):
         patterns: Sequence[re.Pattern[str]],
         fingerprints: frozenset[bytes],
         clock: Clock,
+        revoked: Watched[RevokedCertificates] | None = None,
     ) -> None:
         self._authority = authority
         self._patterns = patterns
         self._fingerprints = fingerprints
         self._clock = clock
+        self._revoked = revoked
         self._known: Lru[bytes, tuple[ClientCertificate, tuple[str, ...] | None]] = Lru(_REMEMBERED)
 
     @classmethod
@@ -72,24 +79,37 @@ class Mtls(Rule):
         except ValueError as error:
             raise ValueError(f"{settings.ca} {error}") from error
         fingerprints = frozenset(map(read_fingerprint, settings.fingerprint))
-        return cls(authority, [compile_san(pattern) for pattern in settings.san], fingerprints, ports.clock)
+        patterns = [compile_san(pattern) for pattern in settings.san]
+        return cls(authority, patterns, fingerprints, ports.clock, _watch(settings.crl, authority, ports))
 
-    def on_request(self, exchange: Exchange) -> Verdict:
+    def on_request(self, exchange: Exchange) -> Soon[Verdict]:
         peer = exchange.request.peer
         if peer.certificate is not None:
-            names = self._certified(peer.certificate)
-        elif peer.identity is not None and not self._fingerprints:
-            names = arrange((peer.identity,), self._patterns)
-        else:
-            return Deny(Reason.CERTIFICATE_REQUIRED, "Connect with a client certificate.")
+            return self._of_certificate(exchange, peer.certificate)
+        if peer.identity is not None and not self._fingerprints:
+            return self._named(exchange, arrange((peer.identity,), self._patterns))
+        return Deny(Reason.CERTIFICATE_REQUIRED, "Connect with a client certificate.")
+
+    def _of_certificate(self, exchange: Exchange, der: bytes) -> Soon[Verdict]:
+        now = self._clock.now()
+        certificate, names = self._certified(der, now)
+        if self._revoked is None:
+            return self._named(exchange, names)
+
+        def checked(revoked: RevokedCertificates) -> Verdict:
+            revoked.check(certificate, now)
+            return self._named(exchange, names)
+
+        return then(self._revoked.current(), checked)
+
+    def _named(self, exchange: Exchange, names: tuple[str, ...] | None) -> Verdict:
         if names is None:
             return Deny(Reason.CERTIFICATE_NOT_ALLOWED, "Ask the operator to allow your certificate on this route.")
         exchange.sans = names
         return PASS
 
-    def _certified(self, der: bytes) -> tuple[str, ...] | None:
-        """The names of a certificate, or None if it is not allowed here. Raises Refused CERTIFICATE_INVALID."""
-        now = self._clock.now()
+    def _certified(self, der: bytes, now: float) -> tuple[ClientCertificate, tuple[str, ...] | None]:
+        """A certificate and its names, or None if they are not allowed here. Raises Refused CERTIFICATE_INVALID."""
         known = self._known.get(der)
         if known is None:
             certificate = self._authority.vouch(der, now)
@@ -97,4 +117,11 @@ class Mtls(Rule):
             known = certificate, arrange(certificate.names, self._patterns) if pinned else None
             self._known.put(der, known)
         known[0].check_time(now)
-        return known[1]
+        return known
+
+
+def _watch(path: str | None, authority: ClientAuthority, ports: Ports) -> Watched[RevokedCertificates] | None:
+    if path is None:
+        return None
+    clock, authorities = ports.clock, authority.certificates
+    return ports.files.watch(path, "crl", lambda raw: read_crls(raw, authorities, clock.now()))

@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from gateway.adapters.files import WatchedFiles
 from gateway.adapters.key_sets import JwkSets
 from gateway.adapters.keys import FileKeys, read_secret
 from gateway.adapters.memory import MemorySad, MemoryShared
@@ -54,7 +55,8 @@ def built(config: Config, now: float) -> Snapshot:
     clock, telemetry = HandClock(now), Recorder()
     keys = FileKeys(Path(file_of(config.settings.keys.key))) if config.settings.keys else NoKeys()
     key_sets = JwkSets(clock, telemetry)
-    ports = Ports(clock, os.urandom, NoStore(), MemoryShared(clock), MemorySad(clock), keys, key_sets, telemetry)
+    files, shared, sad = WatchedFiles(clock, telemetry), MemoryShared(clock), MemorySad(clock)
+    ports = Ports(clock, os.urandom, NoStore(), shared, sad, keys, key_sets, telemetry, files)
     upstreams = {name: NoUpstream(name) for name in config.settings.upstreams}
     return build(config, ports, upstreams, functools.partial(read_secret, base=Path()))
 

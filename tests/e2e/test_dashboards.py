@@ -30,6 +30,7 @@ ROUTES = """
   - {name: tried, listener: edge, match: {methods: [POST], path: /v1/tried}, policy: tried, upstream: payments}
   - {name: lax, listener: edge, match: {methods: [POST], path: /v1/lax}, policy: lax, upstream: payments}
   - {name: told, listener: edge, match: {methods: [POST], path: /v1/told}, policy: told, upstream: payments}
+  - {name: listed, listener: edge, match: {methods: [POST], path: /v1/listed}, policy: listed, upstream: payments}
   - name: doubted
     listener: edge
     match: {methods: [POST], path: /v1/doubted}
@@ -67,6 +68,14 @@ rules:
   - {kind: mtls, ca: certs/partners-ca.pem, san: ["spiffe://shop.example/*"]}
   - {kind: rate_limit, key: [principal], rate: 1/hour, on_store_error: local}
 """,
+    "listed": """
+rules:
+  - kind: jwt
+    issuer: https://idp.example
+    audience: payments
+    jwks: file:certs/jwks.json
+    revocations: revoked.json
+""",
     "doubted": """
 rules:
   - {kind: mtls, ca: certs/partners-ca.pem, san: ["spiffe://shop.example/*"]}
@@ -78,6 +87,9 @@ rules:
   - {kind: lifecycle, operation: authorize, payment: "response:$.id", amount: $.amount, currency: $.currency}
 """,
 }
+
+
+REVOKED = '{"sub": {"partner-1": 9999999999}}'
 
 
 def created(**content: object) -> bytes:
@@ -127,6 +139,7 @@ class Run:
         self.facts()
         self.limits()
         self.callers_unknown()
+        self.revocations()
         self.reloads()
         self.certificates()
 
@@ -207,6 +220,20 @@ class Run:
             assert client.ask("POST", "/v1/payments", headers, b"{}").status == 401
         return self.gateway.metric("pangate_jwks_refreshes_total")
 
+    def revocations(self) -> None:
+        """A list that cannot be read, then one that names the caller, then one that names nobody."""
+        for content, result, status in (("", "rejected", 201), (REVOKED, "applied", 401), ("{}", "applied", 201)):
+            before = self._reloads(result)
+            (self.gateway.folder / "revoked.json").write_text(content)
+            wait_until(lambda: self._ask_listed() == status and self._reloads(result) > before)  # noqa: B023
+
+    def _ask_listed(self) -> int:
+        with caller(self.gateway, "edge", None) as client:
+            return client.ask("POST", "/v1/listed", {**JSON, "Authorization": self.bearer}, b"{}").status
+
+    def _reloads(self, result: str) -> float:
+        return self.gateway.metric("pangate_file_reloads_total", result=result)
+
     def reloads(self) -> None:
         """One that is refused, then one that is applied."""
         config = self.gateway.folder / "config.yaml"
@@ -233,6 +260,7 @@ class Run:
 @asynccontextmanager
 async def watched(folder: Path, binary: Path) -> AsyncIterator[tuple[Run, Prometheus]]:
     demo_folder(folder, ROUTES)
+    (folder / "revoked.json").write_text("{}")
     for name, text in POLICIES.items():
         (folder / "policies" / f"{name}.yaml").write_text(text)
     with running_redis(folder, *VOLATILE) as redis:

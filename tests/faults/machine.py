@@ -191,7 +191,9 @@ class Gateway:
         clock, writer = Clock(loop), ScheduledWriter(loop, WRITE_SECONDS)
         self.store = open_sqlite(str(site.path), clock=clock, telemetry=self.telemetry, vfs=disk.name, writer=writer)
         shared, sad = MemoryShared(clock), MemorySad(clock)
-        self._ports = Ports(clock, loop.rng.randbytes, self.store, shared, sad, site.keys, nothing, self.telemetry)
+        self._ports = Ports(
+            clock, loop.rng.randbytes, self.store, shared, sad, site.keys, nothing, self.telemetry, nothing
+        )
         self._routes = {
             ROUTE: self._pipeline(ROUTE, _PAY, Wire(loop, site.provider, site.fates), site.doubts),
             "reveal": self._pipeline("reveal", _REVEAL, Wire(loop, site.witness)),

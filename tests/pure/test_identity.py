@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,18 +10,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.pure.errors import Reason, Refused
-from gateway.pure.identity import AccessToken, Expected, Profile, bearer, judge_claims
-from gateway.pure.jose import SignedToken, encode_base64url, read_token
+from gateway.pure.identity import AccessToken, Expected, Profile, Scheme, credentials, judge_claims
+from gateway.pure.jose import Jws, SignedToken, encode_base64url, read_token
 from tests.credentials import ISSUER, NOW, claims, sign, token
 
 RFC9068 = Expected(Profile.RFC9068, ISSUER, frozenset({"payments", "payments-eu"}), 10.0, 86_400.0)
 JWT = Expected(Profile.JWT, ISSUER, frozenset({"payments"}), 10.0, 86_400.0)
+JWS = Jws("ES256", {}, b"", b"", b"")
 CERTIFICATE = b"DER of a certificate"
 THUMBPRINT = encode_base64url(hashlib.sha256(CERTIFICATE).digest())
 
 
 def judge(expected: Expected = RFC9068, typ: str | None = "at+jwt", **changes: Any) -> AccessToken:
-    return judge_claims(SignedToken("ES256", "a", typ, claims(**changes), b"", b""), expected)
+    return judge_claims(SignedToken(JWS, "a", typ, claims(**changes)), expected)
 
 
 def refusal(*arguments: Any, **changes: Any) -> Reason | None:
@@ -38,7 +41,8 @@ def test_a_good_token_gives_its_claims_scopes_and_times() -> None:
     assert found.claims == claims()
     assert found.scopes == {"payments:read", "payments:write"}
     assert (found.valid_from, found.valid_until) == (NOW - 60 - 10, NOW + 300 + 10)
-    assert found.thumbprint is None
+    assert found.issued == NOW - 60
+    assert (found.certificate, found.key) == (None, None)
 
 
 def test_nobody_can_change_the_claims_of_a_token_for_those_who_come_after() -> None:
@@ -161,7 +165,7 @@ names = st.sampled_from(["iss", "aud", "sub", "client_id", "jti", "iat", "nbf", 
 
 @given(st.dictionaries(names, values), st.sampled_from([RFC9068, JWT]))
 def test_judging_any_claims_raises_nothing_but_a_refusal(changes: dict[str, Any], expected: Expected) -> None:
-    signed = SignedToken("ES256", None, "at+jwt" if expected is RFC9068 else None, {**claims(), **changes}, b"", b"")
+    signed = SignedToken(JWS, None, "at+jwt" if expected is RFC9068 else None, {**claims(), **changes})
     try:
         found = judge_claims(signed, expected)
     except Refused:
@@ -197,7 +201,7 @@ def test_a_token_issued_a_little_in_the_future_is_good_and_one_far_in_the_future
 
 def bound(cnf: Any, certificate: bytes | None, *, required: bool = False) -> bool:
     try:
-        judge(cnf=cnf).check_binding(certificate, required=required)
+        judge(cnf=cnf).check_certificate(certificate, required=required)
     except Refused as refused:
         return refused.reason is not Reason.TOKEN_INVALID
     return True
@@ -221,9 +225,11 @@ def test_where_binding_is_required_a_bearer_token_is_refused() -> None:
         {},
         [],
         "x",
-        {"jkt": "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"},
+        {"jkt": "a"},
+        {"jkt": None},
         {"kid": "a"},
         {"x5t#S256": THUMBPRINT, "jkt": "a"},
+        {"x5t#S256": THUMBPRINT, "kid": "a"},
         {"x5t#S256": [THUMBPRINT]},
         {"x5t#S256": ""},
         {"x5t#S256": THUMBPRINT + "="},
@@ -235,6 +241,46 @@ def test_where_binding_is_required_a_bearer_token_is_refused() -> None:
 def test_any_other_confirmation_is_refused(confirmation: Any) -> None:
     assert not bound(confirmation, CERTIFICATE)
     assert not bound(confirmation, None)
+
+
+JKT = "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"
+
+
+@pytest.mark.parametrize(
+    ("confirmation", "scheme", "taken"),
+    [
+        (None, Scheme.BEARER, True),
+        ({"x5t#S256": THUMBPRINT}, Scheme.BEARER, True),
+        ({"jkt": JKT}, Scheme.DPOP, True),
+        ({"jkt": JKT, "x5t#S256": THUMBPRINT}, Scheme.DPOP, True),
+        ({"jkt": JKT}, Scheme.BEARER, False),
+        ({"jkt": JKT, "x5t#S256": THUMBPRINT}, Scheme.BEARER, False),
+        (None, Scheme.DPOP, False),
+        ({"x5t#S256": THUMBPRINT}, Scheme.DPOP, False),
+    ],
+)
+def test_a_token_bound_to_a_key_is_no_bearers_and_no_other_comes_by_dpop(
+    confirmation: Any, scheme: Scheme, taken: bool
+) -> None:
+    found = judge(cnf=confirmation)
+    with nullcontext() if taken else pytest.raises(Refused, match="token_invalid"):
+        found.check_scheme(scheme)
+
+
+def test_a_token_bound_twice_needs_its_certificate_too() -> None:
+    both = {"jkt": JKT, "x5t#S256": THUMBPRINT}
+    assert bound(both, CERTIFICATE)
+    assert not bound(both, None)
+
+
+@pytest.mark.parametrize("value", [None, "", 7, ["a"], {"a": 1}, True])
+def test_a_claim_that_a_route_requires_is_text(value: Any) -> None:
+    expected = replace(RFC9068, required=frozenset({"account"}))
+    assert refusal(expected, account="acct-1") is None
+    assert refusal(expected, account=value) is Reason.TOKEN_INVALID
+    signed = SignedToken(JWS, "a", "at+jwt", {**claims(), "account": value})
+    with pytest.raises(Refused, match="account"):
+        judge_claims(signed, expected)
 
 
 def test_all_needed_scopes_must_be_there() -> None:
@@ -251,19 +297,28 @@ def test_all_needed_scopes_must_be_there() -> None:
 
 def reason_of(authorization: str | None = None, query: str = "") -> Reason | None:
     try:
-        bearer(authorization, query)
+        credentials(authorization, query)
     except Refused as refused:
         return refused.reason
     return None
 
 
-@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
-def test_the_scheme_has_no_case(scheme: str) -> None:
-    assert bearer(f"{scheme} a.b-c_d", "") == "a.b-c_d"
+@pytest.mark.parametrize(
+    ("scheme", "read"),
+    [
+        ("Bearer", Scheme.BEARER),
+        ("bearer", Scheme.BEARER),
+        ("BEARER", Scheme.BEARER),
+        ("DPoP", Scheme.DPOP),
+        ("dpop", Scheme.DPOP),
+    ],
+)
+def test_the_scheme_has_no_case(scheme: str, read: Scheme) -> None:
+    assert credentials(f"{scheme} a.b-c_d", "") == (read, "a.b-c_d")
 
 
-@pytest.mark.parametrize("authorization", [None, "Basic dXNlcjpwYXNz", "DPoP a.b.c", "", "a.b.c"])
-def test_without_bearer_credentials_a_token_is_asked_for(authorization: str | None) -> None:
+@pytest.mark.parametrize("authorization", [None, "Basic dXNlcjpwYXNz", "", "a.b.c"])
+def test_without_credentials_a_token_is_asked_for(authorization: str | None) -> None:
     assert reason_of(authorization) is Reason.TOKEN_REQUIRED
 
 
@@ -283,6 +338,10 @@ def test_without_bearer_credentials_a_token_is_asked_for(authorization: str | No
         "Bearer caf\xe9",
         "Bearer \u212aey\u017f",
         "Bearera",
+        "DPoP",
+        "DPoP a DPoP b",
+        "DPoP Bearer a",
+        "Bearer a, DPoP a",
     ],
 )
 def test_malformed_credentials_are_refused(authorization: str) -> None:

@@ -145,7 +145,7 @@ async def gateway_of(folder: Path, clock: HandClock, telemetry: Recorder) -> Asy
     store = open_sqlite(":memory:", clock=clock, telemetry=telemetry)
     nothing: Any = None
     keys = FileKeys(folder / "root.key")
-    yield Gateway(Ports(clock, CountingEntropy(), store, nothing, nothing, keys, nothing, telemetry))
+    yield Gateway(Ports(clock, CountingEntropy(), store, nothing, nothing, keys, nothing, telemetry, nothing))
     await store.close()
 
 

@@ -108,7 +108,8 @@ class PaymentWorld:
         """Of the last request: what the rule wants to find again."""
         nothing: Any = None
         entropy = CountingEntropy()
-        self.ports = Ports(self.clock, entropy, self.store, nothing, nothing, nothing, nothing, self.telemetry)
+        unused: Any = (nothing,) * 4
+        self.ports = Ports(self.clock, entropy, self.store, *unused, self.telemetry, nothing)
 
     def rule(self, operation: str, **settings: Any) -> Lifecycle:
         read = Settings.model_validate(

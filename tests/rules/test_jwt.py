@@ -1,22 +1,26 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 from pydantic import ValidationError
 
+from gateway.adapters.files import LOOK_SECONDS, WatchedFiles
 from gateway.exchange import Exchange, Peer
 from gateway.ports import Ports, Unavailable, VerifyKey, settled
 from gateway.pure.errors import Reason
 from gateway.pure.jose import encode_base64url
 from gateway.pure.metrics import Metric
-from gateway.rule import PASS, Deny, Place
+from gateway.rule import PASS, Deny, Place, RuleSettings
 from gateway.rules.jwt import Jwt, Settings
 from tests.conftest import HandClock, Recorder, make_exchange
 from tests.credentials import ISSUER, NOW, claims, private_key, sign, token
 
+DPOP = RuleSettings(kind="dpop")
 PLACE = Place("create-payment", "card-payments", 1, "payments", "", egress=False)
 CERTIFICATE = b"DER of a certificate"
 BOUND = {"x5t#S256": encode_base64url(hashlib.sha256(CERTIFICATE).digest())}
@@ -54,10 +58,11 @@ class World:
             raise ValueError("certs/other.json cannot be read")
         return self.published
 
-    def rule(self, **settings: Any) -> Jwt:
+    def rule(self, *later: RuleSettings, **settings: Any) -> Jwt:
         given = {"kind": "jwt", "issuer": ISSUER, "audience": "payments", "jwks": "file:certs/jwks.json", **settings}
-        ports = SimpleNamespace(clock=self.clock, telemetry=self.telemetry, key_sets=self)
-        return Jwt.provision(Settings.model_validate(given), cast("Ports", ports), PLACE)
+        files = WatchedFiles(self.clock, self.telemetry)
+        ports = SimpleNamespace(clock=self.clock, telemetry=self.telemetry, key_sets=self, files=files)
+        return Jwt.provision(Settings.model_validate(given), cast("Ports", ports), replace(PLACE, later=later))
 
     def cached(self, result: str) -> float:
         return self.telemetry.counts.get((Metric.TOKEN_CACHE, (result,)), 0)
@@ -68,8 +73,10 @@ def world(clock: HandClock, telemetry: Recorder) -> World:
     return World(clock, telemetry)
 
 
-def bearing(text: str | None, *, target: str = "/v1/payments", certificate: bytes | None = None) -> Exchange:
-    headers = {} if text is None else {"Authorization": f"Bearer {text}"}
+def bearing(
+    text: str | None, *, target: str = "/v1/payments", certificate: bytes | None = None, scheme: str = "Bearer"
+) -> Exchange:
+    headers = {} if text is None else {"Authorization": f"{scheme} {text}"}
     return make_exchange(target=target, headers=headers, peer=Peer("192.0.2.7", certificate))
 
 
@@ -258,6 +265,83 @@ async def test_a_route_can_insist_on_bound_tokens(world: World) -> None:
     assert await refusal(rule, bearing(token(cnf=BOUND), certificate=CERTIFICATE)) is None
 
 
+KEYED = {"jkt": "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"}
+
+
+async def test_a_token_bound_to_a_key_passes_by_dpop_where_a_rule_behind_checks_the_proof(world: World) -> None:
+    for rule in (world.rule(DPOP), world.rule(DPOP, bound_to="dpop")):
+        assert await refusal(rule, bearing(token(cnf=KEYED), scheme="DPoP")) is None
+        assert await refusal(rule, bearing(token(cnf=KEYED))) is Reason.TOKEN_INVALID
+        assert await refusal(rule, bearing(token(), scheme="DPoP")) is Reason.TOKEN_INVALID
+    assert await refusal(world.rule(), bearing(token(cnf=KEYED), scheme="DPoP")) is Reason.TOKEN_INVALID
+
+
+async def test_a_bearers_token_passes_beside_bound_ones_unless_the_route_insists(world: World) -> None:
+    assert await refusal(world.rule(DPOP), bearing(token())) is None
+    assert await refusal(world.rule(DPOP, bound_to="dpop"), bearing(token())) is Reason.TOKEN_INVALID
+
+
+async def test_a_remembered_token_is_asked_for_its_scheme_at_every_use(world: World) -> None:
+    rule, text = world.rule(DPOP), token(cnf=KEYED)
+    assert await refusal(rule, bearing(text, scheme="DPoP")) is None
+    assert await refusal(rule, bearing(text)) is Reason.TOKEN_INVALID
+    assert world.cached("hit") == 1
+
+
+async def test_each_scheme_that_would_do_has_its_challenge(world: World) -> None:
+    async def challenged(rule: Jwt, text: str | None) -> str:
+        return challenge(await settled(rule.on_request(bearing(text))))
+
+    assert await challenged(world.rule(DPOP), None) == "Bearer, DPoP"
+    assert await challenged(world.rule(DPOP, bound_to="dpop"), None) == "DPoP"
+    assert await challenged(world.rule(DPOP, bound_to="dpop"), token()) == 'DPoP error="invalid_token"'
+
+
+def test_tokens_bound_to_keys_need_a_rule_that_checks_the_proofs(world: World) -> None:
+    with pytest.raises(ValueError, match="kind dpop behind this one"):
+        world.rule(bound_to="dpop")
+
+
+# --- revocation
+
+
+async def test_a_revoked_token_is_refused_within_the_second_though_it_is_remembered(
+    world: World, tmp_path: Path
+) -> None:
+    listed = tmp_path / "revoked.json"
+    listed.write_text("{}")
+    rule, text = world.rule(revocations=str(listed)), token()
+    assert await refusal(rule, bearing(text)) is None
+    listed.write_text('{"jti": ["token-1"]}')
+    assert await refusal(rule, bearing(text)) is None
+    world.clock.advance(LOOK_SECONDS)
+    denied = await settled(rule.on_request(bearing(text)))
+    assert isinstance(denied, Deny)
+    assert denied.reason is Reason.TOKEN_REVOKED
+    assert challenge(denied) == 'Bearer error="invalid_token"'
+    assert await refusal(rule, bearing(token(jti="token-2"))) is None
+    assert world.cached("hit") == 2
+
+
+async def test_a_token_revoked_before_it_was_ever_seen_is_refused(world: World, tmp_path: Path) -> None:
+    listed = tmp_path / "revoked.json"
+    listed.write_text(f'{{"sub": {{"partner-1": {NOW - 60}}}}}')
+    rule = world.rule(revocations=str(listed))
+    assert await refusal(rule, bearing(token())) is Reason.TOKEN_REVOKED
+    assert await refusal(rule, bearing(token(iat=NOW - 59))) is None
+
+
+@pytest.mark.parametrize("content", [None, "", "[]", '{"jti": "token-1"}'])
+def test_a_revocation_list_missing_or_not_understood_keeps_the_rule_from_starting(
+    world: World, tmp_path: Path, content: str | None
+) -> None:
+    listed = tmp_path / "revoked.json"
+    if content is not None:
+        listed.write_text(content)
+    with pytest.raises(ValueError, match=r"revocations: .*revoked\.json"):
+        world.rule(revocations=str(listed))
+
+
 # --- settings
 
 
@@ -288,7 +372,8 @@ def test_leeway_has_a_limit(world: World) -> None:
         {"issuer": ""},
         {"scopes": ["a b"]},
         {"scopes": ['a"']},
-        {"bound_to": "dpop"},
+        {"bound_to": "tls"},
+        {"require": ["a b"]},
         {"secret": "x"},
     ],
 )

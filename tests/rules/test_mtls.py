@@ -8,14 +8,15 @@ from typing import Any, cast
 import pytest
 from pydantic import ValidationError
 
+from gateway.adapters.files import LOOK_SECONDS, WatchedFiles
 from gateway.exchange import Exchange, Peer
 from gateway.ports import Ports, settled
 from gateway.pure.certificates import ClientAuthority, ClientCertificate
 from gateway.pure.errors import Reason, Refused
 from gateway.rule import PASS, Deny, Place
 from gateway.rules.mtls import Mtls, Settings
-from tests.conftest import HandClock, make_exchange
-from tests.credentials import Authority
+from tests.conftest import HandClock, Recorder, make_exchange
+from tests.credentials import NOW, Authority, serial_of
 
 PARTNERS = Authority.make()
 PARTNER = "spiffe://shop.example/partner"
@@ -31,10 +32,11 @@ def bundle(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def provide(bundle: Path, clock: HandClock) -> Any:
+def provide(bundle: Path, clock: HandClock, telemetry: Recorder) -> Any:
     def provision(**settings: Any) -> Mtls:
         made = Settings.model_validate({"kind": "mtls", "ca": str(bundle), **settings})
-        return Mtls.provision(made, cast("Ports", SimpleNamespace(clock=clock)), PLACE)
+        ports = cast("Ports", SimpleNamespace(clock=clock, files=WatchedFiles(clock, telemetry)))
+        return Mtls.provision(made, ports, PLACE)
 
     return provision
 
@@ -156,3 +158,60 @@ def test_an_authority_missing_empty_or_garbled_keeps_the_rule_from_starting(
 def test_settings_that_say_nothing_sound_are_refused(provide: Any, settings: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         provide(**settings)
+
+
+# --- revocation
+
+
+def publish(path: Path, crl: bytes) -> None:
+    path.write_bytes(crl)
+
+
+@pytest.fixture
+def listed(tmp_path: Path) -> Path:
+    path = tmp_path / "partners.crl"
+    path.write_bytes(PARTNERS.crl())
+    return path
+
+
+async def test_a_certificate_revoked_during_a_connection_is_refused_within_the_second(
+    provide: Any, clock: HandClock, listed: Path
+) -> None:
+    rule = provide(san=[PARTNER], crl=str(listed))
+    assert await outcome(rule, calling(CERTIFICATE)) is None
+    publish(listed, PARTNERS.crl(serial_of(CERTIFICATE)))
+    clock.advance(LOOK_SECONDS)
+    exchange = calling(CERTIFICATE)
+    assert await outcome(rule, exchange) is Reason.CERTIFICATE_REVOKED
+    assert exchange.sans == ()
+    assert await outcome(rule, calling(PARTNERS.client(PARTNER))) is None
+
+
+async def test_a_list_that_is_out_of_date_lets_nobody_in(provide: Any, clock: HandClock, listed: Path) -> None:
+    publish(listed, PARTNERS.crl(ends=NOW + 60))
+    rule = provide(crl=str(listed))
+    clock.advance(59)
+    assert await outcome(rule, calling(CERTIFICATE)) is None
+    clock.advance(1)
+    assert await outcome(rule, calling(CERTIFICATE)) is Reason.REVOCATIONS_UNAVAILABLE
+    publish(listed, PARTNERS.crl())
+    clock.advance(LOOK_SECONDS)
+    assert await outcome(rule, calling(CERTIFICATE)) is None
+
+
+async def test_a_bad_list_does_not_take_the_place_of_a_good_one(provide: Any, clock: HandClock, listed: Path) -> None:
+    publish(listed, PARTNERS.crl(serial_of(CERTIFICATE)))
+    rule = provide(crl=str(listed))
+    for bad in (b"", Authority.make("others").crl()):
+        publish(listed, bad)
+        clock.advance(LOOK_SECONDS)
+        assert await outcome(rule, calling(CERTIFICATE)) is Reason.CERTIFICATE_REVOKED
+
+
+@pytest.mark.parametrize("content", [None, b"", b"garbage", Authority.make("others").crl(), PARTNERS.crl(ends=NOW)])
+def test_a_list_missing_or_not_sound_keeps_the_rule_from_starting(
+    provide: Any, listed: Path, content: bytes | None
+) -> None:
+    listed.unlink() if content is None else listed.write_bytes(content)
+    with pytest.raises(ValueError, match=r"partners\.crl"):
+        provide(crl=str(listed))

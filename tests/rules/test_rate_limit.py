@@ -29,7 +29,8 @@ class Route:
         self.telemetry = Recorder()
         self.shared = shared or MemoryShared(clock)
         nothing: Any = None
-        self.ports = Ports(clock, CountingEntropy(), nothing, self.shared, nothing, nothing, nothing, self.telemetry)
+        unused: Any = (nothing,) * 3
+        self.ports = Ports(clock, CountingEntropy(), nothing, self.shared, *unused, self.telemetry, nothing)
         self.rules: list[RateLimit] = []
 
     def of(self, *settings: dict[str, Any], policy: str = "card-payments") -> Route:

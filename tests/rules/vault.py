@@ -109,7 +109,15 @@ class World:
         nothing: Any = None
         shared = MemoryShared(self.clock)
         return Ports(
-            self.clock, lambda n: self.entropy(n), self.store, shared, self.sad, self.keys, nothing, self.telemetry
+            clock=self.clock,
+            entropy=lambda n: self.entropy(n),
+            store=self.store,
+            shared=shared,
+            sad=self.sad,
+            keys=self.keys,
+            key_sets=nothing,
+            telemetry=self.telemetry,
+            files=nothing,
         )
 
     def tokenize(self, *fields: dict[str, Any], **settings: Any) -> Rule:

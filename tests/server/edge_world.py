@@ -188,6 +188,7 @@ class World:
             keys=nothing,
             key_sets=nothing,
             telemetry=self.telemetry,
+            files=nothing,
         )
         pipeline = Pipeline(placed, self.upstream, self.ports, BodyLimits())
         self.running = Running(snapshot(routes(pipeline) if routes else _routes(pipeline)))

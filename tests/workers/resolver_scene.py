@@ -144,7 +144,7 @@ async def scene(folder: Path, path: str = ":memory:") -> AsyncIterator[Scene]:
     store = open_sqlite(path, clock=clock, telemetry=telemetry)
     nothing: Any = None
     shared, sad = MemoryShared(clock), MemorySad(clock)
-    ports = Ports(clock, CountingEntropy(), store, shared, sad, FileKeys(key), nothing, telemetry)
+    ports = Ports(clock, CountingEntropy(), store, shared, sad, FileKeys(key), nothing, telemetry, nothing)
     yield Scene(ports, clock)
     await store.close()
 
