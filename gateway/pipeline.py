@@ -170,7 +170,7 @@ class Pipeline:
         try:
             rows: Rows | None = _NO_ROWS
             if owners or x.unit:
-                rows, stop = await self._prepare(x, owners)
+                rows, stop = await self._prepare(x, owners, connection)
                 if stop is not None and rows is None:
                     return stop
                 x.response = stop
@@ -200,7 +200,7 @@ class Pipeline:
         return self._failed(x, error)
 
     async def _prepare(
-        self, x: Exchange, owners: Sequence[tuple[Placed, int, int]]
+        self, x: Exchange, owners: Sequence[tuple[Placed, int, int]], connection: Connection
     ) -> tuple[Rows | None, Response | None]:
         """The first gate: the rows of what is durable now (None: nothing is), and what to answer instead of sending."""
         rows = _NO_ROWS
@@ -209,6 +209,8 @@ class Pipeline:
                 rows = await self._ports.store.commit(x.unit)
             except Unavailable:
                 return None, self._refuse(x, "prepare", _nothing_sent())
+            if rows.refused is not None:
+                connection.release()  # nothing will be sent, and whose row it is may take its time to answer
         for placed, start, end in owners:
             if rows.refused is not None and not start <= rows.refused < end:
                 continue

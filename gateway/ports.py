@@ -302,7 +302,7 @@ class Connection(Protocol):
         ...
 
     def release(self) -> None:
-        """Give back a connection that was not used. Does nothing once `send` was called."""
+        """Give back a connection that was not used. Does nothing once `send` or `release` was called."""
         ...
 
 

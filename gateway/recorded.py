@@ -153,7 +153,7 @@ class RecordedPipeline(Pipeline):
         x.judgement = x.judgement.again(quiet=quiet)
         connection = await settled(self.rescue.acquire(safe=False))
         try:
-            rows, stop = await self._prepare(x, owners)
+            rows, stop = await self._prepare(x, owners, connection)
             if stop is not None or rows is None:
                 return False
             await self._call(x, connection, rows)

@@ -45,7 +45,8 @@ class Wire:
         return self.answer
 
     def release(self) -> None:
-        self.open -= 1
+        """Once or again: one exchange has one connection."""
+        self.open = 0
 
 
 class Scripted(Rule):
@@ -212,6 +213,18 @@ async def test_a_refused_unit_sends_nothing_and_is_mapped_by_the_rule_that_owns_
     response = await world.run(*rules)
     assert (response.status, world.wire.sent, world.wire.open) == (409, [], 0)
     assert world.said == "a> b> b| b. a."
+
+
+async def test_who_refuses_a_unit_may_take_its_time_for_its_connection_is_given_back(world: World) -> None:
+    await world.store.commit([ClaimKey("default", b"s" * 32, b"f" * 32, "other", 0.0)])
+    held: list[int] = []
+
+    def prepared(x: Exchange, rows: Sequence[Row]) -> Deny:
+        held.append(world.wire.open)
+        return Deny(Reason.IDEMPOTENCY_KEY_IN_USE, "Wait.")
+
+    await world.run(world.rule("a", request=claims, prepared=prepared))
+    assert held == [0]
 
 
 async def test_a_rule_cannot_pass_a_refused_unit(world: World) -> None:

@@ -46,10 +46,11 @@ def _modules(package: ModuleType) -> Iterator[tuple[str, ModuleType]]:
 def _kind(name: str, module: ModuleType) -> Kind:
     rules = [
         value
-        for value in vars(module).values()
+        for called, value in vars(module).items()
         if isinstance(value, type) and issubclass(value, Rule) and value.__module__ == module.__name__
+        if not called.startswith("_")
     ]
     settings = getattr(module, "Settings", None)
     if len(rules) != 1 or not (isinstance(settings, type) and issubclass(settings, RuleSettings)):
-        raise TypeError(f"{module.__name__} must hold Settings (a RuleSettings) and exactly one Rule")
+        raise TypeError(f"{module.__name__} must hold Settings (a RuleSettings) and exactly one public Rule")
     return Kind(name, settings, rules[0])

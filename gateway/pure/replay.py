@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import hmac
 import re
 from collections.abc import Iterable
@@ -82,11 +84,17 @@ def _mac(secret: bytes, label: bytes, parts: Iterable[bytes]) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A response as it is kept. `body` None: it was too large, and is gone."""
+    """A response as it is kept. `body` None: it was too large, and is gone; `digest` then is its, if it was known."""
 
     status: int
     headers: tuple[Header, ...]
     body: bytes | None = field(repr=False)
+    digest: str | None = None
+
+
+def content_digest(body: bytes) -> str:
+    """As the value of Content-Digest (RFC 9530 section 2)."""
+    return f"sha-256=:{base64.b64encode(hashlib.sha256(body).digest()).decode()}:"
 
 
 def kept_headers(headers: Iterable[Header]) -> tuple[Header, ...]:
@@ -98,6 +106,8 @@ def encode(kept: Kept) -> bytes:
     """A line of JSON, then the body byte for byte."""
     headers = [[name.decode("latin-1"), value.decode("latin-1")] for name, value in kept.headers]
     head = {"status": kept.status, "headers": headers, "body": "omitted" if kept.body is None else "follows"}
+    if kept.digest is not None:
+        head["digest"] = kept.digest
     return orjson.dumps(head) + b"\n" + (kept.body or b"")
 
 
@@ -106,4 +116,4 @@ def decode(record: bytes) -> Kept:
     line, _, body = record.partition(b"\n")
     head = orjson.loads(line)
     headers = tuple((name.encode("latin-1"), value.encode("latin-1")) for name, value in head["headers"])
-    return Kept(head["status"], headers, None if head["body"] == "omitted" else body)
+    return Kept(head["status"], headers, None if head["body"] == "omitted" else body, head.get("digest"))

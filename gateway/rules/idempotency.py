@@ -15,13 +15,14 @@ from pydantic import Field, model_validator
 
 from gateway.exchange import Edit, Exchange, splice
 from gateway.operations import AskKey, ClaimKey, DoubtKey, FinishKey, KeyRow, KeyState, Operation, ReleaseKey, Row, Rows
-from gateway.ports import Header, Ports, Response, Soon
+from gateway.ports import Header, Ports, Response, Soon, settled
 from gateway.pure.body import Match, compile_selector
 from gateway.pure.canonical import canonical
 from gateway.pure.errors import Reason, Refused
 from gateway.pure.metrics import Metric
 from gateway.pure.replay import (
     Kept,
+    content_digest,
     decode,
     downstream_key,
     encode,
@@ -33,26 +34,32 @@ from gateway.pure.replay import (
 from gateway.pure.resolving import NOT_EXECUTED, Ended, Judgement
 from gateway.pure.units import Duration, SelectorText, Size
 from gateway.rule import PASS, Answer, Deny, Place, Rule, RuleSettings, Stage, Verdict
+from gateway.waiting import WaitingRoom
 
 _UNSAFE_METHODS = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _REPLAYED: Header = (b"Idempotent-Replayed", b"true")
 _RETRY_AFTER: Header = (b"Retry-After", b"1")
 _SCOPE = "idempotency.scope"
+WAITERS_MAX = 256
+"""Retries that wait at a time, on one route; one more is told at once that the key is in use."""
+POLL_SECONDS = 0.5
 
 
 class Settings(RuleSettings):
     """`keep` is how long an answer is replayed; choose it longer than any caller retries.
 
     `required` refuses unsafe requests without a key; `header` names the field that holds it, or `field` the place in
-    the body. `downstream: own` sends the upstream a key derived from the caller's, also where the caller sent none.
-    `exclude` is not compared, `mismatch` answers another request under a used key, `max_body` bounds what is kept of an
-    answer. `5xx: final` is for an upstream that never acts on a key again that it answered with 5xx; `not_executed` are
-    statuses with which it turns a request away before it acts.
+    the body. While the first request is under way, a retry waits for its answer, as long as `wait`. `downstream: own`
+    sends the upstream a key derived from the caller's, also where the caller sent none. `exclude` is not compared,
+    `mismatch` answers another request under a used key, `max_body` bounds what is kept of an answer. `5xx: final` is
+    for an upstream that never acts on a key again that it answered with 5xx; `not_executed` are statuses with which it
+    turns a request away before it acts.
     """
 
     kind: Literal["idempotency"]
     required: bool = False
     keep: Annotated[Duration, Field(gt=0)] = 86400.0
+    wait: Annotated[Duration, Field(le=60)] = 0.0
     header: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]+$")] = "Idempotency-Key"
     field: SelectorText | None = None
     downstream: Literal["client", "own"] = "client"
@@ -93,7 +100,7 @@ class Idempotency(Rule):
 
     @classmethod
     def provision(cls, settings: Settings, ports: Ports, place: Place) -> Idempotency:  # noqa: ARG003
-        return cls(settings, ports)
+        return _Patient(settings, ports) if settings.wait else cls(settings, ports)
 
     # --- on the way in
 
@@ -156,7 +163,7 @@ class Idempotency(Rule):
 
     # --- at the first gate
 
-    def on_prepared(self, exchange: Exchange, rows: Sequence[Row]) -> Verdict:
+    def on_prepared(self, exchange: Exchange, rows: Sequence[Row]) -> Soon[Verdict]:
         row = cast("KeyRow", rows[0])
         return self._counted("new", PASS) if row.state is KeyState.NEW else self._known(exchange.claim, row)
 
@@ -164,26 +171,35 @@ class Idempotency(Rule):
         return PASS if exchange.claim is None else self._asked(exchange.claim)
 
     async def _asked(self, claim: ClaimKey) -> Verdict:
-        ask = AskKey(claim.tenant, claim.scope, claim.now)
-        row = (await self._store.commit([ask]))[ask]
-        return PASS if row.state is KeyState.NEW else self._known(claim, row)
+        row = await self._ask(claim)
+        return PASS if row.state is KeyState.NEW else await settled(self._known(claim, row))
 
-    def _known(self, claim: ClaimKey, row: KeyRow) -> Verdict:
+    async def _ask(self, claim: ClaimKey) -> KeyRow:
+        ask = AskKey(claim.tenant, claim.scope, claim.now)
+        return (await self._store.commit([ask]))[ask]
+
+    def _known(self, claim: ClaimKey, row: KeyRow) -> Soon[Verdict]:
         """What the key was used for answers."""
         if not hmac.compare_digest(row.fingerprint, claim.fingerprint):
             return self._counted("mismatch", self._reused)
         if row.state is KeyState.IN_FLIGHT:
-            return self._counted("in_flight", _IN_USE)
+            return self._in_flight(claim)
         if row.state is KeyState.UNKNOWN:
             return self._counted("unknown", _IN_DOUBT)
         return self._counted("replay", self._replay(claim, row))
+
+    def _in_flight(self, claim: ClaimKey) -> Soon[Verdict]:  # noqa: ARG002
+        """What a retry is told while the first request is under way."""
+        return self._counted("in_flight", _IN_USE)
 
     def _replay(self, claim: ClaimKey, row: KeyRow) -> Verdict:
         kept = decode(self._keys.open(claim.tenant, "replay", row.response, claim.scope))
         if kept.body is None:
             detail = "The request was executed, and its answer was not kept; read what it made instead."
             places = tuple(field for field in kept.headers if field[0].lower() == b"location")
-            members = {"original_status": kept.status}
+            members: dict[str, object] = {"original_status": kept.status}
+            if kept.digest is not None:
+                members["original_content_digest"] = kept.digest
             return Deny(Reason.RESPONSE_NOT_RETAINED, detail, headers=(_REPLAYED, *places), members=members)
         return Answer(Response(kept.status, [*kept.headers, _REPLAYED], kept.body))
 
@@ -213,15 +229,44 @@ class Idempotency(Rule):
         response = exchange.response
         assert response is not None
         status, headers = response.status, kept_headers(response.headers)
-        whole = response.stream is None and exchange.decided is None and len(response.body) <= self._settings.max_body
-        body = response.body if whole else None
+        body = response.body if response.stream is None and exchange.decided is None else None
         edits: tuple[Edit, ...] = tuple(exchange.response_edits)
 
         def render(rows: Rows) -> bytes:
-            kept = Kept(status, headers, None if body is None else splice(body, edits, rows))
+            said = None if body is None else splice(body, edits, rows)
+            if said is None or len(said) <= self._settings.max_body:
+                kept = Kept(status, headers, said)
+            else:
+                kept = Kept(status, headers, None, content_digest(said))
             return self._keys.seal(claim.tenant, "replay", encode(kept), claim.scope)
 
         return render
+
+
+class _Patient(Idempotency):
+    """Retries wait for the answer to the first request; nobody waits for anything but that."""
+
+    def __init__(self, settings: Settings, ports: Ports) -> None:
+        super().__init__(settings, ports)
+        self._room = WaitingRoom(WAITERS_MAX, POLL_SECONDS)
+
+    def _in_flight(self, claim: ClaimKey) -> Soon[Verdict]:
+        return self._waited(claim)
+
+    async def _waited(self, claim: ClaimKey) -> Verdict:
+        async def look() -> KeyRow | None:
+            row = await self._ask(claim)
+            return None if row.state is KeyState.IN_FLIGHT else row
+
+        row = await self._room.wait((claim.tenant, claim.scope), self._settings.wait, look)
+        if row is None or row.state is KeyState.NEW:  # given back: whoever asks again is the first
+            return self._counted("in_flight", _IN_USE)
+        return await settled(self._known(claim, row))
+
+    def on_finish(self, exchange: Exchange) -> None:
+        """Only who came past the first gate had the claim."""
+        if exchange.claim is not None and exchange.outcome is not None:
+            self._room.finished((exchange.claim.tenant, exchange.claim.scope))
 
 
 _REUSED = Deny(Reason.IDEMPOTENCY_KEY_REUSED, "Send another key with another request, or the same request again.")

@@ -33,10 +33,10 @@ def test_every_module_of_webhooks_is_a_scheme() -> None:
 def test_a_module_with_two_rules_or_without_settings_is_our_mistake() -> None:
     module = ModuleType("odd")
     module.Settings = RuleSettings  # type: ignore[attr-defined]
-    with pytest.raises(TypeError, match="exactly one Rule"):
+    with pytest.raises(TypeError, match="exactly one public Rule"):
         _kind("odd", module)
     module.One = type("One", (Rule,), {"__module__": "odd"})  # type: ignore[attr-defined]
     assert _kind("odd", module).rule is module.One  # type: ignore[attr-defined]
     module.Two = type("Two", (Rule,), {"__module__": "odd"})  # type: ignore[attr-defined]
-    with pytest.raises(TypeError, match="exactly one Rule"):
+    with pytest.raises(TypeError, match="exactly one public Rule"):
         _kind("odd", module)

@@ -85,7 +85,9 @@ def test_a_scope_belongs_to_one_principal_route_and_key(one: tuple[str, str, str
 headers = st.lists(st.tuples(st.binary(min_size=1, max_size=9), st.binary(max_size=9)), max_size=4).map(tuple)
 
 
-@given(st.builds(Kept, st.integers(200, 499), headers, st.one_of(st.none(), st.binary())))
+@given(
+    st.builds(Kept, st.integers(200, 499), headers, st.one_of(st.none(), st.binary()), st.one_of(st.none(), st.text()))
+)
 def test_a_kept_response_comes_back_byte_for_byte(kept: Kept) -> None:
     assert decode(encode(kept)) == kept
 

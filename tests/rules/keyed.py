@@ -42,14 +42,16 @@ class Provider:
         self.headers: list[Header] = [JSON]
         self.body = b'{"id":"pay_1"}'
         self.stream: Body | None = None
+        self.given_back = asyncio.Semaphore(0)
+        """Grows with each connection that comes back."""
         self.asked = asyncio.Event()
         self.may_answer = asyncio.Event()
         self.may_answer.set()
 
-    async def acquire(self, *, safe: bool) -> Provider:
+    async def acquire(self, *, safe: bool) -> Lease:
         if self.unreachable:
             raise UpstreamError(Outcome.REFUSED, Reason.UPSTREAM_UNREACHABLE, "No connection.")
-        return self
+        return Lease(self)
 
     async def send(self, method: str, head: bytes, body: bytes | BodyStream) -> Response:
         self.bodies.append(body)
@@ -60,11 +62,25 @@ class Provider:
             raise self.fails
         return Response(self.status, list(self.headers), self.body, self.stream)
 
-    def release(self) -> None: ...
-
     @property
     def acted(self) -> int:
         return len(self.bodies)
+
+
+class Lease:
+    """A connection; given back once, however often that is said."""
+
+    def __init__(self, provider: Provider) -> None:
+        self._provider: Provider | None = provider
+
+    async def send(self, method: str, head: bytes, body: bytes | BodyStream) -> Response:
+        assert self._provider is not None, "it was given back"
+        return await self._provider.send(method, head, body)
+
+    def release(self) -> None:
+        if self._provider is not None:
+            self._provider.given_back.release()
+            self._provider = None
 
 
 class Inner(Rule):

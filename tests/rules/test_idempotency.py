@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from gateway.operations import ClaimKey, KeyState
 from gateway.ports import Outcome, Unavailable, UpstreamError
 from gateway.pure.errors import Reason
-from gateway.pure.replay import scope
+from gateway.pure.replay import content_digest, scope
 from gateway.rule import PASS, Deny
 from gateway.rules.idempotency import Idempotency, Settings
 from tests.conftest import Body, HandClock, Recorder
@@ -93,6 +93,89 @@ async def test_an_answer_is_replayed_for_as_long_as_it_is_kept(gateway: Gateway,
     clock.advance(2)
     assert not replayed(await gateway.send())
     assert gateway.provider.acted == 2
+
+
+# --- waiting for the first
+
+
+@pytest.fixture
+def nobody_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who is not woken waits in vain."""
+    monkeypatch.setattr("gateway.rules.idempotency.POLL_SECONDS", 600)
+
+
+@pytest.mark.usefixtures("nobody_looks")
+async def test_who_waits_gets_the_answer_of_the_first_and_holds_no_connection(gateway: Gateway) -> None:
+    gateway.configure(wait="5s")
+    gateway.provider.may_answer.clear()
+    tasks = [asyncio.ensure_future(gateway.send()) for _ in range(50)]
+    await gateway.provider.asked.wait()
+    for _ in range(49):
+        await gateway.provider.given_back.acquire()
+    gateway.provider.may_answer.set()
+    answers = await asyncio.gather(*tasks)
+    assert gateway.provider.acted == 1
+    assert {(r.status, r.body) for r in answers} == {(201, b'{"id":"pay_1"}')}
+    assert sorted(map(replayed, answers)) == [False] + [True] * 49
+    assert gateway.counted() == {"new": 1, "replay": 49}
+
+
+async def test_who_waits_in_vain_is_told_that_the_key_is_in_use(gateway: Gateway) -> None:
+    gateway.configure(wait="10ms")
+    gateway.provider.may_answer.clear()
+    first = asyncio.ensure_future(gateway.send())
+    await gateway.provider.asked.wait()
+    late = await gateway.send()
+    assert (late.status, reason(late), late.header(b"retry-after")) == (409, "idempotency_key_in_use", b"1")
+    gateway.provider.may_answer.set()
+    assert (await first).status == 201
+
+
+@pytest.mark.usefixtures("nobody_looks")
+@pytest.mark.parametrize(
+    ("fails", "status", "told"),
+    [
+        (UpstreamError(Outcome.UNKNOWN, Reason.UPSTREAM_TIMEOUT, "No answer."), 201, "outcome_unknown"),
+        (None, 429, "idempotency_key_in_use"),
+        (None, 402, ""),
+    ],
+)
+async def test_whatever_ends_the_first_wakes_who_waits(
+    gateway: Gateway, fails: UpstreamError | None, status: int, told: str
+) -> None:
+    gateway.configure(wait="5s")
+    gateway.provider.may_answer.clear()
+    gateway.provider.fails, gateway.provider.status = fails, status
+    first = asyncio.ensure_future(gateway.send())
+    await gateway.provider.asked.wait()
+    waiting = asyncio.ensure_future(gateway.send())
+    await gateway.provider.given_back.acquire()
+    gateway.provider.may_answer.set()
+    await first
+    assert reason(await waiting) == told
+    assert gateway.provider.acted == 1
+
+
+async def test_another_request_with_the_key_does_not_wait(gateway: Gateway) -> None:
+    gateway.configure(wait="60s")
+    gateway.provider.may_answer.clear()
+    first = asyncio.ensure_future(gateway.send())
+    await gateway.provider.asked.wait()
+    assert reason(await gateway.send(body=b"{}")) == "idempotency_key_reused"
+    gateway.provider.may_answer.set()
+    await first
+
+
+async def test_what_another_process_finishes_is_found(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.rules.idempotency.POLL_SECONDS", 0.01)
+    gateway.provider.may_answer.clear()
+    first = asyncio.ensure_future(gateway.send())
+    await gateway.provider.asked.wait()
+    gateway.configure(wait="60s")
+    waiting = asyncio.ensure_future(gateway.send())
+    await gateway.provider.given_back.acquire()
+    gateway.provider.may_answer.set()
+    assert (await first).body == (await waiting).body
 
 
 # --- which requests
@@ -248,6 +331,18 @@ async def test_an_answer_too_large_to_keep_is_passed_on_once_and_never_executed_
     again = await gateway.send()
     assert (again.status, reason(again), replayed(again)) == (409, "response_not_retained", True)
     assert orjson.loads(again.body)["original_status"] == 201
+    assert "original_content_digest" not in orjson.loads(again.body), "it was passed on unread"
+    assert gateway.provider.acted == 1
+
+
+async def test_of_an_answer_that_was_read_and_is_too_large_to_keep_the_digest_is_kept(gateway: Gateway) -> None:
+    gateway.configure(max_body=10)
+    gateway.provider.headers.append((b"Location", b"/v1/payments/1"))
+    gateway.provider.body = b'{"card":"' + CARD + b'"}'
+    first = await gateway.send()
+    again = await gateway.send()
+    assert (again.status, reason(again), again.header(b"location")) == (409, "response_not_retained", b"/v1/payments/1")
+    assert orjson.loads(again.body)["original_content_digest"] == content_digest(first.body)
     assert gateway.provider.acted == 1
 
 
@@ -268,7 +363,7 @@ def test_report_is_refused_by_the_kind() -> None:
     assert not Idempotency.reportable
 
 
-@pytest.mark.parametrize("wrong", [{"keep": "0s"}, {"header": "no spaces"}, {"methods": ["POST"]}])
+@pytest.mark.parametrize("wrong", [{"keep": "0s"}, {"wait": "61s"}, {"header": "no spaces"}, {"methods": ["POST"]}])
 def test_settings_that_cannot_work_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         Settings.model_validate({"kind": "idempotency", **wrong})
