@@ -10,7 +10,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from bench.scorecard import jws, recipes
+from bench.scorecard import jws, recipes, vectors
 from bench.scorecard.cases import Case, Exchange, Expect, Port, Suite
 
 _NO_SUITE = {".md", ".rst", ""}
@@ -162,6 +162,21 @@ def _wycheproof(path: Path) -> _Read:
     return "Wycheproof", list(jws.cases(content))
 
 
+def _vectors(path: Path) -> _Read:
+    content = _json(path)
+    if not isinstance(content, list) or not content or "scheme" not in content[0]:
+        return None
+    return "signed messages", list(vectors.cases(content))
+
+
+def _sequences(path: Path) -> _Read:
+    """Deliveries that depend on those before, which tests of the inbox play: here they are but counted."""
+    content = _json(path)
+    if not isinstance(content, list) or not content or "steps" not in content[0]:
+        return None
+    return "sequences", [Case(row["name"], row["why"], "any", None) for row in content]
+
+
 def _json(path: Path) -> Any:
     return json.loads(path.read_bytes())
 
@@ -170,5 +185,5 @@ _READERS: Mapping[str, Sequence[Callable[[Path], _Read]]] = {
     ".jsonl": (_json_lines,),
     ".yaml": (_desync,),
     ".yml": (_desync,),
-    ".json": (_wycheproof,),
+    ".json": (_wycheproof, _vectors, _sequences),
 }
