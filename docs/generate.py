@@ -54,6 +54,12 @@ ADVICE: Mapping[str, Mapping[Reason, str]] = {
         Reason.SCOPE_INSUFFICIENT: "Ask the issuer for a token with the scopes in `detail`.",
         Reason.KEYS_UNAVAILABLE: _LATER,
         Reason.REVOCATIONS_UNAVAILABLE: _LATER,
+        Reason.MESSAGE_SIGNATURE_REQUIRED: "Sign the request; `Accept-Signature` says what and how.",
+        Reason.MESSAGE_SIGNATURE_INVALID: "Sign the request as it is sent, as `detail` says.",
+        Reason.MESSAGE_SIGNATURE_EXPIRED: "Sign the request anew when it is sent; check your clock.",
+        Reason.MESSAGE_REPLAYED: "Sign the request anew, with another nonce.",
+        Reason.CONTENT_DIGEST_INVALID: "Send the body whose digest was signed, byte for byte.",
+        Reason.REPLAYS_UNAVAILABLE: _LATER,
         Reason.TENANT_UNDETERMINED: "Present credentials that name the tenant.",
     },
     "How often": {

@@ -265,7 +265,9 @@ class Gateway:
             )
             self._open.push_async_callback(shared.close)
         files = WatchedFiles(self._clock, self.telemetry)
-        return Ports(self._clock, os.urandom, store, shared, sad, keys, self._key_sets, self.telemetry, files)
+        return Ports(
+            self._clock, os.urandom, store, shared, sad, keys, self._key_sets, self.telemetry, files, _READ_SECRET
+        )
 
     def _make_relay(self, config: Config) -> list[Relay]:
         """One, or none where nothing is to be published. Raises ConfigError."""

@@ -24,6 +24,8 @@ from gateway.publishing import make_publishers
 from gateway.pure.pins import read_pin
 from gateway.server.tls import server_context
 
+_READ_SECRET = functools.partial(read_secret, base=Path())
+
 
 def check(path: Path) -> Config:
     """The configuration at `path`, if it can run. Raises ConfigError with all complaints."""
@@ -79,7 +81,7 @@ def _read_upstream_tls(config: Config, name: str, tls: UpstreamTls) -> None:
 
 
 def _publishers(config: Config) -> None:
-    make_publishers(config, functools.partial(read_secret, base=Path()), SystemClock().now)
+    make_publishers(config, _READ_SECRET, SystemClock().now)
 
 
 def _build(config: Config) -> None:
@@ -96,6 +98,7 @@ def _build(config: Config) -> None:
         key_sets=JwkSets(clock, telemetry),
         telemetry=telemetry,
         files=WatchedFiles(clock, telemetry),
+        read_secret=_READ_SECRET,
     )
     upstreams = {name: NoUpstream(name) for name in config.settings.upstreams}
-    build(config, ports, upstreams, functools.partial(read_secret, base=Path()))
+    build(config, ports, upstreams, _READ_SECRET)

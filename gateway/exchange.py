@@ -112,7 +112,9 @@ class Exchange:
     sans: tuple[str, ...] = ()
     claims: Mapping[str, Any] | None = None
     subject: str = ""
-    """Of the access token: `iss|sub`."""
+    """Of the access token: `iss|sub`; else of the key that signed the message."""
+    signature: Any = None
+    """The message signature whose head holds; its body is judged next."""
     consumed: set[bytes] = field(default_factory=set)
     """Header fields, in lower case, that the gateway used up and does not forward."""
 

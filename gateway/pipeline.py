@@ -13,7 +13,7 @@ acted, and REPLAY must remember it. Nothing here is cancelled by a client that h
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from gateway.bodies import abandon, buffer, whole
@@ -73,6 +73,8 @@ class BodyLimits:
     response: int = 4 * 1024 * 1024
 
 
+WayIn = tuple[int, Placed, Callable[[Exchange], Soon[Verdict]], bool, bool]
+"""The place of a rule, the rule, its hook; whether the body is read before it, and whether it may prepare something."""
 WayBack = Sequence[tuple[Placed, Callable[[Exchange], Soon[Verdict]]]]
 """Rules in the order of the way back, and their hooks."""
 
@@ -114,11 +116,7 @@ class Pipeline:
         self._egress = egress
         self._ports = ports
         self._limits = limits
-        self._request = tuple(
-            (i, p, p.rule.on_request, p.rule.reads_request, _has(p, "on_prepared"))
-            for i, p in there
-            if _has(p, "on_request")
-        )
+        self._request = tuple(entry for i, p in there for entry in _on_the_way_in(i, p))
         self._response = tuple((p, p.rule.on_response) for _, p in back if _has(p, "on_response"))
         self._unreachable = tuple((p, p.rule.on_unreachable) for _, p in there if _has(p, "on_unreachable"))
         self._finish = tuple((i, p, p.rule.on_finish) for i, p in back if _has(p, "on_finish"))
@@ -364,6 +362,15 @@ class Pipeline:
 
 def _nothing_sent(why: str = "") -> Deny:
     return Deny(Reason.STORE_UNAVAILABLE, "Nothing was sent; try again.", note=why, headers=_RETRY_SOON)
+
+
+def _on_the_way_in(position: int, placed: Placed) -> Iterator[WayIn]:
+    """The hooks of a rule, in their order."""
+    rule, prepares = placed.rule, _has(placed, "on_prepared")
+    if _has(placed, "on_request"):
+        yield position, placed, rule.on_request, rule.reads_request, prepares
+    if _has(placed, "on_body"):
+        yield position, placed, rule.on_body, True, prepares
 
 
 def _has(placed: Placed, hook: str) -> bool:

@@ -369,6 +369,15 @@ class Telemetry(Protocol):
         ...
 
 
+ReadSecret = Callable[[str], bytes]
+"""What `env:NAME` or `file:PATH` refers to, for settings that name secrets. Raises ValueError with a sentence."""
+
+
+def no_secrets(reference: str) -> bytes:
+    """A `ReadSecret` where there are none."""
+    raise ValueError(f"{reference} cannot be read here")
+
+
 @dataclass(frozen=True, slots=True)
 class Ports:
     """Everything outside, in one bundle that only `provision` and the pipeline see."""
@@ -382,3 +391,4 @@ class Ports:
     key_sets: KeySets
     telemetry: Telemetry
     files: Files
+    read_secret: ReadSecret = no_secrets

@@ -141,6 +141,12 @@ class Rule:
         """On the way in. May append operations to `exchange.unit`."""
         raise NotImplementedError
 
+    def on_body(self, exchange: Exchange) -> Soon[Verdict]:
+        """Right after `on_request` of this rule passed, and once the body was read: nobody whom the head alone gives
+        away makes us wait for one.
+        """
+        raise NotImplementedError
+
     def on_prepared(self, exchange: Exchange, rows: Sequence[Row]) -> Soon[Verdict]:
         """Called if this rule appended operations or SAD: with the rows, all of them, or up to the one that refused.
 

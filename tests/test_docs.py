@@ -37,6 +37,7 @@ TEXTS = {
 }
 REASONS = {reason.label: reason for reason in Reason}
 ENVIRONMENT = {
+    "TILL_7_SECRET": "a secret of this example, no more",
     "STRIPE_WHSEC": "whsec_demo_not_a_secret",
     "PANGATE_WHSEC": "whsec_cGFuZ2F0ZS1kZW1vLW5vdC1hLXNlY3JldC1hdC1hbGw=",
     "REDIS_PASSWORD": "not-a-secret",

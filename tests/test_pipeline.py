@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import orjson
 import pytest
@@ -16,7 +16,7 @@ from gateway.pipeline import BodyLimits, Pipeline, Placed
 from gateway.ports import BodyStream, Outcome, Ports, Response, UpstreamError
 from gateway.pure.errors import Reason
 from gateway.pure.metrics import Metric
-from gateway.rule import PASS, Answer, Deny, Rule, Stage
+from gateway.rule import PASS, Answer, Deny, Rule, Stage, Verdict
 from tests.conftest import Body, CountingEntropy, HandClock, Recorder, make_exchange
 
 
@@ -158,6 +158,36 @@ async def test_report_counts_the_same_denial_and_changes_nothing(world: World) -
     response = await world.run((world.rule("a", request=NO, response=NO), "report"), world.rule("b"))
     assert (response.status, response.body) == (200, b"ok")
     assert world.telemetry.counts[Metric.BLOCKED, ("create-payment", "admit", "rate_limited", "report")] == 2
+
+
+class HeadFirst(Rule):
+    """Judges the head, and then the body."""
+
+    stage: ClassVar = Stage.IDENTIFY
+
+    def __init__(self, head: Verdict) -> None:
+        self.head = head
+        self.bodies: list[bytes | None] = []
+
+    def on_request(self, x: Exchange) -> Verdict:
+        self.bodies.append(x.body)
+        return self.head
+
+    def on_body(self, x: Exchange) -> Verdict:
+        self.bodies.append(x.body)
+        return PASS
+
+
+async def test_a_body_is_read_between_the_judgement_of_the_head_and_that_of_the_body(world: World) -> None:
+    rule = HeadFirst(PASS)
+    await world.run(rule, x=make_exchange(body=b"body"))
+    assert rule.bodies == [None, b"body"]
+
+
+async def test_a_body_whose_head_was_refused_is_not_read(world: World) -> None:
+    rule = HeadFirst(NO)
+    assert (await world.run(rule, x=make_exchange(body=b"body"))).status == 429
+    assert rule.bodies == [None]
 
 
 async def test_an_answer_stops(world: World) -> None:

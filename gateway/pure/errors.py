@@ -44,6 +44,27 @@ class Reason(enum.Enum):
     TOKEN_MISPLACED = "token_misplaced", 400, "The access token is in the wrong place", "authentication_error"
     TOKEN_EXPIRED = "token_expired", 401, "The access token has expired", "authentication_error"
     TOKEN_REVOKED = "token_revoked", 401, "The access token was revoked", "authentication_error"
+    MESSAGE_SIGNATURE_REQUIRED = (
+        "message_signature_required",
+        401,
+        "A message signature is required",
+        "authentication_error",
+    )
+    MESSAGE_SIGNATURE_INVALID = (
+        "message_signature_invalid",
+        401,
+        "The message signature is not valid",
+        "authentication_error",
+    )
+    MESSAGE_SIGNATURE_EXPIRED = (
+        "message_signature_expired",
+        401,
+        "The message signature is too old, or from the future",
+        "authentication_error",
+    )
+    MESSAGE_REPLAYED = "message_replayed", 401, "The signed message was sent before", "authentication_error"
+    CONTENT_DIGEST_INVALID = "content_digest_invalid", 400, "The body is not the one that was signed"
+    REPLAYS_UNAVAILABLE = "replays_unavailable", 503, "It cannot be told whether this was sent before"
     SCOPE_INSUFFICIENT = "scope_insufficient", 403, "The access token lacks a scope"
     KEYS_UNAVAILABLE = "keys_unavailable", 503, "The keys that verify access tokens are not available"
     REVOCATIONS_UNAVAILABLE = "revocations_unavailable", 503, "What was revoked is not known"
