@@ -81,7 +81,7 @@ def _admit_command(db: apsw.Connection, op: AdmitCommand, _: Rows) -> AdmitRow:
     visit = _opened(db, op) if stored is None else Visit(db, op, stored)
     if isinstance(visit, AdmitRow):
         return visit
-    asked = admit(op.machine, visit.payment, op.command, op.amount, op.currency)
+    asked = admit(op.machine, visit.payment, op.command, op.amount, op.currency, total=op.total)
     if not isinstance(asked, Admitted):
         known = "" if stored is None else visit.id
         return AdmitRow(refused=True, payment=known, why=asked.why, standing=asked.standing)

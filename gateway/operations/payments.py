@@ -82,6 +82,7 @@ class AdmitRow(Row):
 @dataclass(frozen=True, slots=True, eq=False)
 class AdmitCommand(Operation[AdmitRow]):
     """Judge a command and reserve its amount for `owner`, who may have one reservation; `new_id` names a new payment.
+    With `total`, the amount is what the command's total is to become.
 
     Where `ref` names a payment by an alias that nobody knows, `reject` refuses; `observe` lets pass and writes nothing
     (`admitted` is None, `payment` empty): there will be nothing to end. Event: `COMMAND.requested`.
@@ -98,6 +99,7 @@ class AdmitCommand(Operation[AdmitRow]):
     now: float
     on_missing: OnMissing
     event: EventDraft
+    total: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -111,28 +111,40 @@ def opened(machine: Machine, currency: str) -> Payment:
 
 
 def admit(
-    machine: Machine, payment: Payment, command: str, amount: int | None = None, currency: str | None = None
+    machine: Machine,
+    payment: Payment,
+    command: str,
+    amount: int | None = None,
+    currency: str | None = None,
+    *,
+    total: bool = False,
 ) -> Admitted | Refused:
-    """Reserve an amount for a request. Without an amount it is all that remains; without a currency the payment's."""
+    """Reserve an amount for a request. Without an amount it is all that remains; without a currency the payment's.
+
+    With `total`, the amount is what the command's total is to become.
+    """
     found = machine.commands.get(command)
-    asked = Refusal.COMMAND_UNKNOWN if found is None else _asked(payment, found, amount, currency)
+    asked = Refusal.COMMAND_UNKNOWN if found is None else _asked(payment, found, amount, currency, total=total)
     if found is not None and isinstance(asked, int):
         return Admitted(reserved(payment, found, asked), Reservation(command, asked))
     assert not isinstance(asked, int)
     return Refused(asked, standing(machine, payment))
 
 
-def _asked(payment: Payment, command: Command, amount: int | None, currency: str | None) -> int | Refusal | BadAmount:
+def _asked(
+    payment: Payment, command: Command, amount: int | None, currency: str | None, *, total: bool
+) -> int | Refusal | BadAmount:
     """The amount that is reserved, or why none is."""
     if currency is not None and currency != payment.currency:
         return BadAmount.CURRENCY_DIFFERS
-    if amount is None and command.remaining is None:
+    if amount is None and (total or command.remaining is None):
         return BadAmount.MISSING
     if amount is not None and (bad := _bad(amount)) is not None:
         return bad
     if payment.violation:
         return Refusal.UNDER_REVIEW
-    asked = _remaining(command, payment) if amount is None else amount
+    so_far = total_of(command, payment) if total else 0
+    asked = _remaining(command, payment) if amount is None else amount - so_far
     return asked if asked > 0 and permits(payment, command, asked) else Refusal.NOT_NOW
 
 
@@ -146,6 +158,11 @@ def permits(payment: Payment, command: Command, amount: int) -> bool:
     """Does the guard hold? Says nothing about reviews."""
     within = payment.pending[command.position] + amount <= AMOUNT_MAX
     return within and command.guard.value(_frame(payment, amount))
+
+
+def total_of(command: Command, payment: Payment) -> int:
+    """What the command adds to, with all that is in flight; 0 where it has no total."""
+    return 0 if command.total is None else command.total.value(_frame(payment, 0))
 
 
 def reserved(payment: Payment, command: Command, amount: int) -> Payment:

@@ -28,6 +28,7 @@ from gateway.pure.lifecycle import (
     reserved,
     state_of,
     succeed,
+    total_of,
 )
 from gateway.pure.lifecycle_machine import Amounts, Command, Fact, Machine
 
@@ -209,6 +210,7 @@ class _Search:
         if broken is not None:
             self._find(("commands", name, "guard"), f"breaks {broken}", node, (happened, after), key=broken)
             return
+        self._check_total(node, (happened, after), self.machine.commands[name], amount)
         held = tuple(sorted((*node.in_flight, Reservation(name, amount))))
         reached = self._move(node, name, happened, after, held)
         if reached is not None:
@@ -230,6 +232,7 @@ class _Search:
         moved = [new - old for new, old in zip(answer.payment.amounts, node.payment.amounts, strict=True)]
         if amount not in moved or min(moved) < 0:
             self._find((*path, "effects"), "do not add what succeeded to an amount, or take from one", node, last)
+        self._check_total(node, last, self.machine.commands[held.command], amount - held.amount)
         reached = self._answer(node, f"{held.command} succeeds", happened, answer, rest)
         if reached is not None:
             self._check_target(node, (*path, "target"), self.machine.commands[held.command].target, reached, last)
@@ -281,6 +284,13 @@ class _Search:
             remaining = command.remaining.value((*node.payment.amounts, *node.payment.pending))
             if remaining != most:
                 self._find((*path, "remaining"), f"is {remaining} where {most} is admitted", node)
+
+    def _check_total(self, node: _Node, last: tuple[str, Payment], command: Command, grows: int) -> None:
+        """A total counts what is admitted, and after success what was done."""
+        before, after = total_of(command, node.payment), total_of(command, last[1])
+        if command.total is not None and after - before != grows:
+            path = ("commands", command.name, "total")
+            self._find(path, f"is {after} where {before + grows} is authorised or in flight", node, last)
 
     def _check_target(
         self, node: _Node, path: tuple[str, ...], target: tuple[str, ...], reached: _Node, last: tuple[str, Payment]

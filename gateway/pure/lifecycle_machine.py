@@ -58,12 +58,14 @@ class StateWords(_Words):
 class CommandWords(_Words):
     """What a request may ask for. The checker proves `on` and `target`: where it is admitted, where success leads.
 
-    `remaining` is the most that it may still ask for, and what it asks for if it names no amount.
+    `remaining` is the most that it may still ask for, and what it asks for if it names no amount. `total` is what it
+    adds to, with all that is in flight: a request may name the new total instead of the difference.
     """
 
     guard: _Text
     effects: _Effects
     remaining: _Text | None = None
+    total: _Text | None = None
     on: tuple[str, ...] = ()
     target: tuple[str, ...] = ()
 
@@ -120,6 +122,7 @@ class Command:
     guard: Expression[bool]
     effects: tuple[Effect, ...]
     remaining: Expression[int] | None
+    total: Expression[int] | None
     on: tuple[str, ...]
     target: tuple[str, ...]
 
@@ -221,13 +224,17 @@ class _Compiler:
         path = ("commands", name)
         for key, listed in (("on", words.on), ("target", words.target)):
             self._known(listed, self._words.states, "state", *path, key)
-        remaining = words.remaining
+
+        def standing(key: str, text: str | None) -> Expression[int] | None:
+            return self._expression(number, text, self._standing, *path, key) if text else None
+
         return Command(
             name,
             position,
             self._expression(condition, words.guard, self._asked, *path, "guard"),
             self._effects(words.effects, path),
-            self._expression(number, remaining, self._standing, *path, "remaining") if remaining else None,
+            standing("remaining", words.remaining),
+            standing("total", words.total),
             words.on,
             words.target,
         )

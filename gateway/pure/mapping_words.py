@@ -67,6 +67,7 @@ class OperationWords(_Words):
     command: str | None = None
     payment: SourceTexts = ()
     amount: SourceText | None = None
+    amount_is: Literal["difference", "total"] = "difference"
     currency: SourceText | None = None
     unit: Unit = "minor"
     done: SumText | None = None
@@ -137,6 +138,7 @@ class Operation:
     command: str | None
     payment: tuple[Source, ...]
     amount: Source | None
+    total: bool
     currency: Source | None
     unit: Unit
     done: Sum | None
@@ -219,6 +221,7 @@ def compile_operation(words: OperationWords, machine: Machine) -> Operation:
         command=words.command,
         payment=payment,
         amount=amount,
+        total=words.amount_is == "total",
         currency=currency,
         unit=words.unit,
         done=None if words.done is None else total(words.done),
@@ -274,6 +277,9 @@ def _wrong_operation(words: OperationWords, machine: Machine) -> Iterator[Fault]
         yield Fault((), "needs command, or tells: it would do nothing")
     if (words.results or words.tells) and words.status is None:
         yield Fault((), "needs status: the path of the word that results and tells are about")
+    command = None if words.command is None else machine.commands.get(words.command)
+    if words.amount_is == "total" and (words.amount is None or (command is not None and command.total is None)):
+        yield Fault(("amount_is",), "needs an amount, and a command that has a total in its life cycle")
     yield from _misplaced(words)
     for word, tells in words.tells.items():
         yield from _wrong_totals(tells, machine, ("tells", word))

@@ -211,6 +211,7 @@ class Lifecycle(Rule):
             now=self._ports.clock.now(),
             on_missing="observe" if self._observes else "reject",
             event=draft(self._ports, exchange.tenant),
+            total=self._operation.total,
         )
 
     # --- on the way back

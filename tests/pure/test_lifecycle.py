@@ -101,6 +101,18 @@ def test_200_refunds_at_once_refund_what_was_captured_and_no_more() -> None:
     assert payment.amounts.refunded == 100
 
 
+def test_a_new_total_asks_for_what_it_is_more_than_all_that_is_authorised_or_in_flight() -> None:
+    once = admit(card(), AUTHORIZED, "increment", 150, total=True)
+    assert isinstance(once, Admitted)
+    assert once.reservation.amount == 150 - AUTHORIZED.amounts.authorised
+    twice = admit(card(), once.payment, "increment", 180, total=True)
+    assert isinstance(twice, Admitted)
+    assert twice.reservation.amount == 30
+    for less in (1, 150, 180):
+        assert isinstance(admit(card(), twice.payment, "increment", less, total=True), Refused)
+    assert isinstance(admit(card(), AUTHORIZED, "increment", None, total=True), Refused)
+
+
 @pytest.mark.parametrize(
     ("payment", "command", "amount"),
     [

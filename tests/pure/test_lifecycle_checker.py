@@ -179,6 +179,14 @@ MISTAKES: dict[str, tuple[Callable[[Table], None], str]] = {
         ),
         "states.limbo: no payment gets there",
     ),
+    "a total that forgets what is in flight": (
+        lambda table: table["commands"]["increment"].update(total="authorised"),
+        "commands.increment.total: is 1 where 2 is authorised or in flight",
+    ),
+    "a total that forgets what succeeded": (
+        lambda table: table["commands"]["increment"].update(total="p.increment + p.authorize"),
+        "commands.increment.total: is 0 where 1 is authorised or in flight",
+    ),
     "a remaining amount that forgets what is in flight": (
         lambda table: table["commands"]["capture"].update(remaining="authorised - captured"),
         "commands.capture.remaining: is 2 where 1 is admitted",

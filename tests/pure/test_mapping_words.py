@@ -38,6 +38,8 @@ AUTHORIZE: dict[str, Any] = {
         ({"currency": "path:currency"}, ("currency",), "stands in the body of the request or the answer"),
         ({"amount": "response:$.amount"}, ("amount",), "stands in the request's body"),
         ({"amount": "amount"}, (), "a request's body is JSON or a form"),
+        ({"amount_is": "total"}, ("amount_is",), "needs an amount, and a command that has a total"),
+        ({"command": "increment", "amount": None, "amount_is": "total"}, ("amount_is",), "needs an amount"),
         ({"results": {"ok": "succeeded"}}, (), "needs status"),
         ({"status": "$.s", "tells": {"ok": {"captured_total": True}}}, ("tells", "ok", "captured_total"), "needs the"),
         ({"status": "$.s", "tells": {"ok": {"auth_expired": "$.a"}}}, ("tells", "ok", "auth_expired"), "takes no amo"),
