@@ -1,14 +1,27 @@
-"""The service behind every proxy of the benchmark: answers each POST with the same small JSON, as cheaply as it can."""
+"""The service behind every proxy of the benchmark: answers each POST with the same small JSON, as cheaply as it can.
+
+With `--payments` each answer is another payment that was authorised.
+"""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
+from collections.abc import Callable
 
 import uvloop
 
 _BODY = b'{"id":"pay_000001","status":"succeeded","amount":1999,"currency":"EUR"}'
-ANSWER = b"HTTP/1.1 201 Created\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(_BODY), _BODY)
+_PAYMENT = b'{"id":"pay_%012d","status":"authorized","amount":1999,"currency":"EUR"}'
+
+
+def _answer(body: bytes) -> bytes:
+    head = b"HTTP/1.1 201 Created\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    return head % len(body) + body
+
+
+ANSWER = _answer(_BODY)
 CARD = b"4242424242424242"
 CODE = b"0737"
 
@@ -19,7 +32,8 @@ class Backend(asyncio.Protocol):
     So does a body in chunks: only one behind a Content-Length is read, and what is not read is not checked.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, answer: Callable[[], bytes] = lambda: ANSWER) -> None:
+        self._answer = answer
         self._buffer = b""
         self._transport: asyncio.Transport
 
@@ -39,18 +53,27 @@ class Backend(asyncio.Protocol):
             body, self._buffer = self._buffer[end + 4 : total], self._buffer[total:]
             leaked = b"x-expect-token" in head and (CARD in body or b'"%b"' % CODE in body)
             wrong = leaked or b"transfer-encoding:" in head
-            self._transport.write(ANSWER.replace(b"201 Created", b"500 Wrong") if wrong else ANSWER)
+            answer = self._answer()
+            self._transport.write(answer.replace(b"201 Created", b"500 Wrong") if wrong else answer)
 
 
-async def serve(port: int) -> None:
-    server = await asyncio.get_running_loop().create_server(Backend, "127.0.0.1", port)
+def payments() -> Callable[[], bytes]:
+    """Answers, each of a payment with an id of its own."""
+    numbers = itertools.count(1)
+    return lambda: _answer(_PAYMENT % next(numbers))
+
+
+async def serve(port: int, answer: Callable[[], bytes]) -> None:
+    server = await asyncio.get_running_loop().create_server(lambda: Backend(answer), "127.0.0.1", port)
     await server.serve_forever()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, required=True)
-    uvloop.run(serve(parser.parse_args().port))
+    parser.add_argument("--payments", action="store_true", help="each answer is another payment, authorised")
+    options = parser.parse_args()
+    uvloop.run(serve(options.port, payments() if options.payments else lambda: ANSWER))
 
 
 if __name__ == "__main__":

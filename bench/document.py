@@ -51,6 +51,8 @@ GOALS = {
     "growth_routes": "cost among many routes, to that among few",
     "growth_tokens": "cost of finding a token in a large vault, to that in a small one",
     "growth_time": "growth of memory over many requests",
+    "flow_rate": "durable payments (key, token, life cycle, call, events published), 64 at once, by the clock",
+    "flow_latency": "median that a durable payment adds to the backend's own answer, one request at a time",
     "store_units": "units of one row that the store commits to the disk, 64 at once",
     "store_prepare": "units of a whole payment (claim, token, payment, event, call) that it commits, 64 at once",
     "relay": "events that go from the store to a stream in Valkey, in order for each payment",

@@ -12,7 +12,7 @@ import os
 import socket
 import statistics
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from bench.report import Row, at_most
@@ -87,7 +87,7 @@ def fdatasync_microseconds(path: Path) -> float:
     return statistics.median(taken) / 1000
 
 
-def direct_microseconds(port: int) -> float:
+def direct_microseconds(port: int, right: Callable[[bytes, bytes], bool] = right) -> float:
     """The median time of the backend's answer over one connection. Raises OSError, RuntimeError."""
     raw, taken = post("/")(0), []
     with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
