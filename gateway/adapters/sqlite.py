@@ -19,24 +19,20 @@ import contextlib
 import functools
 from collections import Counter, deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import apsw
 
-from gateway.adapters.sqlite_operations import MIGRATIONS, ON_OPENING, run_unit, undoes_itself
-from gateway.adapters.sqlite_tools import micros
+from gateway.adapters.migrations import migrations
+from gateway.adapters.sql_operations import undoes_itself
+from gateway.adapters.sql_statements import micros
+from gateway.adapters.sqlite_steps import run_unit
+from gateway.adapters.store_queue import BATCH_UNITS_MAX, GATHERING_TURNS_MAX, QUEUE_UNITS_MAX, Waiting, unavailable
 from gateway.adapters.writer import Chore, Writer, WriterThread
 from gateway.operations import Operation, Row, Rows
 from gateway.ports import Clock, Telemetry, Unavailable
 from gateway.pure.metrics import Metric
 
-BATCH_UNITS_MAX = 256
-"""Units that share one commit."""
-GATHERING_TURNS_MAX = 8
-"""Turns of the event loop that a batch waits at the most for more units."""
-QUEUE_UNITS_MAX = 10_000
-"""Units that may wait; one more is refused at once."""
 WAL_PAGES_IDLE = 1_000
 """Pages (of 4 KiB) in the log from which on an idle moment is used for a check-point."""
 WAL_PAGES_MAX = 4_000
@@ -53,6 +49,13 @@ _PRAGMAS = {
     "journal_size_limit": WAL_PAGES_MAX * 4096,
 }
 _BUSY_MILLISECONDS = 100
+_ON_OPENING = (
+    "UPDATE keys SET state = 'unknown', settled_at = :now WHERE state = 'in_flight'",
+    """UPDATE calls SET state = 'unknown', doubted_at = coalesce(doubted_at, :now),
+    next_at = iif(in_doubt = 'manual', NULL, :now) WHERE state = 'in_flight'""",
+    "UPDATE outbox SET leased_until = 0 WHERE state <> 'sent' AND state = 'due' AND leased_until > 0",
+)
+"""Whoever held these claims, calls and events is gone, and nobody guesses how far it came."""
 
 
 def open_sqlite(
@@ -71,7 +74,7 @@ def open_sqlite(
         try:
             _configure(db, path)
             _migrate(db, path)
-            for statement in ON_OPENING:
+            for statement in _ON_OPENING:
                 db.execute(statement, {"now": micros(clock.now())})
         except BaseException:
             db.close()
@@ -102,32 +105,16 @@ def _configure(db: apsw.Connection, path: str) -> None:
 
 
 def _migrate(db: apsw.Connection, path: str) -> None:
-    version = db.pragma("user_version")
-    if version > len(MIGRATIONS):
+    version, scripts = db.pragma("user_version"), migrations("sqlite")
+    if version > len(scripts):
         raise ValueError(f"store: {path} was written by a newer version (schema {version})")
     if version == 0 and db.execute("SELECT count(*) FROM sqlite_schema").get:
         raise ValueError(f"store: {path} is the database of another program")
     with db:
-        for script in MIGRATIONS[version:]:
-            db.execute(script)
+        for migration in scripts[version:]:
+            db.execute(migration.script)
         # Also when nothing changes: this commit syncs what a killed process left in the log, before anyone reads it.
-        db.pragma("user_version", len(MIGRATIONS))
-
-
-@dataclass(slots=True, eq=False)
-class _Waiting:
-    """A unit, who waits for it, and in the end its rows or its error."""
-
-    unit: tuple[Operation[Row], ...]
-    rows: Rows
-    future: asyncio.Future[Rows]
-    error: Exception | None = None
-
-    @property
-    def result(self) -> str:
-        if self.error is not None:
-            return "failed"
-        return "committed" if self.rows.refused is None else "refused"
+        db.pragma("user_version", len(scripts))
 
 
 class SqliteStore:
@@ -142,7 +129,7 @@ class SqliteStore:
         self._clock = clock
         self._telemetry = telemetry
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._gathered: deque[_Waiting] = deque()
+        self._gathered: deque[Waiting] = deque()
         self._busy = False
         """A batch is with the writer, or about to be handed over."""
         self._closing = False
@@ -162,7 +149,7 @@ class SqliteStore:
         if loop is None:
             loop = self._loop = asyncio.get_running_loop()
         operations = tuple(unit)
-        waiting = _Waiting(operations, Rows(operations), loop.create_future())
+        waiting = Waiting(operations, Rows(operations), loop.create_future())
         self._gathered.append(waiting)
         if not self._busy:
             self._busy = True
@@ -194,21 +181,16 @@ class SqliteStore:
         self._writer.put(self._close_file)
         self._writer.put(None)
 
-    def _answered(self, batch: list[_Waiting]) -> None:
+    def _answered(self, batch: list[Waiting]) -> None:
         """On the loop: wake who waits, and hand over the next batch once they have had their turn."""
         for waiting in batch:
-            if waiting.future.done():  # cancelled
-                continue
-            if waiting.error is not None:
-                waiting.future.set_exception(waiting.error)
-            else:
-                waiting.future.set_result(waiting.rows)
+            waiting.answer()
         assert self._loop is not None
         self._loop.call_soon(self._hand_over)
 
     # --- on the writer's side ---
 
-    def _work(self, batch: list[_Waiting]) -> Chore | None:
+    def _work(self, batch: list[Waiting]) -> Chore | None:
         """Write a batch and answer it; a log that has grown is for an idle moment, a long one for now."""
         self._write(batch)
         self._answer(batch)
@@ -216,7 +198,7 @@ class SqliteStore:
             self._checkpoint()
         return self._checkpoint if self._wal_pages >= WAL_PAGES_IDLE else None
 
-    def _write(self, batch: list[_Waiting]) -> None:
+    def _write(self, batch: list[Waiting]) -> None:
         """Run the units and commit; sets the error of those that failed. Raises nothing."""
         began = self._clock.monotonic()
         try:
@@ -224,7 +206,7 @@ class SqliteStore:
         except BaseException as error:  # noqa: BLE001 - whatever it was: the thread that all wait for goes on
             self._log("store_failed", error, units=len(batch))
             for waiting in batch:
-                waiting.error = _unavailable(error)
+                waiting.error = unavailable(error)
         else:
             if wrote:
                 self._telemetry.count(Metric.STORE_COMMITS)
@@ -232,7 +214,7 @@ class SqliteStore:
         for result, units in Counter(waiting.result for waiting in batch).items():
             self._telemetry.count(Metric.STORE_UNITS, result, by=units)
 
-    def _transact(self, batch: list[_Waiting]) -> bool:
+    def _transact(self, batch: list[Waiting]) -> bool:
         """One transaction; True if it wrote. A plain BEGIN: with the file to ourselves nothing can take the lock."""
         db = self._db
         try:
@@ -247,7 +229,7 @@ class SqliteStore:
             raise
         return wrote
 
-    def _attempt(self, waiting: _Waiting) -> None:
+    def _attempt(self, waiting: Waiting) -> None:
         db = self._db
         guarded = not undoes_itself(waiting.unit)
         if guarded:
@@ -267,14 +249,10 @@ class SqliteStore:
         """The error of one unit as its caller gets it."""
         if isinstance(error, apsw.Error):
             self._log("store_failed", error, units=1)
-            return _unavailable(error)
-        if isinstance(error, StopIteration):  # the one exception that a future does not take
-            raised = RuntimeError("a callable of an operation raised StopIteration")
-            raised.__cause__ = error
-            return raised
+            return unavailable(error)
         return error
 
-    def _answer(self, batch: list[_Waiting]) -> None:
+    def _answer(self, batch: list[Waiting]) -> None:
         assert self._loop is not None
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits there any more
             self._loop.call_soon_threadsafe(self._answered, batch)
@@ -299,9 +277,3 @@ class SqliteStore:
     def _log(self, event: str, error: BaseException, **fields: object) -> None:
         with contextlib.suppress(Exception):  # a line that cannot be written stops no payment
             self._telemetry.log(event, level="error", error=type(error).__name__, **fields)
-
-
-def _unavailable(cause: BaseException) -> Unavailable:
-    unavailable = Unavailable("store")
-    unavailable.__cause__ = cause
-    return unavailable

@@ -110,8 +110,7 @@ class DeliveryForwarder:
     async def _record_late(self) -> None:
         """Raises `Unavailable`."""
         outcomes = list(self._late.values())
-        if outcomes:
-            await self._ports.store.commit(outcomes)
+        await asyncio.gather(*(self._ports.store.commit([outcome]) for outcome in outcomes))
         for outcome in outcomes:
             self._late.pop(outcome.id, None)
 

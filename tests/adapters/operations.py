@@ -7,6 +7,7 @@ import contextlib
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 
+from gateway.adapters.postgres import PostgresStore
 from gateway.operations import (
     Candidate,
     ClaimKey,
@@ -86,8 +87,30 @@ async def verdict(store: Store, operation: PutDelivery) -> DeliveryVerdict:
 
 
 @contextlib.asynccontextmanager
+async def row_held(store: PostgresStore) -> AsyncIterator[Awaitable[Rows]]:
+    """As `writer_held`: somebody else has the row that the unit is about to write."""
+    other, watch = [await store._connections.connect() for _ in range(2)]
+    await other.execute("BEGIN")
+    await other.execute("INSERT INTO tokens VALUES ('shop', 'tok_held', '', '', NULL, '', 0)")
+    held = asyncio.ensure_future(store.commit([put_token("tok_held")]))
+    while not await watch.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+        pass
+    try:
+        yield held
+        await asyncio.sleep(0)
+    finally:
+        await other.execute("ROLLBACK")
+        for connection in (other, watch):
+            await connection.close()
+
+
+@contextlib.asynccontextmanager
 async def writer_held(store: Store) -> AsyncIterator[Awaitable[Rows]]:
     """Inside, the store is busy with one unit; what is asked meanwhile gathers behind it. Yields that unit."""
+    if isinstance(store, PostgresStore):
+        async with row_held(store) as held:
+            yield held
+        return
     entered, released = threading.Event(), threading.Event()
 
     def mint(_: int) -> Candidate:

