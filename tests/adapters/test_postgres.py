@@ -107,7 +107,9 @@ async def test_a_name_that_three_gateways_hear_of_at_once_is_one_payment(stores:
     for race in range(RACES):
         alias = f"pi_{race}"
         heard = [
-            Till(store).hear(Told("external_authorize", 10), alias=alias, on_missing="observe", new_id=f"pay_{race}_{n}")
+            Till(store).hear(
+                Told("external_authorize", 10), alias=alias, on_missing="observe", new_id=f"pay_{race}_{n}"
+            )
             for n, store in enumerate(stores)
         ]
         rows = await asyncio.gather(*heard)
