@@ -66,6 +66,9 @@ ADVICE: Mapping[str, Mapping[Reason, str]] = {
         Reason.RATE_LIMITED: "Wait as long as `Retry-After` says; `violated-policies` names the limits.",
         Reason.LIMITER_UNAVAILABLE: _LATER,
     },
+    "What a route declares": {
+        Reason.SCHEMA_VIOLATED: "Correct the part of the body that `detail` names.",
+    },
     "Idempotency keys": {
         Reason.IDEMPOTENCY_KEY_REQUIRED: "Send a new key with each payment, and the same one with its retries.",
         Reason.IDEMPOTENCY_KEY_INVALID: "Send one key of 1 to 255 visible ASCII characters, such as a UUID.",

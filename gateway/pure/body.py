@@ -127,6 +127,11 @@ class JsonDocument:
         self._value = value
         self._spans: json_reader.Spans | None = None
 
+    @property
+    def content(self) -> Any:
+        """The value of the whole text."""
+        return self._value
+
     def select(self, selector: Selector) -> list[Match]:
         """See `Document`."""
         if not isinstance(selector, PathSelector):

@@ -71,6 +71,7 @@ class Reason(enum.Enum):
     TENANT_UNDETERMINED = "tenant_undetermined", 403, "The request names no tenant"
     # admit
     RATE_LIMITED = "rate_limited", 429, "Too many requests", "rate_limit_error"
+    SCHEMA_VIOLATED = "schema_violated", 422, "The body is not what this route takes"
     LIMITER_UNAVAILABLE = "limiter_unavailable", 503, "The rate limiter is not available"
     # replay
     IDEMPOTENCY_KEY_REQUIRED = "idempotency_key_required", 400, "An idempotency key is required"
