@@ -26,8 +26,15 @@ class Exchange:
 
 
 @dataclass(frozen=True, slots=True)
+class Steps:
+    """Exchanges that are made when they are played; all but the last must be accepted, and the last is judged."""
+
+    make: Callable[[], Sequence[Exchange]]
+
+
+@dataclass(frozen=True, slots=True)
 class Case:
-    """`play` is bytes for any proxy, or a question of our own that answers what is wrong (empty: nothing).
+    """`play` is bytes for any proxy; for ours alone steps, or a question that answers what is wrong (empty: nothing).
 
     A `strict` control is honest traffic that Pangate refuses by a rule of its own: refusing it is an exception, told
     with its reason, and not wrong. Without `play` nobody knows how to build the case: that is told too.
@@ -36,7 +43,7 @@ class Case:
     id: str
     name: str
     expect: Expect
-    play: Exchange | Callable[[], Awaitable[str]] | None
+    play: Exchange | Steps | Callable[[], Awaitable[str]] | None
     strict: str = ""
 
 

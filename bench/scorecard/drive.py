@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from bench.scorecard.backend import Backend
-from bench.scorecard.cases import Case, Exchange, Port, Suite, Tally
+from bench.scorecard.cases import Case, Exchange, Port, Steps, Suite, Tally
 
 CANARIES = (b"4242424242424242", b"EVIL", b"canary")
 """What must not be in an answer that refuses, in what the backend gets, or in an answer that was to be scrubbed."""
@@ -65,9 +65,8 @@ async def run(suite: Suite, proxy: Proxy) -> Tally:
             continue
         tally.cases += 1
         tally.controls += case.expect in {"accept", "pass"}
-        if isinstance(case.play, Exchange):
-            reply = await play(case.play, proxy)
-            wrong = _count(case, reply, tally, ours=proxy.ours)
+        if isinstance(case.play, Exchange | Steps):
+            wrong = await _played(case, case.play, proxy, tally)
         else:
             wrong = await case.play()
             tally.refused_controls += bool(wrong) and case.expect in {"accept", "pass"}
@@ -78,6 +77,14 @@ async def run(suite: Suite, proxy: Proxy) -> Tally:
             tally.wrong += 1
             tally.complaints.append(f"{case.id} {case.name}: {wrong}")
     return tally
+
+
+async def _played(case: Case, given: Exchange | Steps, proxy: Proxy, tally: Tally) -> str:
+    *before, last = given.make() if isinstance(given, Steps) else (given,)
+    for exchange in before:
+        if wrong := _accepted(await play(exchange, proxy)):
+            return f"an earlier step was {wrong}"
+    return _count(case, last, await play(last, proxy), tally, ours=proxy.ours)
 
 
 async def play(exchange: Exchange, proxy: Proxy) -> Reply:
@@ -127,14 +134,13 @@ def _whole(received: bytes) -> bool:
     return len(body) >= int(rest.partition(b"\r\n")[0]) if declared else head[9:12] in {b"204", b"304"}
 
 
-def _count(case: Case, reply: Reply, tally: Tally, *, ours: bool) -> str:
+def _count(case: Case, exchange: Exchange, reply: Reply, tally: Tally, *, ours: bool) -> str:
     """What is wrong, after all of the counts were taken. Peers promise nothing of card numbers."""
-    assert isinstance(case.play, Exchange)
     wrong = _VERDICTS[case.expect](reply)
-    if reply.status >= 500 and reply.status not in _SERVED_STATUSES and not case.play.answer:
+    if reply.status >= 500 and reply.status not in _SERVED_STATUSES and not exchange.answer:
         tally.server_errors += 1
         wrong = wrong or f"answered {reply.status}"
-    if case.play.closes and not reply.closed:
+    if exchange.closes and not reply.closed:
         tally.left_open += 1
         wrong = wrong or "left open"
     found = _canaries(case.expect, reply)

@@ -1,14 +1,38 @@
-"""Cases that are a name and a section of a standard: built here from both."""
+"""Cases that are a name and a section of a standard: built here from both, by the standard that their id names."""
 
 from __future__ import annotations
 
+import functools
+import json
+import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from bench.scorecard.cases import Case, Expect
+from bench.scorecard import signed, vectors
+from bench.scorecard.cases import Case, Expect, Steps
+
+_PUBLISHED = Path(__file__).parent / "samples" / "rfc9421.json"
 
 
 def case(row: Mapping[str, Any]) -> Case:
     """A case that nobody knows how to build has nothing to play."""
     expect: Expect = row["expect"] if row["expect"] in {"accept", "reject"} else "any"
+    standard = row["id"].partition("-")[0]
+    if standard == "sig":
+        return _signed_message(row, expect)
     return Case(row["id"], row["name"], expect, None)
+
+
+def _signed_message(row: Mapping[str, Any], expect: Expect) -> Case:
+    published = re.fullmatch(r"RFC 9421 (B\.2\.[1-6])", row["name"])
+    if published is not None:
+        found = next(case for case in _published_cases() if case.id == published[1])
+        return Case(row["id"], row["name"], "accept", found.play)
+    make = signed.steps(row["name"])
+    return Case(row["id"], row["name"], expect, None if make is None else Steps(make))
+
+
+@functools.cache
+def _published_cases() -> tuple[Case, ...]:
+    return tuple(vectors.cases(json.loads(_PUBLISHED.read_text())))

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bench.processes import free_port
+from bench.scorecard import signed
 from bench.scorecard.backend import Backend
 from bench.scorecard.drive import Proxy
-from bench.stage import FOLDER, Stage, client_context
+from bench.stage import FOLDER, PANGATE, Stage, client_context
 from gateway.adapters.dev_certificates import make_dev_certificates
 
 CONFIG = Path(__file__).parent / "config.yaml"
@@ -34,7 +35,14 @@ def target(name: str, folder: Path, backend: Backend) -> Iterator[Proxy]:
         stage = Stage(folder, folder / "certs", backend.port, stack)
         if name == GATEWAY:
             opened = free_port()
-            running = stage.pangate(CONFIG, GATEWAY, SCORECARD_OPEN=str(opened))
+            for kid in ("ed", "ec"):
+                (folder / f"{kid}.pem").write_bytes(signed.public_pem(kid))
+            given = {
+                "SCORECARD_OPEN": str(opened),
+                "SCORECARD_KEYS": str(folder),
+                "SCORECARD_MAC": signed.shared_secret(),
+            }
+            running = stage.pangate(CONFIG, GATEWAY, None, PANGATE, **given)
             yield Proxy(name, {"edge": running.port, "open": opened}, backend, ours=True)
         else:
             port = stage.peer(name).port
