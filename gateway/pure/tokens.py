@@ -1,8 +1,8 @@
 """Tokens: what stands for a card number or a security code, and how our own are known again.
 
-Formats: `opaque` is `tok_<environment>_` (a security code: `cvc_<environment>_`), 22 base58 digits of 128 random bits
+The format `opaque` is `tok_<environment>_` (a security code: `cvc_<environment>_`), 22 base58 digits of 128 random bits
 and a checksum of 4 digits under a key of the tenant, so that a foreign or mistyped token is known without a look-up.
-`6t4` keeps length, first six and last four digits and fails the Luhn check, so that it is nobody's card number.
+All other formats are in `token_formats`.
 """
 
 from __future__ import annotations
@@ -11,19 +11,16 @@ import hmac
 import re
 from typing import Literal
 
-from gateway.pure.cards import luhn_valid, pan_digits
 from gateway.pure.ids import BASE58, base58
 
 TokenClass = Literal["pan", "cvc"]
-TokenFormat = Literal["opaque", "6t4"]
 
 OPAQUE_BYTES = 16
-"""Random bytes that `opaque` and `six_to_four` take."""
+"""Random bytes that `opaque` takes."""
 
 _PREFIXES: dict[TokenClass, str] = {"pan": "tok", "cvc": "cvc"}
 _CLASSES: dict[str, TokenClass] = {prefix: name for name, prefix in _PREFIXES.items()}
 _OPAQUE = re.compile(rf"((tok|cvc)_[a-z0-9]{{1,16}}_[{BASE58}]{{22}})([{BASE58}]{{4}})")
-_SHORTEST_6T4 = 13
 
 
 def opaque(token_class: TokenClass, environment: str, entropy: bytes, key: bytes) -> str:
@@ -38,25 +35,6 @@ def opaque_class(text: str, key: bytes) -> TokenClass | None:
     if found is None or not hmac.compare_digest(_checksum(found[1], key), found[3]):
         return None
     return _CLASSES[found[2]]
-
-
-def fits_six_to_four(digits: str) -> bool:
-    """Is a number long enough for `6t4`? From 13 digits on there are three or more to replace."""
-    return len(digits) >= _SHORTEST_6T4
-
-
-def six_to_four(pan: str, entropy: bytes) -> str:
-    """The `6t4` token of a PAN of 13 digits or more and 16 random bytes; all Luhn-invalid middles are as likely."""
-    width = len(pan) - 10
-    rest, last = divmod(int.from_bytes(entropy), 9)
-    middle = f"{rest % 10 ** (width - 1):0{width - 1}}"
-    token = f"{pan[:6]}{middle}{last}{pan[-4:]}"
-    return f"{pan[:6]}{middle}9{pan[-4:]}" if luhn_valid(token) else token
-
-
-def looks_six_to_four(text: str) -> bool:
-    """Could this be a `6t4` token? Only the vault knows whether it is."""
-    return pan_digits(text) == text and fits_six_to_four(text) and not luhn_valid(text)
 
 
 def fingerprint(pan: str, key: bytes) -> bytes:

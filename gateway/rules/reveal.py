@@ -16,10 +16,11 @@ from gateway.exchange import Edit, Exchange
 from gateway.operations import RevealRow, RevealTokens, Row, SettleReveal
 from gateway.ports import Outcome, Ports, Soon, Unavailable
 from gateway.pure.body import Match, Selector, compile_selector
-from gateway.pure.cards import is_cvc, luhn_valid, pan_digits
+from gateway.pure.cards import is_cvc
 from gateway.pure.errors import Reason, Refused
 from gateway.pure.metrics import Metric
-from gateway.pure.tokens import TokenClass, associated_data, looks_six_to_four, opaque_class
+from gateway.pure.token_formats import canonical, could_be_token, is_card_number
+from gateway.pure.tokens import TokenClass, associated_data, opaque_class
 from gateway.pure.units import SelectorText
 from gateway.rule import PASS, Deny, Place, Rule, RuleSettings, Stage, Verdict
 
@@ -137,15 +138,16 @@ class Reveal(Rule):
     def _check(self, target: _Target, value: str, key: bytes) -> None:
         where = target.selector.text
         own = opaque_class(value, key)
-        if own == target.token_class or (target.token_class == "pan" and looks_six_to_four(value)):
+        if own == target.token_class:
             return
         if own is not None:
             self._count(target, "not_allowed")
             raise Refused(Reason.CARD_TOKEN_NOT_ALLOWED, f"{where} takes tokens of the class {target.token_class}.")
-        digits = pan_digits(value)
-        if is_cvc(value) or (digits is not None and luhn_valid(digits)):
+        if is_cvc(value) or is_card_number(value):
             self._count(target, "clear")
             raise Refused(Reason.FIELD_INVALID, f"Send the token in {where}, never the card data itself.")
+        if target.token_class == "pan" and could_be_token(value):
+            return
         self._count(target, "unknown")
         raise Refused(Reason.CARD_TOKEN_UNKNOWN, f"Send a token of this tenant in {where}.")
 
@@ -154,7 +156,7 @@ class Reveal(Rule):
     ) -> RevealTokens:
         return RevealTokens(
             tenant=exchange.tenant,
-            tokens=tuple(dict.fromkeys(match.value for _, match in numbers)),
+            tokens=tuple(dict.fromkeys(canonical(match.value) for _, match in numbers)),
             exchange=exchange.id,
             principal=exchange.principal,
             route=exchange.route,
@@ -166,7 +168,7 @@ class Reveal(Rule):
     def _open_numbers(self, exchange: Exchange, revealing: _Revealing, row: RevealRow) -> Verdict:
         stored = dict(zip(revealing.read.tokens, row.found, strict=True))
         for target, match in revealing.numbers:
-            sealed = stored[match.value]
+            sealed = stored[canonical(match.value)]
             if sealed is None:
                 self._count(target, "unknown")
                 detail = f"Send a token of this tenant in {target.selector.text}."
@@ -176,7 +178,7 @@ class Reveal(Rule):
                 detail = f"{target.selector.text} takes tokens of the class {target.token_class}."
                 return Deny(Reason.CARD_TOKEN_NOT_ALLOWED, detail)
         for target, match in revealing.numbers:
-            sealed = stored[match.value]
+            sealed = stored[canonical(match.value)]
             assert sealed is not None
             associated = associated_data(exchange.tenant, sealed.token, target.token_class)
             number = self._ports.keys.open(exchange.tenant, "vault", sealed.sealed, associated)

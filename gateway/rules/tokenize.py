@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -17,45 +17,58 @@ from gateway.exchange import Edit, Exchange
 from gateway.operations import Candidate, KnowTokens, PutToken, Row, Rows, TokenRow
 from gateway.ports import Outcome, Ports, Soon, Unavailable
 from gateway.pure.body import Match, Selector, compile_selector
-from gateway.pure.cards import is_cvc, luhn_valid, pan_digits
+from gateway.pure.cards import is_cvc
 from gateway.pure.errors import Reason, Refused
 from gateway.pure.metrics import Metric
-from gateway.pure.tokens import (
-    OPAQUE_BYTES,
-    TokenClass,
-    TokenFormat,
-    associated_data,
-    fingerprint,
-    fits_six_to_four,
-    looks_six_to_four,
-    opaque,
-    opaque_class,
-    six_to_four,
+from gateway.pure.token_formats import (
+    FORMATS,
+    RANDOM_BYTES,
+    Format,
+    FormatName,
+    canonical,
+    could_be_token,
+    decorated,
+    is_card_number,
 )
+from gateway.pure.tokens import OPAQUE_BYTES, TokenClass, associated_data, fingerprint, opaque, opaque_class
 from gateway.pure.units import Duration, SelectorText
 from gateway.rule import PASS, Deny, Place, Rule, RuleSettings, Stage, Verdict
 
 _LONGEST_CODE = 64
 
 
-class ResponseField(BaseModel):
+class _Field(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    select: SelectorText
+    format: Literal["opaque", "decorated"] | FormatName = "opaque"
+    pattern: str | None = None
+
+    @model_validator(mode="after")
+    def _patterned(self) -> Self:
+        if (self.format == "decorated") != (self.pattern is not None):
+            raise ValueError("format: decorated and a pattern belong together")
+        if self.pattern is not None:
+            decorated(self.pattern)
+        return self
+
+    def compiled(self) -> Format | None:
+        """None for opaque tokens, which alone need no vault to be known again."""
+        if self.pattern is not None:
+            return decorated(self.pattern)
+        return FORMATS.get(self.format)
+
+
+class ResponseField(_Field):
     """Card numbers to replace in responses of every status code. What is no card number there is left alone."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    select: SelectorText
     token_class: Literal["pan"] = Field(default="pan", alias="class")
-    format: TokenFormat = "opaque"
 
 
-class RequestField(BaseModel):
+class RequestField(_Field):
     """Card data to replace in requests. A match that is neither card data nor a token refuses the request."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    select: SelectorText
     token_class: TokenClass = Field(alias="class")
-    format: TokenFormat = "opaque"
     required: bool = False
 
     @model_validator(mode="after")
@@ -88,11 +101,15 @@ class Settings(RuleSettings):
         return any(field.token_class == "cvc" for field in self.fields)
 
 
+_Puts: TypeAlias = dict[tuple[str, str], PutToken]
+"""By number and format."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Target:
     selector: Selector
     token_class: TokenClass
-    format: TokenFormat
+    format: Format | None
     required: bool = False
 
 
@@ -107,9 +124,9 @@ class Tokenize(Rule):
         self.reads_request = bool(settings.fields)
         self.reads_response = bool(settings.response)
         self._request = tuple(
-            _Target(compile_selector(f.select), f.token_class, f.format, f.required) for f in settings.fields
+            _Target(compile_selector(f.select), f.token_class, f.compiled(), f.required) for f in settings.fields
         )
-        self._response = tuple(_Target(compile_selector(f.select), "pan", f.format) for f in settings.response)
+        self._response = tuple(_Target(compile_selector(f.select), "pan", f.compiled()) for f in settings.response)
         self._request_kinds = {"empty", *(target.selector.kind for target in self._request)}
         self._response_kinds = {target.selector.kind for target in self._response}
         self._settings = settings
@@ -130,7 +147,7 @@ class Tokenize(Rule):
         if document.kind not in self._request_kinds:
             raise Refused(Reason.MEDIA_TYPE_UNSUPPORTED, "Send the media type that this route's card fields are in.")
         taken = {edit.start for edit in exchange.edits}
-        puts: dict[tuple[str, TokenFormat], PutToken] = {}
+        puts: _Puts = {}
         for target in self._request:
             matches = document.select(target.selector)
             if target.required and not matches:
@@ -180,13 +197,12 @@ class Tokenize(Rule):
         if document.kind not in self._response_kinds:
             return Deny(Reason.RESPONSE_UNREADABLE, _UNREADABLE, note=f"no field is selected in a {document.kind}")
         taken = {edit.start for edit in exchange.response_edits}
-        puts: dict[tuple[str, TokenFormat], PutToken] = {}
+        puts: _Puts = {}
         for target, matches in selected:
             for match in _untaken(matches, taken):
-                digits = pan_digits(match.value)
-                if digits is not None and luhn_valid(digits):
-                    put = self._put(exchange.tenant, digits, target, puts)
-                    exchange.response_edits.append(_edit(match, put))
+                if is_card_number(match.value):
+                    put = self._put(exchange.tenant, canonical(match.value), target, puts)
+                    exchange.response_edits.append(_edit(match, target, put))
                     self._ports.telemetry.count(Metric.TOKENIZED, "pan", "response")
         exchange.settlement.extend(puts.values())
         return PASS
@@ -201,16 +217,14 @@ class Tokenize(Rule):
                     await sad.erase(exchange.tenant, token, exchange.id)
         return PASS
 
-    def _replace_number(
-        self, exchange: Exchange, target: _Target, match: Match, puts: dict[tuple[str, TokenFormat], PutToken]
-    ) -> None:
-        digits = pan_digits(match.value)
-        if digits is not None and luhn_valid(digits):
-            exchange.edits.append(_edit(match, self._put(exchange.tenant, digits, target, puts)))
-        elif target.format == "6t4" and looks_six_to_four(match.value):
-            exchange.unit.append(KnowTokens(exchange.tenant, "pan", (match.value,)))
+    def _replace_number(self, exchange: Exchange, target: _Target, match: Match, puts: _Puts) -> None:
+        if is_card_number(match.value):
+            put = self._put(exchange.tenant, canonical(match.value), target, puts)
+            exchange.edits.append(_edit(match, target, put))
         elif self._own_class(exchange, match) == "pan":
             self._ports.telemetry.count(Metric.TOKENIZED, "pan", "token")
+        elif could_be_token(match.value):
+            exchange.unit.append(KnowTokens(exchange.tenant, "pan", (canonical(match.value),)))
         else:
             raise Refused(Reason.FIELD_INVALID, f"Send a card number, or its token, in {target.selector.text}.")
 
@@ -229,34 +243,35 @@ class Tokenize(Rule):
     def _own_class(self, exchange: Exchange, match: Match) -> TokenClass | None:
         return opaque_class(match.value, self._ports.keys.mac(exchange.tenant, "token"))
 
-    def _put(
-        self, tenant: str, digits: str, target: _Target, puts: dict[tuple[str, TokenFormat], PutToken]
-    ) -> PutToken:
+    def _put(self, tenant: str, digits: str, target: _Target, puts: _Puts) -> PutToken:
         """The operation for a number; a number that comes twice in a body asks once."""
-        put = puts.get((digits, target.format))
+        made = target.format
+        name = "opaque" if made is None else made.name
+        put = puts.get((digits, name))
         if put is not None:
             return put
-        if target.format == "6t4" and not fits_six_to_four(digits):
-            raise Refused(Reason.FIELD_INVALID, f"Send a card number of 13 digits or more in {target.selector.text}.")
+        if made is not None and len(digits) < made.shortest:
+            detail = f"Send a card number of {made.shortest} digits or more in {target.selector.text}."
+            raise Refused(Reason.FIELD_INVALID, detail)
         keys, entropy, environment = self._ports.keys, self._ports.entropy, self._settings.environment
 
         def mint(_: int) -> Candidate:
-            if target.format == "6t4":
-                token = six_to_four(digits, entropy(OPAQUE_BYTES))
-            else:
+            if made is None:
                 token = opaque("pan", environment, entropy(OPAQUE_BYTES), keys.mac(tenant, "token"))
+            else:
+                token = made.mint(digits, entropy(RANDOM_BYTES))
             associated = associated_data(tenant, token, "pan")
             return Candidate(token, keys.seal(tenant, "vault", digits.encode(), associated))
 
         known_by = fingerprint(digits, keys.mac(tenant, "fingerprint")) if self._settings.dedupe == "tenant" else None
-        put = PutToken(tenant, "pan", target.format, known_by, mint, self._ports.clock.now())
-        puts[digits, target.format] = put
+        put = PutToken(tenant, "pan", name, known_by, mint, self._ports.clock.now())
+        puts[digits, name] = put
         return put
 
     def _refused(self, row: Row) -> Deny:
         if isinstance(row, TokenRow):
-            return Deny(Reason.TOKEN_SPACE_EXHAUSTED, "Tell the operator: this card's range has no free 6t4 token.")
-        names = ", ".join(target.selector.text for target in self._request if target.format == "6t4")
+            return Deny(Reason.TOKEN_SPACE_EXHAUSTED, "Tell the operator: this card's range has no free token.")
+        names = ", ".join(target.selector.text for target in self._request if target.token_class == "pan")
         return Deny(Reason.FIELD_INVALID, f"Send a card number, or its token, in {names}.")
 
 
@@ -270,8 +285,9 @@ def _untaken(matches: Iterable[Match], taken: set[int]) -> Iterable[Match]:
             yield match
 
 
-def _edit(match: Match, put: PutToken) -> Edit:
+def _edit(match: Match, target: _Target, put: PutToken) -> Edit:
     def token(rows: Rows) -> bytes:
-        return match.encode(rows[put].token)
+        text = rows[put].token
+        return match.encode(text if target.format is None else target.format.write(text, match.value))
 
     return Edit(match.start, match.end, token)

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.pure.cards import luhn_valid
 from gateway.pure.tokens import (
     OPAQUE_BYTES,
     TokenClass,
     associated_data,
     fingerprint,
-    fits_six_to_four,
-    looks_six_to_four,
     opaque,
     opaque_class,
-    six_to_four,
 )
 
 KEY = b"k" * 32
@@ -28,12 +22,6 @@ BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 entropies = st.binary(min_size=OPAQUE_BYTES, max_size=OPAQUE_BYTES)
 classes = st.sampled_from(["pan", "cvc"])
 environments = st.from_regex(r"[a-z0-9]{1,16}", fullmatch=True)
-
-
-@st.composite
-def pans(draw: st.DrawFn) -> str:
-    body = draw(st.text("0123456789", min_size=12, max_size=18))
-    return next(body + check for check in "0123456789" if luhn_valid(body + check))
 
 
 @given(token_class=classes, environment=environments, entropy=entropies)
@@ -75,36 +63,6 @@ def test_the_random_digits_are_base58_of_the_random_bytes(entropy: bytes) -> Non
 @given(text=st.text(max_size=40))
 def test_no_text_is_a_token_by_chance(text: str) -> None:
     assert opaque_class(text, KEY) is None
-
-
-@given(pan=pans(), entropy=entropies)
-def test_a_6t4_token_keeps_what_it_says_and_is_nobodys_card(pan: str, entropy: bytes) -> None:
-    token = six_to_four(pan, entropy)
-    assert len(token) == len(pan)
-    assert token.isdigit()
-    assert (token[:6], token[-4:]) == (pan[:6], pan[-4:])
-    assert not luhn_valid(token)
-    assert looks_six_to_four(token)
-    assert not looks_six_to_four(pan)
-
-
-def test_every_luhn_invalid_middle_of_6t4_comes_up_equally() -> None:
-    pan = "4222222222222"
-    counts = Counter(six_to_four(pan, number.to_bytes(16)) for number in range(1800))
-    assert len(counts) == 900
-    assert set(counts.values()) == {2}
-
-
-@pytest.mark.parametrize(("digits", "fits"), [("1" * 12, False), ("1" * 13, True)])
-def test_a_number_of_twelve_digits_is_too_short_for_6t4(digits: str, fits: bool) -> None:
-    assert fits_six_to_four(digits) is fits
-
-
-@pytest.mark.parametrize(
-    "text", ["4242424242424242", "424242000000", "4242 4200 0000 4242", "tok", "", "4242420000004242x"]
-)
-def test_what_cannot_be_a_6t4_token_does_not_look_like_one(text: str) -> None:
-    assert not looks_six_to_four(text)
 
 
 def test_a_fingerprint_needs_the_key_and_the_whole_number() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from gateway.pure.errors import Reason
 from gateway.pure.metrics import Metric
 from gateway.pure.tokens import opaque_class
 from gateway.rules.tokenize import Settings
-from tests.rules.vault import FORM, World, answer, reason
+from tests.rules.vault import ALL_FORMATS, FORM, World, answer, reason
 
 VISA = "4242424242424242"
 MASTERCARD = "5555555555554444"
@@ -69,6 +70,34 @@ async def test_6t4_keeps_length_and_both_ends(world: World) -> None:
         assert not luhn_valid(token)
 
 
+async def test_preserve_format_keeps_the_groups_and_is_revealed_with_and_without_them(world: World) -> None:
+    token = await world.token("4242 4242-4242 4242", "preserve_format")
+    assert re.fullmatch(r"[0-9]{4} [0-9]{4}-[0-9]{4} [0-9]{4}", token)
+    plain = token.replace(" ", "").replace("-", "")
+    assert await world.token(VISA, "preserve_format") == plain
+    for written in (token, plain):
+        assert await world.sent_by(world.reveal({"select": "$.n", "class": "pan"}), {"n": written}) == {"n": VISA}
+
+
+async def test_a_decorated_token_has_the_shape_that_the_operator_gave_it(world: World) -> None:
+    fields = [
+        {"select": "$.a", "class": "pan", "format": "decorated", "pattern": "98${token}.${last4}"},
+        {"select": "$.b", "class": "pan", "format": "decorated", "pattern": "x-${token}"},
+    ]
+    sent = await world.sent_by(world.tokenize(*fields), {"a": VISA, "b": VISA})
+    assert re.fullmatch(r"98[1-9A-Za-z]{22}\.4242", sent["a"])
+    assert re.fullmatch(r"x-[1-9A-Za-z]{22}", sent["b"])
+    assert await world.sent_by(world.tokenize(*fields), sent) == sent
+    assert await world.sent_by(world.reveal({"select": "$.*", "class": "pan"}), sent) == {"a": VISA, "b": VISA}
+
+
+async def test_a_token_of_any_format_is_known_in_a_field_of_another(world: World) -> None:
+    rule = world.tokenize({"select": "$.n", "class": "pan", "format": "t4"})
+    for card_format in ALL_FORMATS:
+        token = await world.token(VISA, card_format)
+        assert await world.sent_by(rule, {"n": token}) == {"n": token}
+
+
 async def test_a_form_field_is_replaced_in_place(world: World) -> None:
     rule = world.tokenize({"select": "card[number]", "class": "pan"}, environment="test")
     await world.call(rule, b"type=card&card%5Bnumber%5D=4242+4242+4242+4242&x=%2f", media_type=FORM)
@@ -112,7 +141,7 @@ async def test_two_fields_that_select_the_same_value_replace_it_once(world: Worl
     assert len(world.store.of(PutToken)) == 2
 
 
-@pytest.mark.parametrize("card_format", ["opaque", "6t4"])
+@pytest.mark.parametrize("card_format", ALL_FORMATS)
 @pytest.mark.parametrize(
     "value",
     [
@@ -203,7 +232,7 @@ async def test_no_card_data_is_in_answers_counters_and_log_lines_of_refusals(wor
 # --- Tokens in requests ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("card_format", ["opaque", "6t4"])
+@pytest.mark.parametrize("card_format", ALL_FORMATS)
 async def test_tokenizing_a_token_changes_nothing(world: World, card_format: str) -> None:
     token = await world.token(VISA, card_format)
     rule = world.tokenize({**NUMBER, "format": card_format}, CODE)
@@ -214,7 +243,7 @@ async def test_tokenizing_a_token_changes_nothing(world: World, card_format: str
     assert world.count(Metric.TOKENIZED, "cvc", "token") == 1
 
 
-@pytest.mark.parametrize("card_format", ["opaque", "6t4"])
+@pytest.mark.parametrize("card_format", ALL_FORMATS)
 async def test_another_tenants_token_is_refused(world: World, card_format: str) -> None:
     token = await world.token(VISA, card_format, tenant="other")
     world.store.committed.clear()
@@ -385,7 +414,10 @@ async def test_an_upstream_is_asked_for_a_plain_answer_only_where_it_is_read(wor
         {"fields": [{"select": "$.card["}]},
         {"fields": [{**NUMBER, "select": "$.card["}]},
         {"fields": [{**NUMBER, "class": "iban"}]},
-        {"fields": [{**NUMBER, "format": "uuid"}]},
+        {"fields": [{**NUMBER, "format": "uuid7"}]},
+        {"fields": [{**NUMBER, "format": "decorated"}]},
+        {"fields": [{**NUMBER, "format": "decorated", "pattern": "98"}]},
+        {"fields": [{**NUMBER, "format": "t4", "pattern": "98${token}"}]},
         {"fields": [{**CODE, "format": "6t4"}]},
         {"fields": [{**NUMBER, "requried": True}]},
         {"response": [{"select": "$.cvc", "class": "cvc"}]},

@@ -15,12 +15,14 @@ from gateway.operations import Operation, Row, Rows
 from gateway.pipeline import BodyLimits, Pipeline, Placed
 from gateway.ports import BodyStream, Ports, Response, Unavailable, UpstreamError
 from gateway.pure.metrics import Metric
+from gateway.pure.token_formats import FORMATS
 from gateway.rule import Place, Rule, RuleSettings
 from gateway.rules import reveal, tokenize
 from tests.conftest import CountingEntropy, HandClock, Recorder, make_exchange
 
 JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"
+ALL_FORMATS = ["opaque", *FORMATS]
 EGRESS = Place("stripe", "stripe-out", 1, "stripe", "stripe.internal", egress=True)
 
 
