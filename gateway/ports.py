@@ -155,7 +155,7 @@ class SadVault(Protocol):
 class Keys(Protocol):
     """Keys derived per tenant and purpose from one root; sealing is AES-256-GCM with a fresh nonce.
 
-    Purposes are separate keys: `vault`, `fingerprint`, `token`, `replay`, `inbox`, `sad`.
+    Purposes are separate keys: `vault`, `fingerprint`, `token`, `replay`, `inbox`, `sad`, `nonce`.
     """
 
     def mac(self, tenant: str, purpose: str) -> bytes:

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
-from gateway.pure.jose import ALGORITHMS, encode_base64url
+from gateway.pure.jose import ALGORITHMS, encode_base64url, thumbprint
 
 NOW = 1_800_000_000
 ISSUER = "https://idp.example"
@@ -89,6 +89,31 @@ def token(algorithm: str = "ES256", header: Claims | None = None, **changes: Any
     """A good access token of RFC 9068, but for what is said to be different."""
     head = {"alg": algorithm, "typ": "at+jwt", "kid": algorithm, **(header or {})}
     return sign({name: value for name, value in head.items() if value is not None}, claims(**changes), algorithm)
+
+
+URI = "https://api.example/v1/payments"
+
+
+def key_thumbprint(algorithm: str = "ES256", which: int = 0) -> str:
+    """RFC 7638, of `private_key`."""
+    return thumbprint(jwk(algorithm, which=which))
+
+
+def bound_token(algorithm: str = "ES256", which: int = 0, **changes: Any) -> str:
+    """A good access token that is bound to `private_key`."""
+    return token(**{"cnf": {"jkt": key_thumbprint(algorithm, which)}, **changes})
+
+
+def proof(
+    access_token: str, algorithm: str = "ES256", which: int = 0, header: Claims | None = None, **changes: Any
+) -> str:
+    """A good DPoP proof for a POST to `URI`, but for what is said to be different; None leaves a member out."""
+    public = jwk(algorithm, which=which, alg=None, use=None)
+    head = {"typ": "dpop+jwt", "alg": algorithm, "jwk": public, **(header or {})}
+    ath = encode_base64url(hashlib.sha256(access_token.encode()).digest())
+    good = {"jti": "proof-1", "htm": "POST", "htu": URI, "iat": NOW, "ath": ath}
+    said = {name: value for name, value in {**good, **changes}.items() if value is not None}
+    return sign({name: value for name, value in head.items() if value is not None}, said, algorithm, which)
 
 
 def signed_with_sha1(der: bytes, authority: Authority) -> bytes:

@@ -199,11 +199,11 @@ class _Builder:
 
     def _refuse_unidentified(self, policy: Policy, standing: list[_Standing], tenant: Tenant) -> None:
         """In report mode an identifying rule lets strangers in: nothing behind it may rely on who calls."""
-        needy = next((s.settings.kind for s in standing if s.rule.needs_principal), "")
-        if not needy and tenant.source is None:
-            return
-        for s in standing:
-            if s.rule.stage is Stage.IDENTIFY and s.settings.mode == "report":
+        for i, s in enumerate(standing):
+            if s.rule.stage is not Stage.IDENTIFY or s.settings.mode != "report":
+                continue
+            needy = next((later.settings.kind for later in standing[i + 1 :] if later.rule.needs_principal), "")
+            if needy or tenant.source is not None:
                 behind = f"{needy} behind it" if needy else "the tenant"
                 self._complain(policy, s.position, f"mode report is not possible here: {behind} relies on who calls")
 
