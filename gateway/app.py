@@ -8,6 +8,7 @@ import functools
 import gc
 import os
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -43,6 +44,7 @@ from gateway.server.edge import Limits as EdgeLimits
 from gateway.server.inbox import InboxReceiver
 from gateway.server.listener import Listener
 from gateway.server.proxy import Proxy, Running
+from gateway.server.sockets import bound, deafen
 from gateway.snapshot import Snapshot
 from gateway.workers.deliveries import DeliveryForwarder
 from gateway.workers.relay import Announcing, Relay
@@ -117,6 +119,7 @@ class Gateway:
         self._key_sets = JwkSets(self._clock, self.telemetry)
         self._renewal = Renewal(self.telemetry)
         self._pools: dict[str, _Pool] = {}
+        self._sockets: dict[str, socket.socket] = {}
         self._listeners: dict[str, Listener] = {}
         self._workers: list[asyncio.Task[None]] = []
         self._store: Announcing
@@ -157,7 +160,8 @@ class Gateway:
         for name, settings in config.settings.listeners.items():
             listener = Listener(name, proxy, self._ports, _limits(settings), identity=settings.identity)
             tls = fresh.get(name)
-            await listener.open(str(settings.bind), None if tls is None else tls.context)
+            self._sockets[name] = bound(str(settings.bind))
+            await listener.open([self._sockets[name]], None if tls is None else tls.context)
             if tls is not None:
                 self._renewal.installed(name, tls)
             self._listeners[name] = listener
@@ -182,6 +186,7 @@ class Gateway:
         for listener in self._listeners.values():
             listener.retire()
         await asyncio.sleep(self._config.settings.drain_delay)
+        await deafen(self._sockets.values())
         left = await asyncio.gather(*(listener.drain(seconds) for listener in self._listeners.values()))
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(asyncio.gather(*(loop.stop() for loop in self._loops)), seconds)

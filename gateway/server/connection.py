@@ -22,6 +22,8 @@ from gateway.pure.request_reader import check_unfinished, read_head
 from gateway.server.edge import Arrival, Connections, Edge
 from gateway.server.request_body import HIGH_WATER, RequestBody
 
+_FIRST_REQUEST = 1.0
+"""Seconds that a connection without a request so far is kept by a listener that drains."""
 _RESET = struct.pack("ii", 1, 0)
 _END_OF_HEAD = b"\r\n\r\n"
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -130,9 +132,18 @@ class Connection(asyncio.BufferedProtocol):
             self._body.break_off()
         return self._exchanging and not self._ending and self.scheme == "http"
 
-    def retire(self) -> None:
-        """Close now if no request has arrived; else after the answer that is under way."""
-        if not self._exchanging:
+    def retire(self, grace: float = 0.0) -> None:
+        """Close after the answer that is under way; if there is none, when no request has come for `grace` seconds.
+
+        A new connection was made to ask something: it has a moment in any case.
+        """
+        if self._exchanging:
+            return
+        if self._late is Connection._head_late:
+            grace = max(grace, _FIRST_REQUEST)
+        if grace:
+            self.due = min(self.due, self._edge.now() + grace)
+        else:
             self.hang_up()
 
     # --- deadlines ------------------------------------------------------------------------------------------------
@@ -195,7 +206,7 @@ class Connection(asyncio.BufferedProtocol):
 
     async def _next(self) -> Arrival | Refused | None:
         """The next request, what is wrong with it, or None when there is none to come."""
-        if self._pending:
+        if self._pending and self._arrived is None:  # one may have arrived before this task began
             pending, self._pending = bytes(self._pending), bytearray()
             self._read_head(pending)
         if len(self._pending) <= self._edge.limits.head.total:

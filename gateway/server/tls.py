@@ -67,21 +67,6 @@ def server_context(
     return context
 
 
-class Replaceable(ssl.SSLContext):
-    """Stands for another context: every connection gets the one that is `current` when it is accepted."""
-
-    current: ssl.SSLContext
-
-    @classmethod
-    def of(cls, context: ssl.SSLContext) -> Replaceable:
-        standing = cls(ssl.PROTOCOL_TLS_SERVER)
-        standing.current = context
-        return standing
-
-    def wrap_bio(self, *args: Any, **kwargs: Any) -> ssl.SSLObject:
-        return self.current.wrap_bio(*args, **kwargs)
-
-
 def not_after(certificate: Path) -> float:
     """When the first certificate of a PEM file expires, in Unix time. Raises ValueError."""
     return read_certificates(certificate)[0].not_valid_after_utc.timestamp()

@@ -21,6 +21,7 @@ from gateway.pure.routing import Pattern, RouteTable
 from gateway.server.edge import Limits
 from gateway.server.listener import Listener
 from gateway.server.proxy import Inboxes, Proxy, Running
+from gateway.server.sockets import bound
 from gateway.snapshot import Route, Snapshot
 from tests.conftest import CountingEntropy, HandClock, Recorder
 
@@ -199,7 +200,7 @@ class World:
 
     async def open(self, bind: str, context: ssl.SSLContext | None, identity: str | None) -> None:
         self.listener = Listener("edge", self.proxy, self.ports, self.limits, identity=identity)
-        await self.listener.open(bind, context)
+        await self.listener.open([bound(bind)], context)
 
     async def client(self, context: ssl.SSLContext | None = None) -> Client:
         name = None if context is None else "localhost"

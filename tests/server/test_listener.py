@@ -15,7 +15,7 @@ import pytest
 from gateway.ports import Response
 from gateway.pure.metrics import Metric
 from gateway.server.edge import Limits
-from gateway.server.listener import Listener
+from gateway.server.sockets import bound
 from gateway.server.tls import server_context
 from tests.certificates import Authority, Pair
 from tests.server.edge_world import GET, Client, Seen, World, turns, world
@@ -168,16 +168,14 @@ async def test_a_unix_socket_is_for_its_owner_and_declares_its_callers(socket_pa
         connection = it.listener._connections.all[0]
         assert (connection.peer.identity, connection.peer.certificate) == ("spiffe://shop.example/payments", None)
         await client.close()
-    assert mode(socket_path) is None
 
 
 async def test_a_stale_socket_is_replaced_and_a_live_one_is_not(socket_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(socket_path))
-    async with world(bind=f"unix:{socket_path}") as it:
-        other = Listener("other", it.proxy, it.ports)
+    async with world(bind=f"unix:{socket_path}"):
         with pytest.raises(OSError, match="in use"):
-            await other.open(f"unix:{socket_path}")
+            bound(f"unix:{socket_path}")
 
 
 # --- caps ---------------------------------------------------------------------------------------------------------
@@ -228,6 +226,35 @@ async def test_a_drained_listener_finishes_what_is_in_flight_and_closes_what_is_
         answer = await busy.answer()
         assert (answer.body, answer.header(b"connection")) == (b"late", b"close")
         assert await busy.rest() == b""
+        assert await draining == 0
+
+
+async def test_with_grace_an_idle_connection_may_ask_once_more_and_then_it_is_closed() -> None:
+    async with world() as it:
+        busy, idle = await it.client(), await it.client()
+        for client in (busy, idle):
+            await client.ask(GET)
+        draining = asyncio.create_task(it.listener.drain(5, grace=30))
+        await turns(lambda: not it.listener._acceptor.sockets)
+        answer = await busy.ask(GET)
+        assert (answer.status, answer.header(b"connection")) == (200, b"close")
+        it.pass_time(29.9)
+        assert not idle.reader.at_eof()
+        it.pass_time(0.2)
+        assert await idle.rest() == b""
+        assert await draining == 0
+
+
+async def test_without_grace_a_new_connection_still_has_a_moment_to_ask() -> None:
+    async with world() as it:
+        fresh, silent = await it.client(), await it.client()
+        await turns(lambda: len(it.listener._connections.all) == 2)
+        draining = asyncio.create_task(it.listener.drain(5))
+        await turns(lambda: all(each.due < it.clock.monotonic() + 2 for each in it.listener._connections.all))
+        answer = await fresh.ask(GET)
+        assert (answer.status, answer.header(b"connection")) == (200, b"close")
+        it.pass_time(1.1)
+        assert await silent.rest() == b""
         assert await draining == 0
 
 
