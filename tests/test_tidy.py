@@ -179,6 +179,7 @@ EXCUSED = {
     "adapters/postgres.py: create_task": "a task for each tenant that somebody waits for, awaited at the end",
     "adapters/redis.py: create_task": "a round trip for all who wait; awaited at the end",
     "adapters/upstream_connection.py: create_task": "sends a body while the answer is read; ended with the call",
+    "server/acceptor.py: create_task": "handshakes under way, awaited at the end",
     "server/connection.py: create_task": "a task for each connection, ended with it",
     "adapters/publishers.py: create_task": "a task group",
     "workers/deliveries.py: create_task": "deliveries on their way, awaited at the end",
