@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 from urllib.parse import urlencode
@@ -161,7 +161,7 @@ def list_payments(path: Path, tenant: str | None) -> None:
         click.echo(json.dumps(call))
 
 
-def _decision(action: str, text: str) -> None:
+def _decision(action: str, text: str, *options: Callable[[click.Command], object]) -> None:
     """`pangate payments ACTION TENANT ID`."""
 
     @payments.command(action, help=text)
@@ -169,12 +169,22 @@ def _decision(action: str, text: str) -> None:
     @click.argument("tenant")
     @click.argument("request", metavar="ID")
     @click.option("--note", default="", help="How you know; it goes into the log.")
-    def decide(path: Path, tenant: str, request: str, note: str) -> None:
-        _ask(path, "POST", f"/payments/{action}", {"tenant": tenant, "id": request, "note": note})
+    def decide(path: Path, tenant: str, request: str, note: str, **others: str) -> None:
+        _ask(path, "POST", f"/payments/{action}", {"tenant": tenant, "id": request, "note": note, **others})
+
+    for option in options:
+        option(decide)
 
 
+_PROVIDER_ID = click.option(
+    "--provider-id",
+    default="",
+    help="What the provider calls the new payment; without it nobody finds that again.",
+)
 _decision("retry", "Look into it now: send it again, or ask, as its route says.")
-_decision("done", "It was executed: you have seen so at the provider. Its amount counts, its key is used.")
+_decision(
+    "done", "It was executed: you have seen so at the provider. Its amount counts, its key is used.", _PROVIDER_ID
+)
 _decision("failed", "It was not executed, and cannot be any more. Its amount and its key are free again.")
 
 

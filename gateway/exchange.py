@@ -10,7 +10,7 @@ from gateway.operations import Operation, Row, Rows
 from gateway.ports import Header, IncomingBody, Outcome, Response
 from gateway.pure.body import Document, parse
 from gateway.pure.http import caller_fields
-from gateway.pure.resolving import Ended, Judgement
+from gateway.pure.resolving import Decided, Ended, Judgement
 from gateway.pure.trace import TraceContext
 
 UNNAMED = "unknown"
@@ -159,7 +159,7 @@ class Exchange:
     """The status that the upstream answered with, whatever became of its response since."""
     response: Response | None = None
     upstream_seconds: float = 0.0
-    decided: Ended | None = None
+    decided: Decided | None = None
     """What a person found out: there is no response to read then."""
 
     # every rule on the way back: what settle makes durable, and how the answered body differs
@@ -179,7 +179,7 @@ class Exchange:
     def ended(self) -> Ended:
         """What became of the request at the upstream, for key, payment and call alike."""
         if self.decided is not None:
-            return self.decided
+            return self.decided.ended
         if self.outcome is Outcome.REFUSED and self.upstream_status is None:
             return Ended.NOT_EXECUTED
         if self.outcome is not Outcome.ANSWERED or self.upstream_status is None:

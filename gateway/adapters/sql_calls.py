@@ -61,8 +61,9 @@ _UNKNOWN = query("", "SELECT count(*), coalesce(min(doubted_at), 0) FROM calls W
 _LIST = query(
     "tenant text, owner text, limit bigint",
     """SELECT c.tenant, c.owner, c.route, c.upstream, c.in_doubt, c.attempt, c.sent_at, c.doubted_at,
-    c.next_at, c.key_scope, c.sealed, r.payment, r.command, r.amount
+    c.next_at, c.key_scope, c.sealed, r.payment, p.alias, r.command, r.amount
     FROM calls AS c LEFT JOIN reservations AS r ON r.tenant = c.tenant AND r.owner = c.owner
+    LEFT JOIN payments AS p ON p.tenant = r.tenant AND p.id = r.payment
     WHERE c.state = 'unknown' AND (:tenant IS NULL OR c.tenant = :tenant) AND (:owner IS NULL OR c.owner = :owner)
     ORDER BY c.doubted_at, c.owner LIMIT :limit""",
 )
@@ -110,7 +111,7 @@ def _call(*columns: Any) -> Call:
 
 def _list_calls(op: ListCalls, _: Rows) -> Steps[UnknownCallsRow]:
     found = yield _LIST, (op.tenant, op.owner, op.limit)
-    calls = (UnknownCall(_call(*call), *held) for call, held in ((row[:-3], row[-3:]) for row in found))
+    calls = (UnknownCall(_call(*call), *held) for call, held in ((row[:-4], row[-4:]) for row in found))
     return UnknownCallsRow(calls=tuple(calls))
 
 

@@ -109,10 +109,14 @@ class DueCalls(Operation[DueCallsRow]):
 
 @dataclass(frozen=True, slots=True)
 class UnknownCall:
-    """A call with the command that it holds an amount for: all three None where it has no reservation."""
+    """A call with the command that it holds an amount for: all four None where it has no reservation.
+
+    `alias` is what the provider calls the payment; None also for a new one, whose answer would have told it.
+    """
 
     call: Call
     payment: str | None
+    alias: str | None
     command: str | None
     amount: int | None
 

@@ -5,6 +5,8 @@ They sort by their time, so that new rows of one moment are neighbours in every 
 
 from __future__ import annotations
 
+import re
+
 PAYMENT_ID_BYTES = 10
 """Random bytes that `payment_id` takes."""
 REQUEST_ID_BYTES = 10
@@ -12,6 +14,7 @@ REQUEST_ID_BYTES = 10
 
 BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 
+_PROVIDERS = re.compile(r"(?!\.{1,2}$)[!-~]{1,255}")
 _PAIRS = tuple(first + second for first in BASE58 for second in BASE58)
 
 
@@ -28,6 +31,11 @@ def base58(number: int, width: int) -> str:
 def request_id(now: float, entropy: bytes) -> str:
     """Our own name of a request: 32 hex digits, milliseconds of Unix time `now` and REQUEST_ID_BYTES random bytes."""
     return f"{int(now * 1000):012x}{entropy[:REQUEST_ID_BYTES].hex()}"
+
+
+def is_provider_id(text: str) -> bool:
+    """May a provider call a payment so? 1 to 255 visible ASCII characters; nothing that leads elsewhere in a path."""
+    return _PROVIDERS.fullmatch(text) is not None
 
 
 def payment_id(now: float, entropy: bytes) -> str:

@@ -7,7 +7,6 @@ lacks what it promised leaves the outcome unknown and is flagged, and of a messa
 from __future__ import annotations
 
 import enum
-import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple, NoReturn, cast
 from urllib.parse import quote
@@ -16,14 +15,13 @@ from gateway.pure import form_reader
 from gateway.pure.body import Document
 from gateway.pure.currencies import BadAmount, Unit, parse_amount, parse_currency
 from gateway.pure.errors import Reason, Refused
+from gateway.pure.ids import is_provider_id
 from gateway.pure.json_reader import fold
 from gateway.pure.lifecycle import Told
 from gateway.pure.mapping_sources import Source, Sum
 from gateway.pure.mapping_words import Event, Operation, PaymentQuery, ProviderMapping, Result, Telling, When
 from gateway.pure.webhooks import signed_object
 
-_ID = re.compile(r"(?!\.{1,2}$)[!-~]{1,255}")
-"""Never a segment that leads elsewhere in a path."""
 _ANY_CURRENCY = "EUR"
 """Whole minor units are read alike in every currency."""
 
@@ -66,7 +64,7 @@ def _one_reading(operation: Operation, document: Document, query: str) -> None:
 def _named_payment(operation: Operation, document: Document | None, params: Mapping[str, str]) -> str:
     for each in operation.payment:
         alias = params[each.name] if each.side == "path" else _asked(each, document)
-        if alias is not None and _ID.fullmatch(alias):
+        if alias is not None and is_provider_id(alias):
             return alias
     names = " or ".join(each.text for each in operation.payment)
     raise Refused(Reason.PAYMENT_UNKNOWN, f"Name the payment in {names}.")
@@ -163,7 +161,7 @@ def _success(operation: Operation, answer: Any, alias: str | None, currency: str
 def _answered_alias(operation: Operation, answer: Any) -> str | None:
     for each in operation.payment:
         found = each.found(answer) if each.side == "response" else None
-        if isinstance(found, str) and _ID.fullmatch(found):
+        if isinstance(found, str) and is_provider_id(found):
             return found
     return None
 
@@ -250,7 +248,7 @@ def read_event(mapping: ProviderMapping, body: bytes) -> tuple[News, ...]:
 
 def _news(entry: Event, message: Any) -> News | None:
     alias = entry.payment.found(message)
-    if not isinstance(alias, str) or _ID.fullmatch(alias) is None:
+    if not isinstance(alias, str) or not is_provider_id(alias):
         return None
     if not _holds(entry.when, message):
         return None

@@ -38,6 +38,14 @@ class Ended(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Decided:
+    """What a person found out; `alias` is what the provider calls the payment, if it was a new one."""
+
+    ended: Ended
+    alias: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Judgement:
     """How the statuses of an upstream are read.
 

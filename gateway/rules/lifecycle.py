@@ -243,7 +243,9 @@ class Lifecycle(Rule):
 
     def _said(self, exchange: Exchange, asked: Asked) -> Said:
         ended, status, response = exchange.ended, exchange.upstream_status, exchange.response
-        if exchange.decided is not None or ended is not Ended.EXECUTED or status is None:
+        if exchange.decided is not None:
+            return Said(_UNREAD[ended], alias=exchange.decided.alias)
+        if ended is not Ended.EXECUTED or status is None:
             return Said(_UNREAD[ended])
         # A response of the gateway's own stands for one that was too large to be read.
         whole = response is not None and response.stream is None and response.status == status

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from gateway.operations import UnknownCall
 from gateway.ports import Unavailable
+from gateway.pure.ids import is_provider_id
 from gateway.server.admin import json_response
 
 LISTED_MAX = 1000
@@ -21,11 +22,13 @@ class Decisions(Protocol):
 
     async def listed(self, tenant: str | None, limit: int) -> Sequence[UnknownCall]: ...
     async def retry(self, tenant: str, owner: str) -> str: ...
-    async def decide(self, tenant: str, owner: str, decision: Literal["done", "failed"], note: str) -> str: ...
+    async def decide(
+        self, tenant: str, owner: str, decision: Literal["done", "failed"], note: str, alias: str
+    ) -> str: ...
 
 
 def payment_routes(resolver: Decisions) -> list[web.RouteDef]:
-    """`GET /payments`; `POST /payments/retry|done|failed` with `{"tenant", "id", "note"}`.
+    """`GET /payments`; `POST /payments/retry|done|failed` with `{"tenant", "id", "note", "provider_id"}`.
 
     200, or 409 with `complaints`; 400 for what is not understood; 503 while the store is away.
     """
@@ -39,12 +42,12 @@ def payment_routes(resolver: Decisions) -> list[web.RouteDef]:
 
     async def decided(request: web.Request) -> web.Response:
         try:
-            tenant, owner, note = _asked(await request.read())
             action = request.match_info["action"]
+            tenant, owner, note, alias = _asked(await request.read(), action)
             if action == "retry":
                 complaint = await resolver.retry(tenant, owner)
             else:
-                complaint = await resolver.decide(tenant, owner, "done" if action == "done" else "failed", note)
+                complaint = await resolver.decide(tenant, owner, "done" if action == "done" else "failed", note, alias)
         except ValueError as error:
             return json_response(400, {"complaints": [str(error)]})
         except Unavailable:
@@ -54,14 +57,18 @@ def payment_routes(resolver: Decisions) -> list[web.RouteDef]:
     return [web.get("/payments", listed), web.post("/payments/{action:retry|done|failed}", decided)]
 
 
-def _asked(body: bytes) -> tuple[str, str, str]:
-    """Tenant, id and note. Raises ValueError."""
+def _asked(body: bytes, action: str) -> tuple[str, str, str, str]:
+    """Tenant, id, note, and the provider's id of the payment. Raises ValueError."""
     document: Any = orjson.loads(body)
-    texts = [document.get(name, "") for name in ("tenant", "id", "note")] if isinstance(document, dict) else []
+    names = ("tenant", "id", "note")
+    texts = [document.get(name, "") for name in names] if isinstance(document, dict) else []
     if not texts or not all(isinstance(text, str) and len(text) <= NOTE_CHARACTERS_MAX for text in texts):
         raise ValueError('send {"tenant": ..., "id": ..., "note": ...}, each a text of at most 200 characters')
     tenant, owner, note = texts
-    return tenant, owner, note
+    alias = document.get("provider_id", "")
+    if alias != "" and (action != "done" or not isinstance(alias, str) or not is_provider_id(alias)):
+        raise ValueError("provider_id goes with done, and is 1 to 255 visible ASCII characters")
+    return tenant, owner, note, alias
 
 
 def _shown(unknown: UnknownCall) -> dict[str, object]:
@@ -77,6 +84,7 @@ def _shown(unknown: UnknownCall) -> dict[str, object]:
         "doubted_at": call.doubted_at,
         "next_at": call.next_at,
         "payment": unknown.payment,
+        "provider_id": unknown.alias,
         "command": unknown.command,
         "amount": unknown.amount,
     }

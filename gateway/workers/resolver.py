@@ -29,7 +29,7 @@ from gateway.pure.errors import where
 from gateway.pure.http import response_headers
 from gateway.pure.metrics import Metric
 from gateway.pure.querying import Verdict
-from gateway.pure.resolving import LONGEST_WAIT, Ended, Step
+from gateway.pure.resolving import LONGEST_WAIT, Decided, Ended, Step
 from gateway.recorded import RecordedPipeline
 
 Decision = Literal["done", "failed"]
@@ -197,9 +197,10 @@ class Resolver:
 
     async def retry(self, tenant: str, owner: str) -> str:
         """Look into a call now; why that cannot be, or nothing. Raises `Unavailable`."""
-        call, why = await self._found(tenant, owner)
-        if call is None:
+        found, why = await self._found(tenant, owner)
+        if found is None:
             return why
+        call = found.call
         if call.in_doubt == "manual":
             return "this route is in_doubt: manual; look at the provider, then say done or failed"
         now = self._ports.clock.now()
@@ -208,19 +209,25 @@ class Resolver:
         self.wake()
         return ""
 
-    async def decide(self, tenant: str, owner: str, decision: Decision, note: str) -> str:
-        """A person found out, and says so in `note`; why that cannot be, or nothing. Raises `Unavailable`."""
-        call, why = await self._found(tenant, owner)
-        if call is None:
+    async def decide(self, tenant: str, owner: str, decision: Decision, note: str, alias: str = "") -> str:
+        """A person found out, and says so in `note`; why that cannot be, or nothing. Raises `Unavailable`.
+
+        `alias` is what the provider calls the new payment that was made.
+        """
+        found, why = await self._found(tenant, owner)
+        if found is None:
             return why
+        if alias and (found.payment is None or found.alias is not None):
+            return "the provider's id is for a call that made a new payment, and this one did not"
+        call = found.call
         pipeline = self._recorded().get(call.route)
         if pipeline is None:
             return f"route {call.route} is no longer configured: its rules are needed to end the call"
         x, _ = pipeline.reopen(call)
         if decision == "done":
-            x.decided, x.outcome, x.upstream_status = Ended.EXECUTED, Outcome.ANSWERED, 200
+            x.decided, x.outcome, x.upstream_status = Decided(Ended.EXECUTED, alias or None), Outcome.ANSWERED, 200
         else:
-            x.decided, x.outcome = Ended.NOT_EXECUTED, Outcome.REFUSED
+            x.decided, x.outcome = Decided(Ended.NOT_EXECUTED), Outcome.REFUSED
         x.response = Response(200)
         if not await pipeline.conclude(x):
             return "somebody else was faster: list the calls again"
@@ -228,13 +235,13 @@ class Resolver:
         self._log("call_decided", call, decision=decision, note=note)
         return ""
 
-    async def _found(self, tenant: str, owner: str) -> tuple[Call | None, str]:
+    async def _found(self, tenant: str, owner: str) -> tuple[UnknownCall | None, str]:
         """The call, or why there is none to decide."""
         if (tenant, owner) in self._under_way:
             return None, "it is being looked into right now: try again in a moment"
         asked = ListCalls(tenant, 1, owner)
         calls = (await self._ports.store.commit([asked]))[asked].calls
-        return (calls[0].call, "") if calls else (None, "there is no such call in doubt")
+        return (calls[0], "") if calls else (None, "there is no such call in doubt")
 
 
 def _kept(response: Response) -> list[tuple[bytes, bytes]]:

@@ -15,7 +15,7 @@ from gateway.operations import Row
 from gateway.pipeline import BodyLimits
 from gateway.ports import Outcome, Response, UpstreamError
 from gateway.pure.errors import Reason
-from gateway.pure.resolving import Ended
+from gateway.pure.resolving import Decided, Ended
 from gateway.rule import PASS, Deny, Rule, Stage, Verdict
 from gateway.rules.lifecycle import Lifecycle, Settings
 from tests.conftest import Body, make_exchange
@@ -399,8 +399,8 @@ async def test_or_it_is_observed_and_learnt_from_the_answer(world: PaymentWorld)
     [
         ({"outcome": Outcome.ANSWERED, "response": answer(200, {"status": "captured"})}, (100, 60, 0, 0, 0), {}),
         ({"outcome": Outcome.ANSWERED, "response": answer(402, {})}, (100, 0, 0, 0, 0), {}),
-        ({"decided": Ended.EXECUTED}, (100, 60, 0, 0, 0), {}),
-        ({"decided": Ended.NOT_EXECUTED}, (100, 0, 0, 0, 0), {}),
+        ({"decided": Decided(Ended.EXECUTED)}, (100, 60, 0, 0, 0), {}),
+        ({"decided": Decided(Ended.NOT_EXECUTED)}, (100, 0, 0, 0, 0), {}),
         ({"outcome": Outcome.UNKNOWN}, (100, 0, 0, 0, 0), {"capture": 60}),
     ],
 )

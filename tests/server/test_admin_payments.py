@@ -111,6 +111,26 @@ async def test_what_is_not_understood_decides_nothing(tmp_path: Path, body: str)
         assert await it.posts(body) == 400
 
 
+@pytest.mark.parametrize(
+    ("action", "alias"), [("done", "a b"), ("done", ".."), ("done", "x" * 256), ("done", 7), ("failed", "pi_1")]
+)
+async def test_a_providers_id_that_is_none_or_out_of_place_decides_nothing(
+    tmp_path: Path, action: str, alias: Any
+) -> None:
+    async with desk(tmp_path) as it:
+        body = json.dumps({"tenant": "default", "id": "req-1", "provider_id": alias})
+        assert await it.posts(body, action) == 400
+
+
+async def test_the_providers_id_of_the_payment_goes_with_done(tmp_path: Path) -> None:
+    async with desk(tmp_path) as it:
+        it.it.configure(MANUAL)
+        await it.it.send()
+        done = await it.types("done", "default", "req-1", "--provider-id", "pi_1")
+        assert (done.exit_code, "made a new payment" in done.output) == (1, True)
+        assert (await it.types("failed", "default", "req-1", "--provider-id", "pi_1")).exit_code == 2
+
+
 async def test_no_web_page_decides(tmp_path: Path) -> None:
     async with desk(tmp_path) as it:
         it.it.configure(MANUAL)

@@ -249,6 +249,12 @@ async def test_a_person_who_says_failed_frees_the_key(it: Scene) -> None:
     assert len(it.client.got) == 2
 
 
+async def test_a_provider_has_no_id_for_a_call_that_made_no_payment(it: Scene) -> None:
+    await lost(it, MANUAL)
+    assert "made a new payment" in await it.resolver.decide("default", "req-1", "done", "", "pi_1")
+    assert len(await it.unknown()) == 1
+
+
 async def test_a_decision_comes_once_and_about_what_there_is(it: Scene) -> None:
     await lost(it, MANUAL)
     for tenant, owner in (("default", "req-9"), ("rival", "req-1")):

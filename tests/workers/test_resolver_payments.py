@@ -9,12 +9,14 @@ from typing import Any
 import orjson
 import pytest
 
-from gateway.operations import FindPayment, PaymentRef, PaymentRow
+from gateway.operations import FindPayment, OnMissing, PaymentRef, PaymentRow, RecordFacts
 from gateway.pipeline import BodyLimits, Placed
+from gateway.pure.lifecycle import Told
 from gateway.pure.resolving import Doubts
 from gateway.recorded import RecordedPipeline
 from gateway.rules import idempotency
 from gateway.rules.lifecycle import Lifecycle, Settings
+from gateway.telling import facts
 from tests.pure.lifecycles import card
 from tests.rules.payments import PLACE
 from tests.workers.resolver_scene import IN_FLIGHT_MAX, LOST, MANUAL, QUERY, REPLAY, Scene, answer, reason, scene
@@ -96,6 +98,43 @@ async def test_what_a_query_does_not_find_once_nothing_is_under_way_is_released(
     await it.look(IN_FLIGHT_MAX)
     assert await it.unknown() == ()
     assert await stands(it, doubt.payment) == ((0, 0, 0, 0, 0), {})
+
+
+def told_of(it: Scene, alias: str, on_missing: OnMissing = "reject") -> RecordFacts:
+    """A message about a payment."""
+    return facts(
+        it.ports,
+        card(),
+        tenant="default",
+        upstream="psp",
+        alias=alias,
+        told=[Told("refunded_reached", 30)],
+        on_missing=on_missing,
+        currency="EUR",
+        source="evt_1",
+    )
+
+
+async def test_a_person_names_the_payment_that_was_made_and_what_was_told_of_it_counts_at_once(it: Scene) -> None:
+    await lost(it, MANUAL)
+    ((doubt),) = await it.unknown()
+    assert doubt.alias is None
+    await it.ports.store.commit([told_of(it, "p_1")])
+    assert await it.resolver.decide("default", doubt.call.owner, "done", "seen", "p_1") == ""
+    find = FindPayment("default", card(), PaymentRef("psp", "p_1"))
+    row = (await it.ports.store.commit([find]))[find]
+    assert row.record is not None
+    assert (row.payment, tuple(row.record.amounts)) == (doubt.payment, (100, 100, 0, 30, 0))
+
+
+async def test_an_id_that_is_another_payments_is_noticed(it: Scene) -> None:
+    await it.ports.store.commit([told_of(it, "p_1", "observe")])
+    await lost(it, MANUAL)
+    ((doubt),) = await it.unknown()
+    assert await it.resolver.decide("default", doubt.call.owner, "done", "seen", "p_1") == ""
+    row = await payment(it, doubt.payment)
+    assert row.standing is not None
+    assert (row.standing.overlays, row.standing.allowed) == (("review",), ())
 
 
 @pytest.mark.parametrize(("decision", "amounts"), [("done", (100, 100, 0, 0, 0)), ("failed", (0, 0, 0, 0, 0))])
