@@ -22,7 +22,7 @@ from gateway.adapters.sqlite import SqliteStore
 from gateway.ports import Response
 from gateway.pure.errors import Reason
 from gateway.pure.resolving import Doubts
-from tests.faults.accounts import books, held, moved, told
+from tests.faults.accounts import books, held, moved, told, written
 from tests.faults.bank import Bank, Entry, Lie, Temper, bend
 from tests.faults.disk import Disk, File
 from tests.faults.ledger import Ledger, card
@@ -43,6 +43,7 @@ from tests.faults.oracle import (
     Movement,
     balanced,
     conservation,
+    delivered,
     first_answer_counts,
     linearizable,
 )  # fmt: skip
@@ -50,6 +51,8 @@ from tests.faults.simulation import Simulation, SimulationError
 
 AWAY_SECONDS = 0.05
 DOUBT_ASKED_AGAIN = 3
+EVENTS_PATIENCE = 600
+"""Seconds that events may take to leave, once nobody dies any more."""
 STEPS_BETWEEN_CRASHES = 150
 WRITES_INTO_A_COMMIT = 30
 CARDS = [card(n) for n in range(200)]
@@ -68,6 +71,8 @@ class Plan:
     honest_disk: bool = True
     doubts: Doubts | None = None
     """How the gateway finds out what became of a payment. With it, every client asks until it is told."""
+    publishes: bool = False
+    """With a relay. It takes steps of its own, and so leaves fewer to payments between two crashes."""
     spoil: Callable[[SqliteStore, Simulation], None] = lambda store, loop: None
 
 
@@ -92,8 +97,9 @@ class Life:
     ) -> None:
         self._plan = plan
         self._loop = Simulation(seed, trace)  # type: ignore[abstract]
+        hear = self._hear if plan.publishes else None
         fates = (*FATES, "twice") if plan.temper.honours_keys else FATES
-        self._site = Site(self._loop, path, keys, self._provide, self._witness, fates, plan.doubts)
+        self._site = Site(self._loop, path, keys, self._provide, self._witness, fates, plan.doubts, hear)
         self._disks = itertools.count(1)
         self._disk = self._insert({})
         self._bank = Bank(self._happened, plan.temper)
@@ -101,6 +107,7 @@ class Life:
         self._told: dict[str, Movement] = {}
         self._calls: dict[str, list[Call]] = {}
         self._harm: list[Harm] = []
+        self._events: list[tuple[str, int]] = []
         self._tokens = Ledger()
         self._gateway: Gateway | None = None
         self._open: dict[asyncio.Future[Response], None] = {}
@@ -130,6 +137,8 @@ class Life:
         await asyncio.sleep(4 * PATIENCE_SECONDS)  # what was late has arrived
         self._loop.after_step = lambda: None
         await asyncio.sleep(AWAY_SECONDS)  # whoever is away is back
+        if self._plan.publishes:
+            await self._until_published()
         await self._count()
 
     # --- dying
@@ -201,6 +210,11 @@ class Life:
         """Who is sent clear numbers says what it got."""
         return _response(200, {"numbers": [each["number"] for each in json.loads(body)["cards"]]})
 
+    def _hear(self, payment: str, sequence: int) -> None:
+        """An event arrives."""
+        self._loop.note(f"event {sequence} of {payment}")
+        self._events.append((payment, sequence))
+
     # --- clients
 
     async def _client(self, number: int) -> None:
@@ -271,6 +285,14 @@ class Life:
 
     # --- counting
 
+    async def _until_published(self) -> None:
+        assert self._gateway is not None
+        db = self._gateway.store._db
+        for _ in range(EVENTS_PATIENCE):
+            if not db.execute("SELECT count(*) FROM outbox WHERE state <> 'sent'").get:
+                break
+            await asyncio.sleep(1)
+
     async def _count(self) -> None:
         """Ask the last gateway for every token, then compare the accounts of every payment."""
         assert self._gateway is not None
@@ -287,6 +309,8 @@ class Life:
         doubt = self._plan.doubts is None
         self._harm += conservation(happened, self._told, known, doubt=doubt)
         self._harm += balanced(happened, books(self._gateway.store._db), doubt=doubt)
+        if self._plan.publishes:
+            self._harm += delivered(self._events, written(self._gateway.store._db))
         for reference, calls in self._calls.items():
             if not linearizable(calls, None, first_answer_counts):
                 self._harm.append(Harm("unstable", reference, "one key, two answers"))

@@ -1,7 +1,7 @@
 """A gateway as a machine of the simulation runs it: the product's classes, on a disk that another run has left.
 
-Real are `Pipeline`, `RecordedPipeline` and `Resolver`, `idempotency`, `tokenize`, `lifecycle`, `reveal`,
-`SqliteStore` and SQLite itself; made up are time, chance, the disk and the wire to the provider.
+Real are `Pipeline`, `RecordedPipeline`, `Resolver` and `Relay`, `idempotency`, `tokenize`, `lifecycle`, `reveal`,
+`SqliteStore` and SQLite itself; made up are time, chance, the disk, the wire to the provider and where events go.
 """
 
 from __future__ import annotations
@@ -20,16 +20,19 @@ from gateway.adapters.sqlite import open_sqlite
 from gateway.config.lifecycles import load_lifecycles
 from gateway.config.mappings import load_mappings
 from gateway.exchange import Exchange, Peer, Request
+from gateway.operations import OutboxEvent
 from gateway.pipeline import BodyLimits, Pipeline, Placed
-from gateway.ports import BodyStream, Outcome, Ports, Response, UpstreamError
+from gateway.ports import BodyStream, Outcome, Ports, Response, Told, UpstreamError
 from gateway.pure.errors import Reason
 from gateway.pure.metrics import Metric
+from gateway.pure.relaying import TAKEN
 from gateway.pure.resolving import Doubts
 from gateway.pure.served import Served
 from gateway.pure.trace import TraceContext
 from gateway.recorded import RecordedPipeline
 from gateway.rule import Place, Rule, RuleSettings
 from gateway.rules import idempotency, lifecycle, reveal, tokenize
+from gateway.workers.relay import Announcing, Relay
 from gateway.workers.resolver import Resolver
 from tests.faults.disk import Disk
 from tests.faults.simulation import Process, ScheduledWriter, Simulation
@@ -42,6 +45,11 @@ WRITE_SECONDS = 0.002
 NETWORK_SECONDS = 0.005
 PATIENCE_SECONDS = 0.4
 """How long the gateway waits for the provider."""
+
+EVENTS_LOST = 0.03
+"""The share of events that do not arrive, and of those that are not confirmed."""
+ATTEMPTS_MAX = 1_000
+"""Of one event: none is ever parked."""
 
 Answerer = Callable[[str, bytes, bytes], Response]
 """Of method, head and body."""
@@ -124,6 +132,31 @@ class Wire:
         return response
 
 
+class Receiver:
+    """Where events go (implements `ports.Publisher`). Some are lost on their way, and some of its answers."""
+
+    name = "receiver"
+    concurrency = 32
+
+    def __init__(self, loop: Simulation, hear: Callable[[str, int], object]) -> None:
+        self._loop = loop
+        self._hear = hear
+
+    async def publish(self, events: Sequence[OutboxEvent], told: Told) -> None:
+        """See `Publisher`."""
+        rng = self._loop.rng
+        await asyncio.sleep(NETWORK_SECONDS * rng.random())
+        heard = [event for event in events if rng.random() >= EVENTS_LOST]
+        for event in heard:
+            self._hear(event.aggregateid, event.sequence)
+        await asyncio.sleep(NETWORK_SECONDS * rng.random())
+        for event in heard:
+            if rng.random() >= EVENTS_LOST:
+                told(event, TAKEN)
+
+    async def close(self) -> None: ...
+
+
 def _rules(*settings: dict[str, Any]) -> list[tuple[type[Rule], RuleSettings]]:
     kinds: dict[str, tuple[type[Rule], type[RuleSettings]]] = {
         "idempotency": (idempotency.Idempotency, idempotency.Settings),
@@ -167,7 +200,8 @@ def _place(route: str, upstream: str, *, egress: bool) -> Place:
 class Site:
     """What a gateway finds wherever it is started; `path` names its store. `witness` answers reveals.
 
-    `doubts` says how it finds out what became of a payment; None: it does not.
+    `doubts` says how it finds out what became of a payment; None: it does not. `hear` is told payment and sequence of
+    every event that is published; None: none is.
     """
 
     loop: Simulation
@@ -177,6 +211,7 @@ class Site:
     witness: Answerer
     fates: Sequence[str] = FATES
     doubts: Doubts | None = None
+    hear: Callable[[str, int], object] | None = None
     ids: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
 
 
@@ -190,10 +225,8 @@ class Gateway:
         self.telemetry = Mute()
         clock, writer = Clock(loop), ScheduledWriter(loop, WRITE_SECONDS)
         self.store = open_sqlite(str(site.path), clock=clock, telemetry=self.telemetry, vfs=disk.name, writer=writer)
-        shared, sad = MemoryShared(clock), MemorySad(clock)
-        self._ports = Ports(
-            clock, loop.rng.randbytes, self.store, shared, sad, site.keys, nothing, self.telemetry, nothing
-        )
+        shared, sad, store = MemoryShared(clock), MemorySad(clock), Announcing(self.store)
+        self._ports = Ports(clock, loop.rng.randbytes, store, shared, sad, site.keys, nothing, self.telemetry, nothing)
         self._routes = {
             ROUTE: self._pipeline(ROUTE, _PAY, Wire(loop, site.provider, site.fates), site.doubts),
             "reveal": self._pipeline("reveal", _REVEAL, Wire(loop, site.witness)),
@@ -203,6 +236,10 @@ class Gateway:
         recorded = {name: route for name, route in self._routes.items() if isinstance(route, RecordedPipeline)}
         if recorded:
             self.process.start(Resolver(self._ports, lambda: recorded).run())
+        if site.hear is not None:
+            relay = Relay(self._ports, [Receiver(loop, site.hear)], attempts=ATTEMPTS_MAX)
+            store.wake = relay.wake
+            self.process.start(relay.run())
 
     def _pipeline(
         self,

@@ -2,7 +2,7 @@
 
 `--seed N --trace` lives one again, line by line. `--plan` names what is lived: the product against a provider that
 honours keys, or ignores them, with outcomes found out (by sending again, by asking) or left in doubt; or one of the
-controls, which have to be caught.
+controls, which have to be caught. In `events` there is a relay too, and somebody who is sent them.
 """
 
 from __future__ import annotations
@@ -36,6 +36,16 @@ KEYLESS = Temper(honours_keys=False, guards=False, lies={Lie.FAILED: 0.05})
 def forget_claims(store: SqliteStore, loop: Simulation) -> None:
     """A claim that is in flight ends with the process that made it: the same key is executed again."""
     store._db.execute("DELETE FROM keys WHERE state = 'unknown'")
+
+
+def believe_sent(store: SqliteStore, loop: Simulation) -> None:
+    """What was handed to the process that died has surely left."""
+    store._db.execute("UPDATE outbox SET state = 'sent' WHERE state = 'due'")
+
+
+def jump_the_line(store: SqliteStore, loop: Simulation) -> None:
+    """An event need not wait for the one ahead of it."""
+    store._db.execute("UPDATE outbox SET state = 'due' WHERE state = 'queued'")
 
 
 def answer_early(store: SqliteStore, loop: Simulation) -> None:
@@ -81,12 +91,15 @@ PLANS: Mapping[str, Plan] = {
     "keyless": Plan(temper=KEYLESS),
     "replay": Plan(doubts=_sends_again()),
     "query": Plan(temper=KEYLESS, doubts=_asks(_IN_FLIGHT_MAX)),
+    "events": Plan(publishes=True),
 }
 CONTROLS: Mapping[str, Plan] = {
     "in_flight_max 0": Plan(temper=KEYLESS, doubts=_asks(0.0)),
     "sent again without keys": Plan(temper=KEYLESS, doubts=_sends_again()),
     "claim expires in flight": Plan(temper=KEYLESS, spoil=forget_claims),
     "answer before commit": Plan(spoil=answer_early),
+    "events believed sent": Plan(publishes=True, spoil=believe_sent),
+    "events out of line": Plan(publishes=True, spoil=jump_the_line),
     "lying disk": Plan(power=1.0, honest_disk=False),
 }
 
