@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Literal, Protocol
 from urllib.parse import quote
 
@@ -26,6 +27,7 @@ _MEDIA_TYPE = re.compile(
     re.IGNORECASE | re.ASCII,
 )
 _ANY = WildcardSelector
+_SELECTORS_REMEMBERED = 1024
 
 
 @dataclass(slots=True)
@@ -84,6 +86,7 @@ def parse(media_type: str, body: bytes) -> Document:
     return JsonDocument(body, json_reader.read(body))
 
 
+@lru_cache(_SELECTORS_REMEMBERED)
 def compile_selector(text: str) -> Selector:
     """`$...` is a JSONPath, anything else the name of a form field. Raises ValueError when the text is no selector."""
     if not text.startswith("$"):
