@@ -24,14 +24,15 @@ from gateway.adapters.redis import RedisSad, open_redis
 from gateway.adapters.sqlite import open_sqlite
 from gateway.adapters.telemetry import PrometheusTelemetry
 from gateway.adapters.upstream import HttpUpstream, Limits, Timeouts
-from gateway.check import check, upstream_context
+from gateway.adapters.upstream_signing import SigningUpstream
+from gateway.check import check, signing_key, upstream_context
 from gateway.config.build import Config, build
 from gateway.config.complaints import Complaint, ConfigError
 from gateway.config.inert import NoKeys
 from gateway.config.settings import ConfigFile, file_of
 from gateway.config.settings import Listener as ListenerSettings
 from gateway.config.settings import Upstream as UpstreamSettings
-from gateway.ports import Keys, Ports, SadVault, Shared, Unavailable
+from gateway.ports import Keys, Ports, SadVault, Shared, Unavailable, Upstream
 from gateway.publishing import make_publishers
 from gateway.pure.metrics import Metric
 from gateway.pure.request_reader import HeadLimits
@@ -237,8 +238,9 @@ class Gateway:
         return config
 
     def _build(self, config: Config, pools: Mapping[str, _Pool]) -> Snapshot:
-        upstreams = {name: pool.upstream for name, pool in pools.items()}
-        rescues = {name: pool.rescue for name, pool in pools.items()}
+        settings = config.settings.upstreams
+        upstreams = {name: self._vouching(settings[name], pool.upstream) for name, pool in pools.items()}
+        rescues = {name: self._vouching(settings[name], pool.rescue) for name, pool in pools.items()}
         return build(config, self._ports, upstreams, _READ_SECRET, rescues)
 
     def _applied(self, config: Config) -> None:
@@ -305,6 +307,14 @@ class Gateway:
                 rescue = self._upstream(name, settings, few)
                 pools[name] = _Pool(made_from, self._upstream(name, settings, settings.max_connections), rescue)
         return pools
+
+    def _vouching(self, settings: UpstreamSettings, upstream: HttpUpstream) -> Upstream:
+        """The upstream, by requests that are signed if it is to have that."""
+        if settings.sign is None:
+            return upstream
+        scheme = settings.url.partition(":")[0]
+        key, limit = signing_key(settings.sign), settings.sign.max_body
+        return SigningUpstream(upstream, scheme, key, self._clock, os.urandom, limit)
 
     def _upstream(self, name: str, settings: UpstreamSettings, connections: int) -> HttpUpstream:
         times = settings.timeouts

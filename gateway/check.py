@@ -14,11 +14,12 @@ from gateway.adapters.keys import FileKeys, read_secret
 from gateway.adapters.memory import MemorySad, MemoryShared
 from gateway.adapters.pinning import pin
 from gateway.adapters.upstream import client_context
+from gateway.adapters.upstream_signing import SigningKey, read_signing_key
 from gateway.config.build import build
 from gateway.config.complaints import Complaint, ConfigError
 from gateway.config.inert import NoKeys, NoStore, NoTelemetry, NoUpstream
 from gateway.config.load import Config, load
-from gateway.config.settings import Tls, UpstreamTls, file_of
+from gateway.config.settings import Tls, UpstreamSign, UpstreamTls, file_of
 from gateway.ports import Keys, Ports
 from gateway.publishing import make_publishers
 from gateway.pure.pins import read_pin
@@ -49,6 +50,8 @@ def _tls_of(config: Config) -> Iterator[Callable[[Config], None]]:
     for name, upstream in config.settings.upstreams.items():
         if upstream.tls is not None:
             yield functools.partial(_read_upstream_tls, name=name, tls=upstream.tls)
+        if upstream.sign is not None:
+            yield functools.partial(_read_signing_key, name=name, sign=upstream.sign)
 
 
 def listener_context(tls: Tls, on_failure: Callable[[str], None] | None = None) -> ssl.SSLContext:
@@ -73,6 +76,16 @@ def upstream_context(tls: UpstreamTls | None) -> ssl.SSLContext:
 def _read_listener_tls(config: Config, name: str, tls: Tls) -> None:
     with config.blaming("listeners", name, "tls"):
         listener_context(tls)
+
+
+def signing_key(sign: UpstreamSign) -> SigningKey:
+    """Raises ValueError."""
+    return read_signing_key(_READ_SECRET(sign.key), sign.id, sign.algorithm, sign.tag)
+
+
+def _read_signing_key(config: Config, name: str, sign: UpstreamSign) -> None:
+    with config.blaming("upstreams", name, "sign"):
+        signing_key(sign)
 
 
 def _read_upstream_tls(config: Config, name: str, tls: UpstreamTls) -> None:

@@ -207,6 +207,18 @@ class UpstreamTls(Settings):
         return self
 
 
+class UpstreamSign(Settings):
+    """Requests are signed (RFC 9421): `key` is a private key in PEM, or for hmac-sha256 a secret. `max_body` is what is
+    held of a body to compute its digest.
+    """
+
+    id: str = Field(min_length=1, max_length=255, pattern=r"^[!-~]+$")
+    algorithm: Literal["ed25519", "ecdsa-p256-sha256", "rsa-pss-sha512", "hmac-sha256"] = "ed25519"
+    key: SecretRef
+    tag: str | None = Field(default=None, min_length=1, max_length=255, pattern=r"^[!-~]+$")
+    max_body: Size = written("1MiB", ge=1)
+
+
 class Upstream(Settings):
     """One origin. A kept-alive connection idle for longer than `reuse_within` carries no unsafe request."""
 
@@ -215,6 +227,7 @@ class Upstream(Settings):
     reuse_within: Duration = written("2s")
     max_connections: int = Field(default=256, ge=1)
     tls: UpstreamTls | None = None
+    sign: UpstreamSign | None = None
 
     @model_validator(mode="after")
     def _tls_with_https(self) -> Upstream:
