@@ -179,13 +179,14 @@ def _passed(reply: Reply) -> str:
 
 
 def _blocked(reply: Reply) -> str:
-    return "" if reply.status == 502 else f"answered {reply.status}"
+    """Or broken off in a way that nobody takes for an end (RFC 9112 section 8)."""
+    return "" if reply.status == 502 or (reply.closed and not _whole(reply.received)) else f"answered {reply.status}"
 
 
 def _scrubbed(reply: Reply) -> str:
     if any(name in reply.received.lower() for name in _INTERNAL):
         return "tells of the inside"
-    return "" if 200 <= reply.status < 300 or reply.status == 502 else f"answered {reply.status}"
+    return "" if 200 <= reply.status < 400 or reply.status == 502 else f"answered {reply.status}"
 
 
 _VERDICTS = {

@@ -69,6 +69,7 @@ class Draft:
     method: str = "POST"
     target: str = TARGET
     host: str = HOST
+    scheme: str = "http"
     body: bytes = BODY
     digest: str | None = ""
     """Empty: that of the body."""
@@ -85,6 +86,7 @@ class Draft:
 
     def __post_init__(self) -> None:
         self.parameters = {"created": int(time.time()), "keyid": self.kid, "nonce": f"nonce-{next(_nonces):08}"}
+        self.parameters["tag"] = "payments"
 
     def sign_with(self, kid: str) -> None:
         self.kid = self.parameters["keyid"] = kid
@@ -115,7 +117,7 @@ class Draft:
         path, _, query = self.target.partition("?")
         headers = [(name.encode(), value.encode()) for name, value in self.fields]
         message = Message(
-            method=self.method, scheme="http", authority=self.host, path=path, query=query, headers=headers
+            method=self.method, scheme=self.scheme, authority=self.host, path=path, query=query, headers=headers
         )
         algorithm, key = KEYS[self.kid]
         try:
@@ -225,6 +227,22 @@ def _second_signature(draft: Draft) -> None:
     draft.set("Signature", f"{draft.field('Signature')}, sig2=:{base64.b64encode(bytes(64)).decode()}:")
 
 
+def _upper_label(draft: Draft) -> None:
+    for name in ("Signature", "Signature-Input"):
+        draft.set(name, draft.field(name).replace("sig1=", "SIG1=", 1))
+
+
+def _reordered(draft: Draft) -> None:
+    head, *parameters = draft.field("Signature-Input").split(";")
+    draft.set("Signature-Input", ";".join([head, *reversed(parameters)]))
+
+
+def _covered_header(draft: Draft, _: re.Match[str]) -> None:
+    draft.set("X-Note", "as signed")
+    draft.components.append(Item("x-note"))
+    draft.sent.append(lambda d: d.set("X-Note", "as sent"))
+
+
 def _replace(name: str, old: str, new: str) -> Change:
     return _later(lambda draft: draft.set(name, re.sub(old, new, draft.field(name), count=1)))
 
@@ -237,6 +255,10 @@ def _one_wrong_digest(draft: Draft, _: re.Match[str]) -> None:
     draft.digest = f"{content_digest(draft.body)}, sha-512=:{base64.b64encode(bytes(64)).decode()}:"
 
 
+def _attr_before(name: str, value: object) -> Change:
+    return lambda draft, _: setattr(draft, name, value)
+
+
 def _attr(name: str, value: object) -> Change:
     return _later(lambda draft: setattr(draft, name, value))
 
@@ -247,10 +269,15 @@ RECIPES: Sequence[tuple[str, Change]] = [
     (r"method changed|other method", _attr("method", "PUT")),
     (r"path changed|other path", _attr("target", "/signed/2?account=1")),
     (r"query (changed|added|removed|reordered)|parameter (changed|added)", _attr("target", "/signed/1?account=2")),
+    (r"scheme changed|other scheme", _attr_before("scheme", "https")),
+    (r"trailing comma", _replace("Signature", "$", ",")),
+    (r"non-?canonical|stray bits", _replace("Signature", "(.)==:$", r"\1=:")),
+    (r"label.*upper", _later(_upper_label)),
+    (r"param(eter)?s? reordered", _later(_reordered)),
+    (r"(covered )?header (changed|removed|added)|white ?space.*header", _covered_header),
     (r"target.?uri changed", _attr("target", "/signed/1?account=3")),
     (r"(authority|host) changed|other (authority|host)", _attr("host", "other.example")),
     (r"body (changed|tampered|replaced)|one byte of the body", _attr("body", BODY.replace(b"100", b"999"))),
-    (r"covered header (changed|removed)", _replace("Content-Digest", "sha-256=:.", "sha-256=:_")),
     (r"content-digest (missing|absent|removed)", _drop("Content-Digest")),
     (r"content-digest.*(md5|sha-1|sha1|sha\b|crc|unixsum)", _digest("md5=:1B2M2Y8AsgTpgAmY7PhCfg==:")),
     (r"content-digest.*one wrong", _one_wrong_digest),
@@ -286,7 +313,8 @@ RECIPES: Sequence[tuple[str, Change]] = [
     (r"alg.*hmac.*public key|public key.*hmac", _public_key_as_secret),
     (r"alg.*(differs|mismatch|other|wrong)", _parameter("alg", "ecdsa-p256-sha256")),
     (r"alg.*(none|unknown|empty|''|weak|rsa-v1)", _parameter("alg", "none")),
-    (r"tag (missing|wrong|other|changed)", _parameter("tag", "another-application")),
+    (r"tag (missing|absent)|no tag", _parameter("tag", None)),
+    (r"tag (wrong|other|changed|of another)|other tag", _parameter("tag", "another-application")),
     (r"signature without signature-input|signature-input missing", _drop("Signature-Input")),
     (r"signature-input without signature|signature missing|no signature", _drop("Signature")),
     (r"duplicate label|label twice", _twice("Signature")),

@@ -16,13 +16,18 @@ _HOP_BY_HOP = frozenset(
 )
 _NOT_FORWARDED = _HOP_BY_HOP | {
     b"host", b"expect", b"forwarded", b"x-real-ip", b"x-request-id", b"traceparent", b"tracestate",
-    b"true-client-ip", b"cf-connecting-ip", b"fastly-client-ip", b"x-cluster-client-ip", b"x-original-url",
-    b"x-original-host", b"x-rewrite-url", b"x-xfcc",
+    b"true-client-ip", b"cf-connecting-ip", b"fastly-client-ip", b"x-cluster-client-ip",
+    b"x-xfcc", b"x-user", b"x-user-id", b"x-username", b"x-userinfo", b"x-roles", b"x-scopes", b"x-tenant",
+    b"x-credential-identifier", b"x-anonymous-consumer",
 }  # fmt: skip
 _NOT_FORWARDED_PREFIXES = (
-    b"proxy-", b"pangate-", b"x-pangate-", b"x-forwarded-", b"x-gateway-", b"client-cert", b"x-client-",
-    b"x-ssl-client", b"ssl-client", b"x-envoy-",
+    b"proxy-", b"pangate-", b"x-pangate-", b"x-forwarded-", b"x-gateway-", b"client-cert", b"x-client-", b"ssl-",
+    b"x-ssl-", b"x-tls-", b"tls-client-", b"x-mtls-", b"x-envoy-", b"remote-", b"x-remote-", b"x-auth-request-",
+    b"x-auth-user", b"x-auth-subject", b"x-auth-email", b"x-auth-roles", b"x-auth-groups", b"x-authenticated-",
+    b"x-webauth-", b"x-jwt-", b"x-consumer-", b"x-ms-client-principal", b"x-goog-authenticated-user-", b"x-goog-iap-",
+    b"x-amzn-oidc-", b"x-amzn-mtls-", b"cf-access-", b"x-original-", b"x-rewrite-", b"x-originating-",
 )  # fmt: skip
+"""By these, and by the fields above, proxies tell services who calls (RFC 9440, and what others do without one)."""
 _NOT_ANSWERED = _HOP_BY_HOP | {b"server", b"x-powered-by", b"x-request-id", b"forwarded", b"alt-svc"}
 _NOT_ANSWERED_PREFIXES = (b"proxy-", b"pangate-", b"x-pangate-", b"x-forwarded-", b"x-gateway-", b"x-accel-")
 

@@ -9,6 +9,15 @@ CLAIMS = [
     *("Transfer-Encoding", "Content-Length", "Expect", "Forwarded", "X-Forwarded-For", "X-Forwarded-Client-Cert"),
     *("X-Gateway-Subject", "Pangate-Subject", "Client-Cert", "Client-Cert-Chain", "X-Real-IP", "X-Client-IP"),
     *("X-Request-Id", "traceparent", "tracestate", "True-Client-IP", "X-Original-URL", "X-Envoy-External-Address"),
+    *("X-Original-Host", "X-Rewrite-URL", "Remote-User", "X-Remote-User", "X-User", "X-User-Id", "X-Auth-Request-User"),
+    *(
+        "X-Authenticated-Userid",
+        "X-WebAuth-User",
+        "X-Consumer-Username",
+        "X-MS-Client-Principal-Name",
+        "SSL-Client-Verify",
+    ),
+    *("X-SSL-Client-S-DN", "X-Goog-Authenticated-User-Email", "X-Amzn-Oidc-Identity", "Cf-Access-Jwt-Assertion"),
 ]
 
 
