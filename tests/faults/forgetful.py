@@ -5,9 +5,15 @@ A request that is in flight does not keep the next one with its key from being e
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from gateway import cli
-from gateway.adapters import sqlite_keys
+from gateway.adapters import sql_keys
+
+KEPT = "keys.state = 'done' AND"
 
 if __name__ == "__main__":
-    sqlite_keys._CLAIM_KEY = sqlite_keys._CLAIM_KEY.replace("state = 'done' AND", "state = 'in_flight' OR")  # type: ignore[misc]
+    claim = sql_keys._CLAIM_KEY
+    assert KEPT in claim.sqlite
+    sql_keys._CLAIM_KEY = replace(claim, sqlite=claim.sqlite.replace(KEPT, "keys.state = 'in_flight' OR"))  # type: ignore[misc]
     cli.main()

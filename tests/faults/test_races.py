@@ -1,4 +1,4 @@
-"""The races find what is broken on purpose; those of the product are in tests/e2e (test_lifecycle.py, test_one_key.py)."""
+"""The races find what is broken on purpose. Those of the product: tests/e2e/test_lifecycle.py and test_one_key.py."""
 
 from __future__ import annotations
 
