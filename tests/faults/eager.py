@@ -1,4 +1,4 @@
-"""`pangate` whose store answers before it commits: the control of the kill -9 campaign, run as a script.
+"""`pangate` whose store answers before it commits: the control of the kill -9 campaign, run as a module.
 
 The composition root opens its store with `gateway.adapters.sqlite.open_sqlite`, which makes a `SqliteStore`; here it
 makes the class below. Nothing else differs. The pause stands for the disk: what a killed process has handed to the

@@ -1,4 +1,4 @@
-"""`pangate` whose claims end before their answer is there: the control of the race for one key, run as a script.
+"""`pangate` whose claims end before their answer is there: the control of the race for one key, run as a module.
 
 A request that is in flight does not keep the next one with its key from being executed. Nothing else differs.
 """

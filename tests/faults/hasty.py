@@ -1,4 +1,4 @@
-"""`pangate` that believes at once that a payment was not executed: a control of the kill -9 campaign, run as a script.
+"""`pangate` that believes at once that a payment was not executed: a control of the kill -9 campaign, run as a module.
 
 "Not found" says nothing as long as the request may still be on its way; here nobody waits for that. Nothing else
 differs.

@@ -1,4 +1,4 @@
-"""`pangate` whose guards do not see what is reserved: the control of the race for refunds, run as a script.
+"""`pangate` whose guards do not see what is reserved: the control of the race for refunds, run as a module.
 
 A refund is admitted if it fits what was captured and not yet refunded; that others are under way counts for nothing.
 Nothing else differs.

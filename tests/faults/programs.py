@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-_HERE = Path(__file__).parent
-
 PRODUCT = ("-m", "gateway.cli")
-EAGER = (str(_HERE / "eager.py"),)
+EAGER = ("-m", "tests.faults.eager")
 """Answers before it commits."""
-HASTY = (str(_HERE / "hasty.py"),)
+HASTY = ("-m", "tests.faults.hasty")
 """Believes that nothing is under way any more."""
-HEEDLESS = (str(_HERE / "heedless.py"),)
+HEEDLESS = ("-m", "tests.faults.heedless")
 """Guards a payment as if nothing of it were reserved."""
-FORGETFUL = (str(_HERE / "forgetful.py"),)
+FORGETFUL = ("-m", "tests.faults.forgetful")
 """Gives up its claim to a key while it is in flight."""
