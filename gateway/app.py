@@ -372,6 +372,7 @@ def _limits(settings: ListenerSettings) -> EdgeLimits:
         head=HeadLimits(total=limits.max_header_bytes),
         connections=limits.max_connections,
         connections_per_address=limits.max_connections_per_address,
+        failed_credentials_per_address=limits.max_failed_credentials_per_address,
         handshake=limits.handshake_timeout,
         header=limits.header_timeout,
         idle=limits.idle_timeout,

@@ -87,12 +87,14 @@ class Tls(Settings):
 class Limits(Settings):
     """Bounds of a listener; none can be turned off.
 
-    `body_timeout` grows with what arrives, `idle_timeout` is between requests, `write_timeout` while a client reads
-    nothing. `max_body` is for any body; `max_request` and `max_response` for one that a rule reads.
+    `max_failed_credentials_per_address` is for a minute. `body_timeout` grows with what arrives, `idle_timeout` is
+    between requests, `write_timeout` while a client reads nothing. `max_body` is for any body; `max_request` and
+    `max_response` for one that a rule reads.
     """
 
     max_connections: int = Field(default=10_000, ge=1)
     max_connections_per_address: int = Field(default=512, ge=1)
+    max_failed_credentials_per_address: int = Field(default=100, ge=1, le=1_000_000)
     handshake_timeout: Duration = written("5s", gt=0)
     header_timeout: Duration = written("10s", gt=0)
     body_timeout: Duration = written("30s", gt=0)

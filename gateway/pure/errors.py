@@ -32,6 +32,12 @@ class Reason(enum.Enum):
     METHOD_NOT_SUPPORTED = "method_not_supported", 501, "The method is not supported"
     REQUEST_TIMEOUT = "request_timeout", 408, "The request did not arrive in time"
     TOO_MANY_CONNECTIONS = "too_many_connections", 503, "Too many connections"
+    TOO_MANY_FAILED_CREDENTIALS = (
+        "too_many_failed_credentials",
+        429,
+        "Too many credentials from this address were not valid",
+        "rate_limit_error",
+    )
     ROUTE_NOT_FOUND = "route_not_found", 404, "No route matches the request"
     METHOD_NOT_ALLOWED = "method_not_allowed", 405, "The route does not take this method"
     # identify

@@ -39,7 +39,7 @@ class Connection(asyncio.BufferedProtocol):
 
     __slots__ = (
         "_arrived", "_body", "_broken", "_drained", "_edge", "_ending", "_exchanging", "_half_closed", "_late",
-        "_loop", "_lost", "_others", "_pending", "_read_paused", "_waiter", "_wire", "due", "listener", "peer",
+        "_loop", "_lost", "_others", "_pending", "_read_paused", "_waiter", "_wire", "due", "failures", "listener", "peer",
         "scheme",
     )  # fmt: skip
 
@@ -49,8 +49,7 @@ class Connection(asyncio.BufferedProtocol):
         self._loop = loop
         self._wire: asyncio.Transport
         self.peer: Peer
-        self.listener = edge.listener
-        self.scheme = edge.scheme
+        self.listener, self.scheme, self.failures = edge.listener, edge.scheme, edge.failures
         self.due = math.inf
         """When the client is late, by the monotonic clock."""
         self._late: Callable[[Connection], None] = Connection.hang_up

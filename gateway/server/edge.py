@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from gateway.ports import Ports
 from gateway.pure.errors import Refused
+from gateway.pure.failures import FailedCredentials
 from gateway.pure.request_reader import Head, HeadLimits
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ class Limits:
     """The largest body that is let through at all; rules that read a body have a smaller limit."""
     connections: int = 10_000
     connections_per_address: int = 512
+    failed_credentials_per_address: int = 100
+    """In a minute."""
     handshake: float = 5.0
     header: float = 10.0
     """For a whole head, from its first byte; and for the first byte of a new connection."""
@@ -77,10 +80,14 @@ class Edge:
     draining: bool = False
     connections: int = 0
     in_flight: int = 0
+    failures: FailedCredentials = field(init=False)
     buffer: memoryview = field(default_factory=lambda: memoryview(bytearray(READ_BYTES)), repr=False)
     """What any of the connections reads is in here until it was taken out, in the same turn of the loop."""
     empty: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the last exchange has ended and the last connection has closed."""
+
+    def __post_init__(self) -> None:
+        self.failures = FailedCredentials(self.limits.failed_credentials_per_address)
 
     def now(self) -> float:
         """Seconds of the monotonic clock."""

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from email.utils import formatdate
 from typing import Protocol
 
-from gateway.exchange import Exchange, Request
+from gateway.exchange import UNNAMED, Exchange, Request
 from gateway.ports import Entropy, Header, Outcome, Ports, Response
 from gateway.pure.errors import PROBLEM_TYPE, Reason, Refused, problem, where
+from gateway.pure.failures import FAILURES
 from gateway.pure.ids import REQUEST_ID_BYTES, request_id
 from gateway.pure.metrics import Metric
 from gateway.pure.routing import Missed
@@ -73,6 +74,8 @@ class Proxy:
         try:
             if isinstance(arrival, Refused):
                 response = self._refuse(record, "listener", arrival)
+            elif connection.failures and (wait := connection.failures.wait(connection.peer.address, record.began)):
+                response = self._bar(record, wait)
             else:
                 close, legacy = arrival.head.close, arrival.head.legacy
                 record.method = arrival.head.method
@@ -80,6 +83,8 @@ class Proxy:
         except Exception as error:  # noqa: BLE001 - a mistake of ours must not end as a traceback, nor as silence
             self._crashed(record, error)
             response = self._refuse(record, "listener", _CRASHED)
+        if record.exchange is not None and record.exchange.blocks and _has_failed(record.exchange):
+            self._note_failure(connection)
         took = self._ports.clock.monotonic() - record.began
         if response.header(b"date") is None:
             response.headers.append((b"Date", self._now()))
@@ -131,6 +136,15 @@ class Proxy:
         except Refused as refused:
             return self._refuse(record, "inbox", refused)
         return await self._inboxes.receive(request, b"".join(pieces), route, record.id)
+
+    def _bar(self, record: _Record, seconds: int) -> Response:
+        detail = f"Wait {seconds} s, then send credentials that are valid."
+        refused = Refused(Reason.TOO_MANY_FAILED_CREDENTIALS, detail)
+        return self._refuse(record, "listener", refused, ((b"Retry-After", str(seconds).encode()),))
+
+    def _note_failure(self, connection: Connection) -> None:
+        if connection.peer.address != UNNAMED:
+            connection.failures.note(connection.peer.address, self._ports.clock.monotonic())
 
     def _missed(self, record: _Record, missed: Missed) -> Response:
         if not missed.allowed:
@@ -188,6 +202,11 @@ class Proxy:
 
 
 _CRASHED = Refused(Reason.INTERNAL_ERROR, "The request was refused; nothing is known to be wrong with it.")
+
+
+def _has_failed(exchange: Exchange) -> bool:
+    """Were its credentials not valid, and was it refused for that?"""
+    return any(block.reason in FAILURES and block.mode == "enforce" for block in exchange.blocks)
 
 
 def _request(connection: Connection, arrival: Arrival, received_at: float) -> Request:

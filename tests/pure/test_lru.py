@@ -12,6 +12,14 @@ def test_the_entry_unused_for_longest_makes_room() -> None:
     assert (cache.get("a"), cache.get("b"), cache.get("c")) == (1, None, 3)
 
 
+def test_what_is_dropped_is_gone() -> None:
+    cache: Lru[str, int] = Lru(2)
+    cache.put("a", 1)
+    cache.drop("a")
+    cache.drop("b")
+    assert (cache.get("a"), len(cache)) == (None, 0)
+
+
 def test_it_never_holds_more_than_its_size() -> None:
     cache: Lru[int, int] = Lru(10)
     for number in range(1, 1000):
