@@ -39,8 +39,8 @@ class Connection(asyncio.BufferedProtocol):
 
     __slots__ = (
         "_arrived", "_body", "_broken", "_drained", "_edge", "_ending", "_exchanging", "_half_closed", "_late",
-        "_loop", "_lost", "_others", "_pending", "_read_paused", "_waiter", "_wire", "due", "failures", "listener", "peer",
-        "scheme",
+        "_loop", "_lost", "_others", "_pending", "_read_paused", "_waiter", "_wire", "due", "failures", "listener",
+        "peer", "scheme",
     )  # fmt: skip
 
     def __init__(self, edge: Edge, others: Connections, loop: asyncio.AbstractEventLoop) -> None:
