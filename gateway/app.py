@@ -48,9 +48,10 @@ from gateway.server.proxy import Proxy, Running
 from gateway.server.sockets import bound, deafen
 from gateway.snapshot import Snapshot
 from gateway.workers.deliveries import DeliveryForwarder
+from gateway.workers.opening import run_opening
 from gateway.workers.relay import Announcing, Relay
 from gateway.workers.resolver import Resolver
-from gateway.workers.retention import expired_keys, old_events, old_facts, run_retention
+from gateway.workers.retention import all_purges, run_retention
 
 _RESCUE_CONNECTIONS = 8
 _READ_SECRET = functools.partial(read_secret, base=Path())
@@ -149,13 +150,10 @@ class Gateway:
         resolver = Resolver(self._ports, lambda: self._running.snapshot.recorded)
         self._loops = [forwarder, resolver, *self._make_relay(config)]
         events = config.settings.events
-        purges = {
-            "keys": expired_keys,
-            "events": old_events(events.keep, unsent=not events.publish),
-            "facts": old_facts,
-        }
+        purges = all_purges(events.keep, unsent=not events.publish)
         retention = run_retention(self._ports.store, self._clock, self.telemetry, purges)
-        loops = (*(loop.run() for loop in self._loops), retention, self._look_at_certificates())
+        opening = run_opening(self._ports, lambda: self._running.snapshot.inboxes)
+        loops = (*(loop.run() for loop in self._loops), retention, opening, self._look_at_certificates())
         self._workers = [asyncio.create_task(work) for work in loops]
         proxy = Proxy(self._ports, self._running, InboxReceiver(self._ports, forwarder.wake))
         for name, settings in config.settings.listeners.items():

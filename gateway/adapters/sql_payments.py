@@ -23,6 +23,8 @@ from gateway.operations import (
     EndRow,
     FactsRow,
     FindPayment,
+    ParkedFacts,
+    ParkedRow,
     PaymentRef,
     PaymentRow,
     PurgedRow,
@@ -85,10 +87,14 @@ _FORGET = change(
     """DELETE FROM facts WHERE tenant = :tenant AND upstream = :upstream AND alias = :alias
     AND source IS NOT DISTINCT FROM :source AND received_at < :before""",
 )
-_AWAITING = query(
-    "tenant text, upstream text",
-    """SELECT 1 FROM reservations AS r JOIN payments AS p ON p.tenant = r.tenant AND p.id = r.payment
-    WHERE r.tenant = :tenant AND p.upstream = :upstream AND p.alias IS NULL LIMIT 1""",
+_SOME_AWAIT = """SELECT 1 FROM reservations AS r JOIN payments AS p ON p.tenant = r.tenant AND p.id = r.payment
+    WHERE r.tenant = :tenant AND p.upstream = :upstream AND p.alias IS NULL"""
+_AWAITING = query("tenant text, upstream text", f"{_SOME_AWAIT} LIMIT 1")
+_OPENABLE = query(
+    "tenant text, upstream text, limit bigint",
+    f"""SELECT alias, min(currency) FROM facts WHERE tenant = :tenant AND upstream = :upstream
+    AND parked IS NOT NULL AND currency IS NOT NULL AND NOT EXISTS ({_SOME_AWAIT})
+    GROUP BY alias LIMIT :limit""",
 )
 
 
@@ -196,6 +202,11 @@ def _record_facts(op: RecordFacts, rows: Rows) -> Steps[FactsRow]:
     return FactsRow(known=True, payment=visit.id, violation=visit.violation or None)
 
 
+def _parked_facts(op: ParkedFacts, _: Rows) -> Steps[ParkedRow]:
+    found = yield _OPENABLE, (op.tenant, op.upstream, op.limit)
+    return ParkedRow(payments=tuple((alias, currency) for alias, currency in found))
+
+
 def _adopt_payment(op: AdoptPayment, _: Rows) -> Steps[PaymentRow]:
     ref = PaymentRef(op.upstream, alias=op.alias)
     stored = yield from find(op.tenant, op.machine, ref, hold=False)
@@ -243,5 +254,6 @@ HANDLERS: Final[Handlers] = {
     ReviewPayment: _review_payment,
     RecordFacts: _record_facts,
     AdoptPayment: _adopt_payment,
+    ParkedFacts: _parked_facts,
     PurgeFacts: _purge_facts,
 }

@@ -138,6 +138,25 @@ class EndCommand(Operation[EndRow]):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ParkedRow(Row):
+    """Alias and currency of each payment."""
+
+    payments: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ParkedFacts(Operation[ParkedRow]):
+    """Payments that nobody knows and of which facts with a currency are parked. Reads only.
+
+    None as long as a new payment at this upstream awaits its alias: it may be any of them.
+    """
+
+    tenant: str
+    upstream: str
+    limit: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FactsRow(Row):
     """`known`: applied to a payment; else parked. `duplicate`: this source has told it before, nothing was done."""
 

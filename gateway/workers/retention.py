@@ -31,6 +31,11 @@ def old_facts(now: float, limit: int) -> PurgeFacts:
     return PurgeFacts(before=now - FACTS_KEPT, limit=limit)
 
 
+def all_purges(keep: float, *, unsent: bool) -> dict[str, Purge]:
+    """What is forgotten, by what it is; the arguments are those of `old_events`."""
+    return {"keys": expired_keys, "events": old_events(keep, unsent=unsent), "facts": old_facts}
+
+
 async def run_retention(
     store: Store,
     clock: Clock,

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.operations import DeliveryVerdict, FactsRow, PurgeFacts
+from gateway.operations import DeliveryVerdict, FactsRow, ParkedFacts, PurgeFacts
 from gateway.ports import Store
 from gateway.pure.lifecycle import FACT_INVALID, Refusal, Told
 from gateway.pure.reservations import ANSWER_DIFFERS
@@ -60,6 +60,30 @@ async def test_facts_may_open_a_payment_but_not_while_one_awaits_its_alias(till:
     assert (await till.record()).amounts.authorised == 100
     row = await till.hear(total, alias="pi_2", on_missing="observe")
     assert (row.known, row.payment) == (True, "pay_9")
+
+
+async def test_payments_that_facts_are_parked_for_are_named_once_no_new_payment_awaits_its_alias(till: Till) -> None:
+    async def parked(limit: int = 10) -> tuple[tuple[str, str], ...]:
+        asked = ParkedFacts(till.tenant, till.upstream, limit)
+        return (await till.store.commit([asked]))[asked].payments
+
+    await till.admit("authorize", 100)
+    await till.admit("authorize", 100, owner="req-2", new_id="pay_2")
+    for source in ("evt_1", "evt_2"):
+        await till.hear(Told("external_authorize", 60), alias="pi_9", on_missing="observe", source=source)
+    await till.hear(Told("external_authorize", 60), alias="pi_8", source="evt_3", currency=None)
+    await till.hear(Told("external_authorize", 60), alias="pi_7", source="evt_4")
+    await till.end(alias="pi_1")
+    await till.end("unknown", owner="req-2")
+    assert await parked() == ()
+    await till.end("failed", owner="req-2")
+    assert sorted(await parked()) == [("pi_7", "EUR"), ("pi_9", "EUR")]
+    assert len(await parked(1)) == 1
+    assert (await till.hear(alias="pi_9", on_missing="observe")).known
+    found = await till.find(None, "pi_9")
+    assert found.record is not None
+    assert found.record.amounts.authorised == 120
+    assert await parked() == (("pi_7", "EUR"),)
 
 
 async def test_facts_without_a_currency_open_no_payment(till: Till) -> None:
