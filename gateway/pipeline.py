@@ -50,6 +50,7 @@ _UNAVAILABLE = {
 }
 
 _NO_ROWS = Rows(())
+_LATE = "Nothing was sent, for it took too long to get there; try again."
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +232,9 @@ class Pipeline:
         try:
             head = x.head or self._head(x)
             body = self._unread(x) if x.body is None else splice(x.body, x.edits, rows)
+            lease = self._ports.lease
+            if lease is not None and rows is not _NO_ROWS and not lease.holds():
+                raise UpstreamError(Outcome.REFUSED, Reason.STORE_UNAVAILABLE, _LATE)
             sent = True
             response = await connection.send(x.request.method, head, body)
             x.outcome, x.upstream_status, x.response = Outcome.ANSWERED, response.status, response
@@ -300,7 +304,7 @@ class Pipeline:
         return x.response
 
     def _unsettled(self, x: Exchange, why: str) -> Response:
-        if x.outcome is Outcome.REFUSED:
+        if x.outcome is Outcome.REFUSED and x.call is None:  # a call that is recorded may yet be sent
             deny = _nothing_sent(why)
         else:
             x.outcome = Outcome.UNKNOWN

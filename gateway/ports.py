@@ -378,6 +378,12 @@ def no_secrets(reference: str) -> bytes:
     raise ValueError(f"{reference} cannot be read here")
 
 
+class Lease(Protocol):
+    """Of a process that shares its store: may it act on what it made durable? Asked between commit and write."""
+
+    def holds(self) -> bool: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Ports:
     """Everything outside, in one bundle that only `provision` and the pipeline see."""
@@ -392,3 +398,4 @@ class Ports:
     telemetry: Telemetry
     files: Files
     read_secret: ReadSecret = no_secrets
+    lease: Lease | None = None

@@ -89,6 +89,7 @@ class World:
     wire: Wire = field(default_factory=Wire)
     log: list[str] = field(default_factory=list)
     limits: BodyLimits = field(default_factory=lambda: BodyLimits(request=64, response=64))
+    lease: Any = None
 
     def rule(self, name: str, **script: Any) -> Scripted:
         return Scripted(name, self.log, **script)
@@ -97,7 +98,7 @@ class World:
         placed = [Placed("scripted", r[0], r[1]) if isinstance(r, tuple) else Placed("scripted", r) for r in rules]  # type: ignore[arg-type]
         nothing: Any = None
         unused: Any = (nothing,) * 4
-        ports = Ports(HandClock(), CountingEntropy(), self.store, *unused, self.telemetry, nothing)
+        ports = Ports(HandClock(), CountingEntropy(), self.store, *unused, self.telemetry, nothing, lease=self.lease)
         pipeline = Pipeline(placed, self.wire, ports, self.limits, egress=egress)
         return await pipeline.run(x or make_exchange())
 
@@ -283,6 +284,28 @@ async def test_a_denial_after_the_commit_walks_back_as_refused_and_releases(worl
 def claims_other(x: Exchange) -> Any:
     x.unit.append(ClaimKey("default", b"o" * 32, b"f" * 32, "req-1", 0.0))
     return PASS
+
+
+class Ended:
+    """A lease that ended while the first gate was passed."""
+
+    def holds(self) -> bool:
+        return False
+
+
+async def test_a_process_that_may_have_been_taken_for_dead_sends_nothing_and_releases(world: World) -> None:
+    world.lease = Ended()
+    x = make_exchange()
+    response = await world.run(world.rule("a", request=claims, response=releases), x=x)
+    assert (response.status, reason(response), x.outcome) == (503, "store_unavailable", Outcome.REFUSED)
+    assert response.header(b"retry-after") == b"1"
+    assert world.wire.sent == []
+    assert await claim_is_free(world)
+
+
+async def test_what_has_nothing_durable_needs_no_lease(world: World) -> None:
+    world.lease = Ended()
+    assert (await world.run(world.rule("a"))).status == 200
 
 
 async def test_an_unreachable_upstream_leaves_nothing_durable(world: World) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gateway.ports import Unavailable
+from gateway.operations import Operation, Row, Rows
+from gateway.ports import Store, Unavailable
 from tests.workers.resolver_scene import (
     CARD,
     IN_FLIGHT_MAX,
@@ -39,6 +41,44 @@ async def lost(it: Scene, doubts: Any, *policy: dict[str, Any], egress: bool = F
     it.client.says = [LOST]
     assert (await it.send(**request)).status == 504
     assert reason(await it.send(**request)) == "outcome_unknown"
+
+
+class Ended:
+    """A lease that ended while the first gate was passed."""
+
+    def holds(self) -> bool:
+        return False
+
+
+@dataclass
+class Leaving:
+    """A store that is away after its first commit."""
+
+    store: Store
+    left: int = 1
+
+    def commit(self, unit: Sequence[Operation[Row]]) -> Awaitable[Rows]:
+        self.left -= 1
+        if self.left < 0:
+            raise Unavailable("store")
+        return self.store.commit(unit)
+
+
+async def test_what_was_not_sent_but_stays_recorded_is_not_called_unsent(it: Scene) -> None:
+    """The resolver will send it: who asked must not believe that nobody ever will."""
+    it.ports = replace(it.ports, lease=Ended(), store=Leaving(it.ports.store))  # type: ignore[arg-type]
+    it.configure(REPLAY)
+    response = await it.send()
+    assert (response.status, reason(response), it.client.got) == (504, "settle_failed", [])
+
+
+async def test_a_resolver_whose_lease_ended_sends_nothing_again(it: Scene) -> None:
+    await lost(it, REPLAY)
+    it.ports = replace(it.ports, lease=Ended())
+    it.configure(REPLAY)
+    await it.look(2)
+    assert it.provider.got == []
+    assert len(await it.unknown()) == 1
 
 
 # --- sending again
