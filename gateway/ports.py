@@ -73,7 +73,6 @@ class Store(Protocol):
 
     def commit(self, unit: Sequence[Operation[Row]]) -> Awaitable[Rows]:
         """All of the unit, durable on return, or (`refused` set) nothing of it. Raises `Unavailable`."""
-        ...
 
     async def close(self) -> None: ...
 
@@ -113,11 +112,9 @@ class Shared(Protocol):
     @property
     def local(self) -> Shared:
         """Counters of this process alone, for rules that say `on_store_error: local`; may be this object itself."""
-        ...
 
     def hit(self, hits: Sequence[Hit]) -> Soon[Sequence[Decision]]:
         """Raises `Unavailable`."""
-        ...
 
     def first_use(self, keys: Sequence[str], seconds: float) -> Soon[bool]:
         """Whether none of `keys` was used before, or all such uses are over; then all are in use for `seconds`.
@@ -126,7 +123,6 @@ class Shared(Protocol):
         digests of what a client sent). Raises `Unavailable`, also when there is no room to remember one more; what
         `local` says is true of this process alone, so nobody who guards against replay may fall back on it.
         """
-        ...
 
     async def close(self) -> None: ...
 
@@ -139,11 +135,9 @@ class SadVault(Protocol):
 
     async def put(self, tenant: str, token: str, value: bytes, seconds: float) -> None:
         """Raises `Unavailable`."""
-        ...
 
     async def lease(self, tenant: str, token: str, exchange: str) -> bytes | None:
         """The value, or None when expired, used, leased to another exchange or unknown. Raises `Unavailable`."""
-        ...
 
     async def give_back(self, tenant: str, token: str, exchange: str) -> None: ...
     async def erase(self, tenant: str, token: str, exchange: str) -> None: ...
@@ -160,15 +154,12 @@ class Keys(Protocol):
 
     def mac(self, tenant: str, purpose: str) -> bytes:
         """A 32-byte HMAC key."""
-        ...
 
     def seal(self, tenant: str, purpose: str, plaintext: bytes, associated: bytes) -> bytes:
         """Key version, nonce and ciphertext in one value."""
-        ...
 
     def open(self, tenant: str, purpose: str, sealed: bytes, associated: bytes) -> bytes:
         """Raises `Unavailable` if the value does not open (tampered, swapped, key missing)."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,14 +176,12 @@ class KeySet(Protocol):
 
     def find(self, kid: str | None, algorithm: str) -> VerifyKey | None:
         """The key with this id, or without id the only key that fits; None if there is none."""
-        ...
 
     async def refresh(self) -> None:
         """Fetch the set again, unless that was done a moment ago; one fetch for all callers.
 
         Raises `Unavailable` when there are no keys to serve at all.
         """
-        ...
 
 
 class KeySets(Protocol):
@@ -200,7 +189,6 @@ class KeySets(Protocol):
 
     def open(self, reference: str) -> KeySet:
         """Reads a file at once (raises ValueError if it is missing or not a JWK set); never fetches a URL."""
-        ...
 
 
 # --- Files that are replaced while we run ----------------------------------------------------------------------------
@@ -215,7 +203,6 @@ class Watched(Protocol[T_co]):
         A replacement that cannot be read is not taken: what was read before is served for an hour more, then this
         raises `Unavailable`.
         """
-        ...
 
 
 class Files(Protocol):
@@ -226,7 +213,6 @@ class Files(Protocol):
 
         `what` names it for metrics and `Unavailable`.
         """
-        ...
 
 
 # --- Upstreams -------------------------------------------------------------------------------------------------------
@@ -258,11 +244,9 @@ class BodyStream(Protocol):
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         """Raises `Refused` (request side) or `UpstreamError` (response side) when the body breaks off or stalls."""
-        ...
 
     async def aclose(self) -> None:
         """Done with it, read to the end or not; frees the connection behind it."""
-        ...
 
 
 class IncomingBody(BodyStream, Protocol):
@@ -270,7 +254,6 @@ class IncomingBody(BodyStream, Protocol):
 
     def ready(self) -> bytes | None:
         """All of it, if all of it is here and none was read; it counts as read then. Else None, and read on."""
-        ...
 
 
 @dataclass(slots=True)
@@ -299,11 +282,9 @@ class Connection(Protocol):
         `head` is request line and header fields, each line with CRLF, without Content-Length, Transfer-Encoding,
         Connection and the closing empty line: framing belongs to the connection. Raises `UpstreamError`.
         """
-        ...
 
     def release(self) -> None:
         """Give back a connection that was not used. Does nothing once `send` or `release` was called."""
-        ...
 
 
 class Upstream(Protocol):
@@ -315,14 +296,12 @@ class Upstream(Protocol):
     @property
     def authority(self) -> bytes:
         """The Host field to send."""
-        ...
 
     def acquire(self, *, safe: bool) -> Soon[Connection]:
         """A connection: a kept-alive one, for an unsafe request only if idle for less than `reuse_within`, else new.
 
         Raises `UpstreamError` with outcome REFUSED.
         """
-        ...
 
 
 # --- Publishers ------------------------------------------------------------------------------------------------------
@@ -341,11 +320,9 @@ class Publisher(Protocol):
     @property
     def concurrency(self) -> int:
         """How many events it takes at a time."""
-        ...
 
     async def publish(self, events: Sequence[OutboxEvent], told: Told) -> None:
         """Offer events, each of another payment and in any order. Raises nothing that a receiver could cause."""
-        ...
 
     async def close(self) -> None: ...
 
@@ -362,11 +339,9 @@ class Telemetry(Protocol):
 
     def served(self, served: Served) -> None:
         """A request was answered: its metrics, and its line (`request`)."""
-        ...
 
     def log(self, event: str, **fields: object) -> None:
         """One structured line. Callers pass names, numbers and ids; never bodies, credentials or card data."""
-        ...
 
 
 ReadSecret = Callable[[str], bytes]
