@@ -19,20 +19,21 @@ from gateway.adapters.clock import SystemClock
 from gateway.adapters.files import WatchedFiles
 from gateway.adapters.key_sets import JwkSets
 from gateway.adapters.keys import FileKeys, read_secret
-from gateway.adapters.memory import MemorySad, MemoryShared
-from gateway.adapters.redis import RedisSad, open_redis
+from gateway.adapters.redis_sad import RedisSad
 from gateway.adapters.sqlite import open_sqlite
 from gateway.adapters.telemetry import PrometheusTelemetry
 from gateway.adapters.upstream import HttpUpstream, Limits, Timeouts
 from gateway.adapters.upstream_signing import SigningUpstream
-from gateway.check import check, signing_key, upstream_context
+from gateway.check import check, signing_key
+from gateway.config.base import file_of
 from gateway.config.build import Config, build
 from gateway.config.complaints import Complaint, ConfigError
 from gateway.config.inert import NoKeys
-from gateway.config.settings import ConfigFile, file_of
+from gateway.config.settings import ConfigFile
 from gateway.config.settings import Listener as ListenerSettings
 from gateway.config.settings import Upstream as UpstreamSettings
-from gateway.ports import Keys, Ports, SadVault, Shared, Unavailable, Upstream
+from gateway.contexts import upstream_context
+from gateway.ports import Keys, Ports, Unavailable, Upstream
 from gateway.publishing import make_publishers
 from gateway.pure.metrics import Metric
 from gateway.pure.request_reader import HeadLimits
@@ -46,6 +47,7 @@ from gateway.server.inbox import InboxReceiver
 from gateway.server.listener import Listener
 from gateway.server.proxy import Proxy, Running
 from gateway.server.sockets import bound, deafen
+from gateway.sharing import make_shared
 from gateway.snapshot import Snapshot
 from gateway.workers.deliveries import DeliveryForwarder
 from gateway.workers.opening import run_opening
@@ -255,20 +257,10 @@ class Gateway:
         store = Announcing(open_sqlite(settings.store.path, clock=self._clock, telemetry=self.telemetry))
         self._store = store
         self._open.push_async_callback(store.close)
-        shared: Shared = MemoryShared(self._clock)
-        sad: SadVault = MemorySad(self._clock)
-        if settings.shared.url != "memory":
-            secret = settings.shared.password
-            shared, sad = open_redis(
-                settings.shared.url,
-                clock=self._clock,
-                entropy=os.urandom,
-                keys=keys,
-                telemetry=self.telemetry,
-                username=settings.shared.username,
-                password=_READ_SECRET(secret).decode() if secret else None,
-            )
-            self._open.push_async_callback(shared.close)
+        shared, sad = make_shared(
+            config, _READ_SECRET, clock=self._clock, entropy=os.urandom, keys=keys, telemetry=self.telemetry
+        )
+        self._open.push_async_callback(shared.close)
         files = WatchedFiles(self._clock, self.telemetry)
         return Ports(
             self._clock, os.urandom, store, shared, sad, keys, self._key_sets, self.telemetry, files, _READ_SECRET

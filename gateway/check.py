@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import ssl
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,18 +11,17 @@ from gateway.adapters.files import WatchedFiles
 from gateway.adapters.key_sets import JwkSets
 from gateway.adapters.keys import FileKeys, read_secret
 from gateway.adapters.memory import MemorySad, MemoryShared
-from gateway.adapters.pinning import pin
-from gateway.adapters.upstream import client_context
 from gateway.adapters.upstream_signing import SigningKey, read_signing_key
+from gateway.config.base import file_of
 from gateway.config.build import build
 from gateway.config.complaints import Complaint, ConfigError
 from gateway.config.inert import NoKeys, NoStore, NoTelemetry, NoUpstream
 from gateway.config.load import Config, load
-from gateway.config.settings import Tls, UpstreamSign, UpstreamTls, file_of
+from gateway.config.settings import Tls, UpstreamSign, UpstreamTls
+from gateway.contexts import listener_context, upstream_context
 from gateway.ports import Keys, Ports
 from gateway.publishing import make_publishers
-from gateway.pure.pins import read_pin
-from gateway.server.tls import server_context
+from gateway.sharing import make_shared
 
 _READ_SECRET = functools.partial(read_secret, base=Path())
 
@@ -32,7 +30,7 @@ def check(path: Path) -> Config:
     """The configuration at `path`, if it can run. Raises ConfigError with all complaints."""
     config = load(path)
     complaints: list[Complaint] = []
-    steps: list[Callable[[Config], None]] = [*_tls_of(config), _publishers, _build]
+    steps: list[Callable[[Config], None]] = [*_tls_of(config), _shared, _publishers, _build]
     for step in steps:
         try:
             step(config)
@@ -54,25 +52,6 @@ def _tls_of(config: Config) -> Iterator[Callable[[Config], None]]:
             yield functools.partial(_read_signing_key, name=name, sign=upstream.sign)
 
 
-def listener_context(tls: Tls, on_failure: Callable[[str], None] | None = None) -> ssl.SSLContext:
-    """TLS of a listener; `on_failure` gets the reason of each failed handshake. Raises ValueError, OSError."""
-    ca = Path(tls.client_ca) if tls.client_ca else None
-    return server_context(
-        Path(tls.certificate), Path(file_of(tls.key)), ca, tls.client_certificate, on_failure=on_failure
-    )
-
-
-def upstream_context(tls: UpstreamTls | None) -> ssl.SSLContext:
-    """TLS toward an upstream; None: the system's authorities. Raises ValueError, OSError."""
-    if tls is None:
-        return client_context()
-    paths = (tls.ca, tls.certificate, tls.key and file_of(tls.key))
-    context = client_context(*(Path(path) if path else None for path in paths))
-    if tls.pins:
-        pin(context, frozenset(map(read_pin, tls.pins)))
-    return context
-
-
 def _read_listener_tls(config: Config, name: str, tls: Tls) -> None:
     with config.blaming("listeners", name, "tls"):
         listener_context(tls)
@@ -91,6 +70,10 @@ def _read_signing_key(config: Config, name: str, sign: UpstreamSign) -> None:
 def _read_upstream_tls(config: Config, name: str, tls: UpstreamTls) -> None:
     with config.blaming("upstreams", name, "tls"):
         upstream_context(tls)
+
+
+def _shared(config: Config) -> None:
+    make_shared(config, _READ_SECRET, clock=SystemClock(), entropy=bytes, keys=NoKeys(), telemetry=NoTelemetry())
 
 
 def _publishers(config: Config) -> None:

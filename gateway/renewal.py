@@ -17,8 +17,8 @@ from typing import Final, TypeAlias
 
 from pydantic import BaseModel
 
-from gateway.check import listener_context
 from gateway.config.settings import Listener as ListenerSettings
+from gateway.contexts import listener_context
 from gateway.ports import Telemetry
 from gateway.pure.metrics import Metric
 from gateway.server.listener import Listener

@@ -11,8 +11,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
+
+from gateway.adapters.redis_node import Address
 
 
 def free_port() -> int:
@@ -32,16 +35,33 @@ class RunningRedis:
 
 
 @contextmanager
-def running_redis(directory: Path, *options: str, port: int | None = None) -> Iterator[RunningRedis]:
-    """A Valkey (or Redis) that runs for as long as the context, with `options` added to its command line."""
-    port = port or free_port()
-    command = [_redis_binary(), "--bind", "127.0.0.1", "--port", str(port), "--dir", str(directory), *options]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+def running_redis(
+    directory: Path,
+    *options: str,
+    port: int | None = None,
+    listens: int | None = None,
+    binary: str | None = None,
+    config: Path | None = None,
+) -> Iterator[RunningRedis]:
+    """A Valkey (or Redis) that runs for as long as the context, with `options` added to its command line.
+
+    `listens`: the port that takes connections, if it is not the plain one.
+    """
+    port = free_port() if port is None else port
+    listens = listens or port
+    files = [] if config is None else [str(config)]
+    command = [binary or _redis_binary(), *files, "--bind", "127.0.0.1", "--port", str(port), "--dir", str(directory)]
+    with subprocess.Popen([*command, *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
-            _await_listener(port, process)
-            yield RunningRedis(f"redis://127.0.0.1:{port}", port, process)
+            _await_listener(listens, process)
+            yield RunningRedis(f"redis://127.0.0.1:{listens}", listens, process)
         finally:
             process.kill()
+
+
+def address_of(url: str) -> Address:
+    parts = urlsplit(url)
+    return Address(parts.hostname or "", parts.port or 6379)
 
 
 def _redis_binary() -> str:

@@ -41,6 +41,7 @@ ENVIRONMENT = {
     "STRIPE_WHSEC": "whsec_demo_not_a_secret",
     "PANGATE_WHSEC": "whsec_cGFuZ2F0ZS1kZW1vLW5vdC1hLXNlY3JldC1hdC1hbGw=",
     "REDIS_PASSWORD": "not-a-secret",
+    "SENTINEL_PASSWORD": "not-a-secret",
 }
 ELSE = {
     "version": "version: 1\n",

@@ -11,6 +11,7 @@ import asyncio
 import math
 import ssl
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -28,15 +29,23 @@ _SWEEP_AT_MOST_EVERY = 0.01
 _READ_BYTES = 64 * 1024
 
 
-def client_context(ca: Path | None = None, certificate: Path | None = None, key: Path | None = None) -> ssl.SSLContext:
+def client_context(
+    ca: Path | None = None,
+    certificate: Path | None = None,
+    key: Path | None = None,
+    protocols: Sequence[str] = ("http/1.1",),
+) -> ssl.SSLContext:
     """TLS toward an upstream: version 1.2 or later, its name checked against `ca` (None: the system's authorities).
+
+    `protocols` are offered by ALPN (RFC 7301).
 
     `certificate` (PEM chain) and `key` are ours, for an upstream that wants one. Raises OSError or `ssl.SSLError` when
     a file cannot be read; a key under a passphrase cannot.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(["http/1.1"])
+    if protocols:
+        context.set_alpn_protocols(protocols)
     if ca is None:
         context.load_default_certs()
     else:

@@ -6,7 +6,9 @@ import re
 from typing import Annotated, Any
 from urllib.parse import SplitResult, urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from gateway.pure.units import PathRef, SecretRef
 
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 
@@ -44,3 +46,31 @@ def url_parts(text: str, schemes: tuple[str, ...], expected: str) -> SplitResult
     if "@" in parts.netloc:
         raise ValueError("a URL holds no user name or password: a secret is never written in clear")
     return parts
+
+
+def _in_file(reference: str) -> str:
+    if not reference.startswith("file:"):
+        raise ValueError("expected file:PATH")
+    return reference
+
+
+SecretFile = Annotated[SecretRef, AfterValidator(_in_file)]
+
+
+def file_of(reference: str) -> str:
+    """The path to open of a `SecretFile`."""
+    return reference.removeprefix("file:")
+
+
+class ClientTls(Settings):
+    """`ca` instead of the system's; `certificate` and `key` for an upstream that asks for them."""
+
+    ca: PathRef | None = None
+    certificate: PathRef | None = None
+    key: SecretFile | None = None
+
+    @model_validator(mode="after")
+    def _pair(self) -> ClientTls:
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("certificate and key belong together")
+        return self

@@ -7,9 +7,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, model_validator
 
-from gateway.config.base import Name, Settings, url_parts, written
+from gateway.config.base import ClientTls, Name, SecretFile, Settings, url_parts, written
 from gateway.config.doubts import DoubtfulRoute
 from gateway.config.events import Events
+from gateway.config.shared import Shared
 from gateway.config.tenant import Tenant, TenantSetting
 from gateway.pure.bind import Tcp, parse_bind
 from gateway.pure.pins import read_pin
@@ -19,20 +20,6 @@ from gateway.pure.webhooks import MAX_SECRETS
 _METHOD = re.compile(r"[A-Z]{1,16}")
 _UNIX_PATH_MAX = 107
 """Bytes of a Unix socket's path that Linux takes (unix(7))."""
-
-
-def _in_file(reference: str) -> str:
-    if not reference.startswith("file:"):
-        raise ValueError("expected file:PATH")
-    return reference
-
-
-SecretFile = Annotated[SecretRef, AfterValidator(_in_file)]
-
-
-def file_of(reference: str) -> str:
-    """The path to open of a `SecretFile`."""
-    return reference.removeprefix("file:")
 
 
 # --- Addresses -------------------------------------------------------------------------------------------------------
@@ -152,22 +139,6 @@ class Store(Settings):
     path: str
 
 
-class Shared(Settings):
-    """`url` is `memory`, or where Redis is."""
-
-    url: str = "memory"
-    username: str | None = None
-    password: SecretRef | None = None
-
-    @model_validator(mode="after")
-    def _known(self) -> Shared:
-        if self.url != "memory":
-            url_parts(self.url, ("redis", "rediss"), "expected memory, redis://HOST:PORT or rediss://HOST:PORT")
-        elif self.username is not None or self.password is not None:
-            raise ValueError("memory takes no username and no password")
-        return self
-
-
 class KeyProvider(Settings):
     """Where the root key is, from which all others are derived."""
 
@@ -194,19 +165,10 @@ def _pin(text: str) -> str:
     return text
 
 
-class UpstreamTls(Settings):
-    """`ca` instead of the system's; `certificate` and `key` for an upstream that asks for them; `pins` of its keys."""
+class UpstreamTls(ClientTls):
+    """`pins` of the upstream's keys, beside its certificate."""
 
-    ca: PathRef | None = None
-    certificate: PathRef | None = None
-    key: SecretFile | None = None
     pins: tuple[Annotated[str, AfterValidator(_pin)], ...] = ()
-
-    @model_validator(mode="after")
-    def _pair(self) -> UpstreamTls:
-        if (self.certificate is None) != (self.key is None):
-            raise ValueError("certificate and key belong together")
-        return self
 
 
 class UpstreamSign(Settings):

@@ -26,6 +26,7 @@ class Metric(enum.Enum):
     TOKEN_CACHE = "token_cache", "counter", ("result",), "Look-ups of verified access tokens"
     RATELIMIT_DECISIONS = "ratelimit_decisions", "counter", ("policy", "result"), "Decisions of rate limits"
     RATELIMIT_STORE_ERRORS = "ratelimit_store_errors", "counter", ("mode",), "Decisions taken without the shared store"
+    SHARED_LOST = "shared_servers_lost", "gauge", (), "Servers of the shared store that do not answer"
     IDEMPOTENCY = "idempotency", "counter", ("result",), "Idempotency keys by what became of them"
     CALLS_IN_DOUBT = "calls_in_doubt", "gauge", (), "Requests sent of which nobody knows what became of them"
     CALLS_OLDEST_SECONDS = "calls_in_doubt_oldest_age_seconds", "gauge", (), "For how long the oldest is in doubt"

@@ -12,10 +12,13 @@ from redis.asyncio import Redis
 
 from gateway.adapters.keys import FileKeys, generate_key
 from gateway.adapters.memory import MemorySad
-from gateway.adapters.redis import RedisSad, open_redis
+from gateway.adapters.redis import open_redis
+from gateway.adapters.redis_node import Access
+from gateway.adapters.redis_sad import RedisSad
+from gateway.adapters.redis_topology import One
 from gateway.ports import SadVault, Unavailable
 from tests.conftest import CountingEntropy, HandClock, Recorder
-from tests.servers import VOLATILE, persistent_redis_url, redis_url, running_redis
+from tests.servers import VOLATILE, address_of, persistent_redis_url, redis_url, running_redis
 
 __all__ = ["persistent_redis_url", "redis_url"]
 
@@ -36,7 +39,9 @@ async def connect(
     opened = []
 
     def make(url: str) -> tuple[RedisSad, Redis]:
-        shared, sad = open_redis(url, clock=clock, entropy=CountingEntropy(), keys=keys, telemetry=telemetry)
+        shared, sad = open_redis(
+            One(address_of(url)), Access(), clock=clock, entropy=CountingEntropy(), keys=keys, telemetry=telemetry
+        )
         opened.append((shared, direct := Redis.from_url(url)))
         return sad, direct
 

@@ -11,9 +11,9 @@ from gateway.adapters.files import WatchedFiles
 from gateway.adapters.key_sets import JwkSets
 from gateway.adapters.keys import FileKeys, read_secret
 from gateway.adapters.memory import MemorySad, MemoryShared
+from gateway.config.base import file_of
 from gateway.config.build import Config, build
 from gateway.config.inert import NoKeys, NoStore, NoUpstream
-from gateway.config.settings import file_of
 from gateway.ports import Ports
 from gateway.pure.routing import Found
 from gateway.snapshot import Route, Snapshot

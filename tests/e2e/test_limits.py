@@ -153,6 +153,7 @@ async def test_without_redis_each_limit_does_what_it_says_until_redis_is_back(tm
             await asyncio.to_thread(wait_until, lambda: gateway.lines("redis_lost"), what="a line of log")
 
             with running_redis(tmp_path, *VOLATILE, port=redis.port):
+                await asyncio.to_thread(wait_until, lambda: gateway.lines("redis_found"), what="Redis, found again")
                 for route in MODES:
                     assert statuses(await burst(started, route)) == {200: LIMIT, 429: OVER}, route
 
