@@ -36,6 +36,8 @@ class Inbox:
     """Where the backend takes deliveries."""
     signing_key: bytes = field(repr=False)
     """Signs what is sent on (Standard Webhooks)."""
+    url: str | None = None
+    """The address by which the provider knows the route, if that is signed."""
     live: bool | None = None
     """Take only events of real money (True) or only of a sandbox (False); None takes both."""
     facts: Facts | None = None

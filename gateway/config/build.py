@@ -229,6 +229,7 @@ class _Builder:
             upstream=self._upstreams[route.upstream],
             path=settings.path or route.match.path,
             signing_key=self._signing_key(place, settings, tenant),
+            url=settings.url,
             live=settings.live,
             facts=None if settings.facts is None else self._facts((*place, "facts"), settings.facts),
         )

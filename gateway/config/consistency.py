@@ -110,6 +110,9 @@ def _inbox(settings: ConfigFile, route: Route, source: Source, position: int) ->
     if provider not in webhook_schemes():
         text = f"no webhook provider {quoted(provider)}{did_you_mean(provider, webhook_schemes())}"
         yield source.at((*place, "provider"), text)
+    elif getattr(webhook_schemes()[provider], "binds_url", False) and route.inbox.url is None:
+        text = f"routes[{position}].inbox: {provider} signs the address of the endpoint: url is needed"
+        yield source.at(place, text)
     if settings.keys is None:
         yield source.at(place, f"routes[{position}].inbox: stored deliveries are encrypted: keys are needed")
     if route.listener in settings.listeners and settings.tenant_of(route).source is not None:

@@ -238,6 +238,7 @@ class Inbox(Settings):
     """A webhook route: verify, store, acknowledge, then forward to `path` of the upstream (by default the route's own).
 
     What is forwarded is signed anew by Standard Webhooks with the secret `signing`; without it, with a derived key.
+    `url` is the address by which the provider knows this route, for those that sign it.
     `live` takes live events only, or test events only, of providers that tell them apart.
     """
 
@@ -245,6 +246,7 @@ class Inbox(Settings):
     secrets: list[SecretRef] = Field(min_length=1, max_length=MAX_SECRETS)
     tolerance: Duration = written("5m", gt=0)
     path: str | None = Field(default=None, pattern=r"^/[!-~]*$")
+    url: str | None = Field(default=None, pattern=r"^https?://[!-~]+$")
     signing: SecretRef | None = None
     live: bool | None = None
     facts: Facts | None = None

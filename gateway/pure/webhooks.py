@@ -109,7 +109,7 @@ def signed_time(text: str) -> int:
     return int(text)
 
 
-def check_fresh(sent: int, arrival: Arrival, *, behind: float, ahead: float) -> None:
+def check_fresh(sent: float, arrival: Arrival, *, behind: float, ahead: float) -> None:
     """Raise `Refused` unless `sent` lies at most `behind` seconds before the arrival and `ahead` seconds after it."""
     if not arrival.received_at - behind <= sent <= arrival.received_at + ahead:
         raise Refused(Reason.DELIVERY_STALE, "Sign the delivery anew when it is sent, with a clock that is right.")

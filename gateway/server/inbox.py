@@ -52,7 +52,7 @@ class InboxReceiver:
 
     def _verify(self, request: Request, body: bytes, inbox: Inbox, exchange_id: str) -> Verified:
         try:
-            verified = inbox.scheme.verify(_arrival(request, body), inbox.keys, inbox.tolerance)
+            verified = inbox.scheme.verify(_arrival(request, body, inbox), inbox.keys, inbox.tolerance)
         except Refused:
             raise
         except Exception as error:  # noqa: BLE001 - a scheme that crashes has refused
@@ -135,12 +135,12 @@ class InboxReceiver:
         return Response(reason.status, headers, problem(reason, refused.detail, request_id=exchange_id))
 
 
-def _arrival(request: Request, body: bytes) -> Arrival:
+def _arrival(request: Request, body: bytes, inbox: Inbox) -> Arrival:
     times = Counter(name.lower() for name, _ in request.headers)
     return Arrival(
         body=body,
         headers={name.decode("ascii"): value.decode("ascii") for name, value in request.fields.items()},
         repeated=frozenset(name.decode("latin-1") for name, count in times.items() if count > 1),
-        url=f"{request.scheme}://{request.host}{request.target}",
+        url=inbox.url or f"{request.scheme}://{request.host}{request.target}",
         received_at=request.received_at,
     )

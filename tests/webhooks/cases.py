@@ -29,11 +29,11 @@ def vectors(provider: str) -> list[dict[str, Any]]:
     return loaded
 
 
-def arrive(body: bytes, *fields: tuple[str, str], at: float = NOW) -> Arrival:
+def arrive(body: bytes, *fields: tuple[str, str], at: float = NOW, url: str = "https://a.example/hooks") -> Arrival:
     names = [name.lower() for name, _ in fields]
     headers = dict(zip(names, (value for _, value in fields), strict=True))
     repeated = frozenset(name for name in names if names.count(name) > 1)
-    return Arrival(body=body, headers=headers, repeated=repeated, url="https://a.example/hooks", received_at=at)
+    return Arrival(body=body, headers=headers, repeated=repeated, url=url, received_at=at)
 
 
 def judge(scheme: Scheme, arrival: Arrival, keys: Iterable[bytes], tolerance: float = 300.0) -> Verified | Reason:
@@ -46,7 +46,8 @@ def judge(scheme: Scheme, arrival: Arrival, keys: Iterable[bytes], tolerance: fl
 
 def replay(scheme: Scheme, vector: dict[str, Any]) -> str | Reason:
     """The key of the recorded delivery, or the reason it was refused for."""
-    arrival = arrive(vector["body"].encode(), *vector["headers"].items(), at=vector["now"])
+    given = {"at": vector["now"]} | ({"url": vector["url"]} if "url" in vector else {})
+    arrival = arrive(vector["body"].encode(), *vector["headers"].items(), **given)
     keys = [scheme.parse_secret(secret.encode()) for secret in vector["secrets"]]
     verdict = judge(scheme, arrival, keys, vector["tolerance"])
     return verdict.key if isinstance(verdict, Verified) else verdict

@@ -1,0 +1,14 @@
+"""Coinbase Commerce: `X-CC-Webhook-Signature`, HMAC-SHA256 of the body in hexadecimal digits.
+
+Source: https://docs.cdp.coinbase.com/commerce/docs/webhooks-security. What repeats is `$.event.id`: the outer
+id is new each time.
+"""
+
+from __future__ import annotations
+
+from gateway.pure.webhook_macs import BodyMac, body_id
+
+_SCHEME = BodyMac("x-cc-webhook-signature", identity=body_id("event", "id"))
+
+parse_secret = _SCHEME.parse_secret
+verify = _SCHEME.verify

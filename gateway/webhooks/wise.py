@@ -1,0 +1,49 @@
+"""Wise: `X-Signature-SHA256`, RSA (PKCS #1 v1.5, SHA-256) over the body, in base64.
+
+The secret is the public key that Wise publishes. Source: https://docs.wise.com/features/webhooks-notifications/event-handling.
+X-Delivery-Id is new at each attempt and not signed; the older X-Signature (SHA-1) is not taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+from gateway.pure.webhook_macs import base64_signature, body_digest
+from gateway.pure.webhooks import MAX_SECRETS, Arrival, Coverage, Verified, lone_field, mismatch, missing
+
+HEADER = "x-signature-sha256"
+_BITS = range(2048, 8193)
+
+
+def parse_secret(secret: bytes) -> bytes:
+    """The published public key in PEM. Raises ValueError."""
+    _load(secret)
+    return secret
+
+
+def verify(arrival: Arrival, keys: Sequence[bytes], tolerance: float) -> Verified:  # noqa: ARG001 - no time is signed
+    """Raises `Refused`."""
+    text = lone_field(arrival, HEADER)
+    if not text:
+        raise missing(HEADER)
+    signature = base64_signature(text)
+    for index, key in enumerate(keys[:MAX_SECRETS] if signature else ()):
+        try:
+            _load(key).verify(signature or b"", arrival.body, PKCS1v15(), SHA256())
+        except InvalidSignature:
+            continue
+        return Verified(body_digest(arrival.body), Coverage.BODY, index)
+    raise mismatch()
+
+
+def _load(pem: bytes) -> RSAPublicKey:
+    key = load_pem_public_key(pem)
+    if not isinstance(key, RSAPublicKey) or key.key_size not in _BITS:
+        raise ValueError("the key of Wise is a public RSA key in PEM")
+    return key
