@@ -146,19 +146,21 @@ def _end_command(op: EndCommand, _: Rows) -> Steps[EndRow]:
         return EndRow(refused=not op.observed)
     stored, held = found
     visit = Visit(op, stored)
-    ended = distrust(visit.payment, held) if op.invalid else end(op.machine, visit.payment, held, op.result, op.amount)
+    foreign = op.currency not in (None, visit.payment.currency)
+    invalid = op.invalid or foreign
+    ended = distrust(visit.payment, held) if invalid else end(op.machine, visit.payment, held, op.result, op.amount)
     bound = op.alias is None or (yield from visit.bind(op.alias))
     yield from visit.hold(held, ended.held)
     if ended.payment != visit.payment:
         command, asked = held.reservation.command, held.reservation.amount
-        result = "unknown" if op.invalid else op.result
+        result = "unknown" if invalid else op.result
         amount = asked if op.amount is None else op.amount
         yield from visit.changed(f"{command}.{result}", ended.payment, ended.violation, command=command, amount=amount)
     if not bound:
         yield from visit.review(ALIAS_TAKEN)
     elif op.alias is not None:
         yield from _hear_parked(visit, op.tenant, stored.upstream, op.alias)
-    if op.facts:
+    if op.facts and not foreign:
         yield from visit.hear(op.facts)
     yield from visit.save()
     state = state_of(op.machine, visit.payment)

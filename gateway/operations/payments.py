@@ -120,6 +120,7 @@ class EndCommand(Operation[EndRow]):
     `amount` None is the amount that was asked for. `alias` is bound to the payment; facts that were parked for it, and
     then `facts` (what the answer says besides) are applied after the result. `unknown` keeps the reservation; with
     `invalid` (the answer lacks what it promised, or its amount is none) the payment is under review as well.
+    Amounts that are in another `currency` than the payment's count as none.
     An end that contradicts what a fact has told of the same command puts the payment under review. Events:
     `COMMAND.succeeded`, `.failed` or `.unknown`, then `facts.recorded`, then `review.required`, each where it applies.
     """
@@ -135,6 +136,7 @@ class EndCommand(Operation[EndRow]):
     event: EventDraft
     invalid: bool = False
     observed: bool = False
+    currency: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

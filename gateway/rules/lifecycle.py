@@ -264,6 +264,7 @@ class Lifecycle(Rule):
             event=draft(self._ports, exchange.tenant),
             invalid=said.invalid,
             observed=self._observes,
+            currency=said.currency,
         )
 
     def _counted(self, result: str, verdict: Verdict) -> Verdict:

@@ -79,6 +79,7 @@ class Till:
         facts: Iterable[Told] = (),
         invalid: bool = False,
         observed: bool = False,
+        currency: str | None = None,
     ) -> EndRow:
         told = EndCommand(
             self.tenant,
@@ -92,6 +93,7 @@ class Till:
             draft(),
             invalid=invalid,
             observed=observed,
+            currency=currency,
         )
         return (await self.store.commit([told]))[told]
 

@@ -163,6 +163,15 @@ async def test_an_answer_without_what_it_promised_is_unknown_and_for_review(till
     assert kinds(await published(till.store)) == ["authorize.requested", "authorize.unknown", "review.required"]
 
 
+async def test_an_answer_in_another_currency_books_nothing_and_is_for_review(till: Till) -> None:
+    await till.admit("authorize", 100)
+    row = await till.end(amount=70, alias="pi_1", currency="USD", facts=[Told("captured_reached", 70)])
+    assert row.violation == ANSWER_INVALID
+    record = await till.record()
+    assert (sum(record.amounts), sum(record.pending), record.unknown) == (0, 100, 1)
+    assert (await till.find(None, "pi_1")).payment == "pay_1"
+
+
 async def test_a_payment_is_found_by_each_alias_it_was_given(till: Till) -> None:
     await till.captured(100, alias="pi_1")
     await till.admit("refund", 10, alias="pi_1")

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 import pytest
 
-from gateway.operations import FindPayment, OnMissing, PaymentRef, PaymentRow, RecordFacts
+from gateway.operations import EventLag, FindPayment, OnMissing, PaymentRef, PaymentRow, RecordFacts
 from gateway.pipeline import BodyLimits, Placed
 from gateway.pure.lifecycle import Told
 from gateway.pure.resolving import Doubts
@@ -58,6 +58,21 @@ async def stands(it: Scene, ours: str) -> tuple[tuple[int, ...], dict[str, int]]
     assert row.record is not None
     assert row.standing is not None
     return tuple(row.record.amounts), dict(row.standing.pending)
+
+
+@pytest.mark.parametrize("key", ["two words", "k" * 256, '"open', ""])
+async def test_a_key_that_is_none_reserves_nothing_and_opens_no_payment(it: Scene, key: str) -> None:
+    await lost(it, MANUAL)
+    sent, events = len(it.client.got), await lag(it)
+    refused = await it.send(key, SALE)
+    assert (refused.status, reason(refused)) == (400, "idempotency_key_invalid")
+    assert (len(it.client.got), len(await it.unknown()), await lag(it)) == (sent, 1, events)
+
+
+async def lag(it: Scene) -> int:
+    """How many events are not published."""
+    asked = EventLag()
+    return (await it.ports.store.commit([asked]))[asked].pending
 
 
 async def test_the_answer_to_the_same_request_sent_again_ends_all_three(it: Scene) -> None:
