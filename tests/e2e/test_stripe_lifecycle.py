@@ -17,6 +17,7 @@ ROUTES = {
     "void": "/v1/payment_intents/{id}/cancel",
     "refund": "/v1/refunds",
 }
+ADOPTS = dict.fromkeys(("capture", "refund"), ", on_missing: adopt_by_query")
 CARD = {"number": "4242424242424242", "exp_month": 12, "exp_year": 2040, "cvc": "737"}
 
 
@@ -29,7 +30,7 @@ def with_life_cycles(folder: Path) -> None:
             "rules:\n"
             '  - {kind: mtls, ca: certs/services-ca.pem, san: ["spiffe://shop.example/payments"]}\n'
             "  - {kind: idempotency}\n"
-            f"  - {{kind: lifecycle, mapping: stripe, operation: {operation}}}\n"
+            f"  - {{kind: lifecycle, mapping: stripe, operation: {operation}{ADOPTS.get(operation, '')}}}\n"
         )
         routes += (
             f"  - {{name: lifecycle-{operation}, listener: sidecar, upstream: stripe, policy: stripe-{operation},\n"
@@ -124,6 +125,20 @@ def test_what_was_voided_is_captured_no_more(stage: World, client: stripe.Stripe
     with pytest.raises(stripe.StripeError) as raised:
         client.v1.payment_intents.capture(intent)
     assert refused(raised)["state"] == "voided"
+
+
+def test_a_payment_that_was_made_elsewhere_is_asked_for_and_then_captured_no_further_than_it_goes(
+    stage: World, client: stripe.StripeClient
+) -> None:
+    direct = stripe.StripeClient("sk_test_123456789012", base_addresses={"api": stage.fake})
+    intent = authorized(stage, direct)
+    with pytest.raises(stripe.StripeError) as raised:
+        client.v1.payment_intents.capture(intent, {"amount_to_capture": 1001})
+    assert refused(raised)["remaining"] == {"capture": 1000, "void": 1000, "refund": 0}
+    assert client.v1.payment_intents.capture(intent, {"amount_to_capture": 600}).amount_received == 600
+    with pytest.raises(stripe.StripeError) as raised:
+        client.v1.refunds.create({"payment_intent": intent, "amount": 601})
+    assert refused(raised)["allowed"] == ["refund"]
 
 
 def test_a_payment_that_nobody_made_here_is_not_known(client: stripe.StripeClient) -> None:
