@@ -59,13 +59,20 @@ _ON_OPENING = (
 
 
 def open_sqlite(
-    path: str, *, clock: Clock, telemetry: Telemetry, vfs: str | None = None, writer: Writer | None = None
+    path: str,
+    *,
+    clock: Clock,
+    telemetry: Telemetry,
+    vfs: str | None = None,
+    writer: Writer | None = None,
+    wal_pages_idle: int = WAL_PAGES_IDLE,
 ) -> SqliteStore:
     """The store in the file `path` (created, mode 0600, if missing), or in memory for `:memory:`.
 
     Idempotency keys and calls that a previous process left in flight become unknown. `vfs` names the SQLite VFS that
     does the input and output, and `writer` does the writing (None: a thread of its own); `clock` and `telemetry` are
-    used from there. Raises ValueError with a sentence for the operator when the file cannot be used.
+    used from there. A log of `wal_pages_idle` pages is check-pointed in an idle moment. Raises ValueError with a
+    sentence for the operator when the file cannot be used.
     """
     try:
         if path != ":memory:":
@@ -83,7 +90,7 @@ def open_sqlite(
         raise ValueError(f"store: another process has {path} open") from error
     except (apsw.Error, OSError) as error:
         raise ValueError(f"store: {path} cannot be opened: {error}") from error
-    return SqliteStore(db, clock, telemetry, writer or WriterThread("store"))
+    return SqliteStore(db, clock, telemetry, writer or WriterThread("store"), wal_pages_idle)
 
 
 def _create(path: Path) -> None:
@@ -124,7 +131,9 @@ class SqliteStore:
     more, and handed to the writer together: one hand-over, one commit and one answer for all of them.
     """
 
-    def __init__(self, db: apsw.Connection, clock: Clock, telemetry: Telemetry, writer: Writer) -> None:
+    def __init__(
+        self, db: apsw.Connection, clock: Clock, telemetry: Telemetry, writer: Writer, wal_pages_idle: int
+    ) -> None:
         self._db = db
         self._clock = clock
         self._telemetry = telemetry
@@ -135,6 +144,7 @@ class SqliteStore:
         self._closing = False
         self._writer = writer
         self._wal_pages = 0
+        self._wal_pages_idle = wal_pages_idle
         db.set_wal_hook(self._count_pages)
 
     def commit(self, unit: Sequence[Operation[Row]]) -> asyncio.Future[Rows]:
@@ -196,7 +206,7 @@ class SqliteStore:
         self._answer(batch)
         if self._wal_pages >= WAL_PAGES_MAX:
             self._checkpoint()
-        return self._checkpoint if self._wal_pages >= WAL_PAGES_IDLE else None
+        return self._checkpoint if self._wal_pages >= self._wal_pages_idle else None
 
     def _write(self, batch: list[Waiting]) -> None:
         """Run the units and commit; sets the error of those that failed. Raises nothing."""

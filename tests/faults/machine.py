@@ -46,6 +46,8 @@ NETWORK_SECONDS = 0.005
 PATIENCE_SECONDS = 0.4
 """How long the gateway waits for the provider."""
 
+WAL_PAGES_IDLE = 100
+"""Pages in the log from which on an idle moment is used for a check-point: few, so that lives see some."""
 EVENTS_LOST = 0.03
 """The share of events that do not arrive, and of those that are not confirmed."""
 ATTEMPTS_MAX = 1_000
@@ -224,7 +226,14 @@ class Gateway:
         self.process = Process(loop)
         self.telemetry = Mute()
         clock, writer = Clock(loop), ScheduledWriter(loop, WRITE_SECONDS)
-        self.store = open_sqlite(str(site.path), clock=clock, telemetry=self.telemetry, vfs=disk.name, writer=writer)
+        self.store = open_sqlite(
+            str(site.path),
+            clock=clock,
+            telemetry=self.telemetry,
+            vfs=disk.name,
+            writer=writer,
+            wal_pages_idle=WAL_PAGES_IDLE,
+        )
         shared, sad, store = MemoryShared(clock), MemorySad(clock), Announcing(self.store)
         self._ports = Ports(clock, loop.rng.randbytes, store, shared, sad, site.keys, nothing, self.telemetry, nothing)
         self._routes = {

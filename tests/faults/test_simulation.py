@@ -149,16 +149,17 @@ def test_what_is_broken_on_purpose_is_caught(control: str, seed: int) -> None:
     assert live_on(CONTROLS[control], seed, CONTROL_CRASHES_MAX).harm > 0
 
 
-def test_a_seed_is_a_life_whatever_the_hashes_are() -> None:
+@pytest.mark.parametrize("plan", ["query", "events"])
+def test_a_seed_is_a_life_whatever_the_hashes_are(plan: str) -> None:
     def digest(hash_seed: str) -> str:
-        command = [sys.executable, "-m", "tests.faults.simulate", "--seed", "11", "--trace"]
+        command = [sys.executable, "-m", "tests.faults.simulate", "--plan", plan, "--seed", "11", "--trace"]
         environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
         return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
 
-    first, *others = [digest(hash_seed) for hash_seed in ("0", "1", "4711")]
+    first, other = digest("0"), digest("4711")
     assert "effect" in first
     assert "kill" in first
-    assert others == [first, first]
+    assert other == first
 
 
 @pytest.fixture
