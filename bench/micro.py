@@ -31,7 +31,6 @@ from gateway.adapters.keys import FileKeys
 from gateway.adapters.memory import MemorySad, MemoryShared
 from gateway.adapters.sqlite import open_sqlite
 from gateway.adapters.telemetry import PrometheusTelemetry
-from gateway.adapters.upstream import HttpUpstream
 from gateway.config.build import build
 from gateway.config.load import load
 from gateway.exchange import Exchange, Peer
@@ -46,6 +45,7 @@ from gateway.pure.routing import Found, RouteTable
 from gateway.pure.served import Served
 from gateway.rule import PASS, Rule
 from gateway.snapshot import Route
+from gateway.upstreams import Upstreams
 from tests.conftest import make_exchange
 
 ROUNDS = 7
@@ -86,8 +86,8 @@ async def world(folder: Path) -> AsyncIterator[World]:
     shared, sad, files = MemoryShared(clock), MemorySad(clock), WatchedFiles(clock, telemetry)
     ports = Ports(clock, os.urandom, store, shared, sad, keys, key_sets, telemetry, files)
     try:
-        upstream = HttpUpstream("backend", "http://127.0.0.1:9", clock=clock)
-        table = build(config, ports, {"backend": upstream}, lambda _: b"").tables["edge"]
+        upstreams = Upstreams(clock, os.urandom, telemetry, lambda _: b"").plan(config)
+        table = build(config, ports, upstreams, lambda _: b"").tables["edge"]
         found = table.match("localhost", "POST", _PATH)
         assert isinstance(found, Found)
         assert found.route.pipeline is not None

@@ -106,6 +106,7 @@ ADVICE: Mapping[str, Mapping[Reason, str]] = {
         Reason.STORE_UNAVAILABLE: _LATER,
         Reason.UPSTREAM_UNREACHABLE: _LATER,
         Reason.UPSTREAM_BUSY: _LATER,
+        Reason.BREAKER_OPEN: _LATER,
         Reason.UPSTREAM_TIMEOUT: _IN_DOUBT,
         Reason.UPSTREAM_FAILED: _IN_DOUBT,
         Reason.UPSTREAM_INVALID: _IN_DOUBT,
@@ -167,6 +168,12 @@ _OF_METRIC: Mapping[tuple[Metric, str], str] = {
         "`certificate_invalid`, `certificate_missing`, `no_common_parameters`, `not_tls`, `refused_by_client`, "
         "`incomplete`, `other`"
     ),
+    (Metric.BREAKER_STATE, "operation"): (
+        "the lifecycle rule's `operation`; where a route has none, `read` (GET, HEAD, OPTIONS) or `write`"
+    ),
+    (Metric.UPSTREAM_REJECTIONS, "reason"): "`breaker`: it was open; `bulkhead`: too many wait, or one waited too long",
+    (Metric.UPSTREAM_RETRIES, "result"): "`made`, `over_budget` (not made)",
+    (Metric.UPSTREAM_ENDPOINTS, "state"): "`available`, `ejected`, `unhealthy` (its health checks say so)",
     (Metric.JWKS_REFRESHES, "result"): "`ok`, `failed`",
     (Metric.FILE_RELOADS, "file"): "`crl`, `revocations`",
     (Metric.FILE_RELOADS, "result"): "`applied`; `rejected`, once for each look at it: the one before is served on",

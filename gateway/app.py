@@ -11,7 +11,6 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -22,22 +21,18 @@ from gateway.adapters.keys import FileKeys, read_secret
 from gateway.adapters.redis_sad import RedisSad
 from gateway.adapters.sqlite import open_sqlite
 from gateway.adapters.telemetry import PrometheusTelemetry
-from gateway.adapters.upstream import HttpUpstream, Limits, Timeouts
-from gateway.adapters.upstream_signing import SigningUpstream
-from gateway.check import check, signing_key
+from gateway.check import check
 from gateway.config.base import file_of
 from gateway.config.build import Config, build
 from gateway.config.complaints import Complaint, ConfigError
 from gateway.config.inert import NoKeys
 from gateway.config.settings import ConfigFile
 from gateway.config.settings import Listener as ListenerSettings
-from gateway.config.settings import Upstream as UpstreamSettings
-from gateway.contexts import upstream_context
-from gateway.ports import Keys, Ports, Unavailable, Upstream
+from gateway.ports import Keys, Ports, Unavailable
 from gateway.publishing import make_publishers
 from gateway.pure.metrics import Metric
 from gateway.pure.request_reader import HeadLimits
-from gateway.renewal import LOOK_SECONDS, Renewal, contents
+from gateway.renewal import LOOK_SECONDS, Renewal
 from gateway.rules.tokenize import Settings as TokenizeSettings
 from gateway.server.admin import Admin
 from gateway.server.admin_events import event_routes
@@ -48,14 +43,13 @@ from gateway.server.listener import Listener
 from gateway.server.proxy import Proxy, Running
 from gateway.server.sockets import bound, deafen
 from gateway.sharing import make_shared
-from gateway.snapshot import Snapshot
+from gateway.upstreams import Upstreams
 from gateway.workers.deliveries import DeliveryForwarder
 from gateway.workers.opening import run_opening
 from gateway.workers.relay import Announcing, Relay
 from gateway.workers.resolver import Resolver
 from gateway.workers.retention import all_purges, run_retention
 
-_RESCUE_CONNECTIONS = 8
 _READ_SECRET = functools.partial(read_secret, base=Path())
 
 
@@ -91,18 +85,6 @@ def _calm_collector() -> None:
     gc.set_threshold(20_000, 50, 50)
 
 
-@dataclass(frozen=True, slots=True)
-class _Pool:
-    """An upstream and what it was made from: the same settings and files mean the same connections.
-
-    `rescue` is the same upstream by a few connections that no request of a client can take.
-    """
-
-    made_from: tuple[UpstreamSettings, bytes]
-    upstream: HttpUpstream
-    rescue: HttpUpstream
-
-
 class _Loop(Protocol):
     """A worker that ends what it began before it stops."""
 
@@ -122,8 +104,8 @@ class Gateway:
         self.telemetry = PrometheusTelemetry(self._clock, sys.stdout.buffer, config.settings.logging.level)
         self._key_sets = JwkSets(self._clock, self.telemetry)
         self._renewal = Renewal(self.telemetry)
-        self._pools: dict[str, _Pool] = {}
         self._sockets: dict[str, socket.socket] = {}
+        self._upstreams = Upstreams(self._clock, os.urandom, self.telemetry, _READ_SECRET)
         self._listeners: dict[str, Listener] = {}
         self._workers: list[asyncio.Task[None]] = []
         self._store: Announcing
@@ -144,9 +126,9 @@ class Gateway:
         self.telemetry.start()
         self._ports = await self._make_ports(config)
         await self._require_volatile(config)
-        pools = self._make_pools(config)
-        self._running = Running(self._build(config, pools))
-        self._pools = pools
+        upstreams = self._upstreams.plan(config)
+        self._running = Running(build(config, self._ports, upstreams, _READ_SECRET))
+        await self._upstreams.adopt()
         fresh = self._renewal.fresh(config.settings.listeners)
         forwarder = DeliveryForwarder(self._ports, lambda: self._running.snapshot.inboxes)
         resolver = Resolver(self._ports, lambda: self._running.snapshot.recorded)
@@ -194,7 +176,7 @@ class Gateway:
         for worker in self._workers:
             worker.cancel()
         await asyncio.gather(*self._workers, return_exceptions=True)
-        await asyncio.gather(*(each.close() for pool in self._pools.values() for each in (pool.upstream, pool.rescue)))
+        await self._upstreams.close()
         await self._open.aclose()
         await self._key_sets.close()
         if self._admin is not None:
@@ -210,8 +192,8 @@ class Gateway:
             try:
                 config = await asyncio.to_thread(self._read)
                 await self._require_volatile(config)
-                pools = self._make_pools(config)
-                snapshot = self._build(config, pools)
+                upstreams = self._upstreams.plan(config)
+                snapshot = build(config, self._ports, upstreams, _READ_SECRET)
                 fresh = self._renewal.fresh(config.settings.listeners)
             except (ConfigError, ValueError, OSError, Unavailable) as error:
                 complaints = [str(c) for c in error.complaints] if isinstance(error, ConfigError) else [str(error)]
@@ -219,12 +201,9 @@ class Gateway:
                 self.telemetry.set(Metric.CONFIG_LAST_RELOAD_SUCCESSFUL, 0)
                 self.telemetry.log("reload_rejected", level="error", complaints=complaints, running=self._config.digest)
                 return complaints
-            before, self._pools, self._running.snapshot = self._pools, pools, snapshot
+            self._running.snapshot = snapshot
+            await self._upstreams.adopt()
             self._renewal.install(self._listeners, fresh)
-            for name, pool in before.items():
-                if pools.get(name) is not pool:
-                    pool.upstream.drain()
-                    pool.rescue.drain()
             self._applied(config)
             self.telemetry.count(Metric.CONFIG_RELOADS, "applied")
             self.telemetry.log("reloaded", digest=config.digest)
@@ -236,12 +215,6 @@ class Gateway:
         if complaints:
             raise ConfigError(complaints)
         return config
-
-    def _build(self, config: Config, pools: Mapping[str, _Pool]) -> Snapshot:
-        settings = config.settings.upstreams
-        upstreams = {name: self._vouching(settings[name], pool.upstream) for name, pool in pools.items()}
-        rescues = {name: self._vouching(settings[name], pool.rescue) for name, pool in pools.items()}
-        return build(config, self._ports, upstreams, _READ_SECRET, rescues)
 
     def _applied(self, config: Config) -> None:
         self.telemetry.set(Metric.CONFIG_INFO, 0, self._config.digest)
@@ -283,41 +256,6 @@ class Gateway:
         codes = any(isinstance(rule, TokenizeSettings) and rule.holds_codes for rule in rules)
         if codes and isinstance(self._ports.sad, RedisSad):
             await self._ports.sad.require_volatile()
-
-    def _make_pools(self, config: Config) -> dict[str, _Pool]:
-        """One for each upstream: the one there is, unless its settings or its files have changed."""
-        pools = {}
-        for name, settings in config.settings.upstreams.items():
-            made_from = (settings, contents(settings.tls))
-            known = self._pools.get(name)
-            if known is not None and known.made_from == made_from:
-                pools[name] = known
-            else:
-                few = min(settings.max_connections, _RESCUE_CONNECTIONS)
-                rescue = self._upstream(name, settings, few)
-                pools[name] = _Pool(made_from, self._upstream(name, settings, settings.max_connections), rescue)
-        return pools
-
-    def _vouching(self, settings: UpstreamSettings, upstream: HttpUpstream) -> Upstream:
-        """The upstream, by requests that are signed if it is to have that."""
-        if settings.sign is None:
-            return upstream
-        scheme = settings.url.partition(":")[0]
-        key, limit = signing_key(settings.sign), settings.sign.max_body
-        return SigningUpstream(upstream, scheme, key, self._clock, os.urandom, limit)
-
-    def _upstream(self, name: str, settings: UpstreamSettings, connections: int) -> HttpUpstream:
-        times = settings.timeouts
-        timeouts = Timeouts(
-            connect=times.connect,
-            first_byte=times.first_byte,
-            idle=times.idle,
-            total=times.total,
-            reuse_within=settings.reuse_within,
-        )
-        limits = Limits(max_connections=connections)
-        tls = upstream_context(settings.tls) if settings.url.startswith("https:") else None
-        return HttpUpstream(name, settings.url, clock=self._clock, tls=tls, timeouts=timeouts, limits=limits)
 
     async def _look_at_certificates(self) -> None:
         while True:

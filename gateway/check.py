@@ -11,17 +11,18 @@ from gateway.adapters.files import WatchedFiles
 from gateway.adapters.key_sets import JwkSets
 from gateway.adapters.keys import FileKeys, read_secret
 from gateway.adapters.memory import MemorySad, MemoryShared
-from gateway.adapters.upstream_signing import SigningKey, read_signing_key
 from gateway.config.base import file_of
 from gateway.config.build import build
 from gateway.config.complaints import Complaint, ConfigError
 from gateway.config.inert import NoKeys, NoStore, NoTelemetry, NoUpstream
 from gateway.config.load import Config, load
-from gateway.config.settings import Tls, UpstreamSign, UpstreamTls
+from gateway.config.settings import Tls
+from gateway.config.upstreams import UpstreamSign, UpstreamTls
 from gateway.contexts import listener_context, upstream_context
 from gateway.ports import Keys, Ports
 from gateway.publishing import make_publishers
 from gateway.sharing import make_shared
+from gateway.upstreams import signing_key
 
 _READ_SECRET = functools.partial(read_secret, base=Path())
 
@@ -57,14 +58,9 @@ def _read_listener_tls(config: Config, name: str, tls: Tls) -> None:
         listener_context(tls)
 
 
-def signing_key(sign: UpstreamSign) -> SigningKey:
-    """Raises ValueError."""
-    return read_signing_key(_READ_SECRET(sign.key), sign.id, sign.algorithm, sign.tag)
-
-
 def _read_signing_key(config: Config, name: str, sign: UpstreamSign) -> None:
     with config.blaming("upstreams", name, "sign"):
-        signing_key(sign)
+        signing_key(sign, _READ_SECRET)
 
 
 def _read_upstream_tls(config: Config, name: str, tls: UpstreamTls) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 from gateway.adapters.pinning import pin
 from gateway.adapters.upstream import client_context
 from gateway.config.base import ClientTls, file_of
-from gateway.config.settings import Tls, UpstreamTls
+from gateway.config.settings import Tls
+from gateway.config.upstreams import UpstreamTls
 from gateway.pure.pins import read_pin
 from gateway.server.tls import server_context
 

@@ -13,6 +13,7 @@ acted, and REPLAY must remember it. Nothing here is cancelled by a client that h
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -341,7 +342,9 @@ class Pipeline:
         return self._refuse(x, placed.stage, verdict, placed.kind)
 
     def _failed(self, x: Exchange, error: UpstreamError) -> Response:
-        headers = _RETRY_SOON if error.outcome is Outcome.REFUSED else ()
+        headers: tuple[Header, ...] = ()
+        if error.outcome is Outcome.REFUSED:
+            headers = ((b"Retry-After", b"%d" % math.ceil(error.retry_after)),)
         return self._refuse(x, "forward", Deny(error.reason, error.detail, headers=headers))
 
     def _refuse(self, x: Exchange, stage: str, deny: Deny, kind: str = "") -> Response:

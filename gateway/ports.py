@@ -227,13 +227,17 @@ class Outcome(enum.Enum):
 
 
 class UpstreamError(Exception):
-    """A call that got no usable answer. `outcome` is REFUSED or UNKNOWN; `detail` holds no peer bytes."""
+    """A call that got no usable answer. `outcome` is REFUSED or UNKNOWN; `detail` holds no peer bytes.
 
-    def __init__(self, outcome: Outcome, reason: Reason, detail: str) -> None:
+    `retry_after` is in how many seconds it is worth trying again.
+    """
+
+    def __init__(self, outcome: Outcome, reason: Reason, detail: str, retry_after: float = 1.0) -> None:
         super().__init__(detail)
         self.outcome = outcome
         self.reason = reason
         self.detail = detail
+        self.retry_after = retry_after
 
 
 class BodyStream(Protocol):
@@ -276,6 +280,9 @@ class Response:
 class Connection(Protocol):
     """A connection that is ready to take exactly one request."""
 
+    deadline: float
+    """Monotonic time by which the call ends, whatever its upstream's own limits; infinite unless set."""
+
     def send(self, method: str, head: bytes, body: bytes | BodyStream) -> Awaitable[Response]:
         """Send the request; the response's head has arrived on return, its body is in `stream` (or empty).
 
@@ -288,7 +295,7 @@ class Connection(Protocol):
 
 
 class Upstream(Protocol):
-    """One named upstream: a pool of connections to one origin, with its limits and deadlines."""
+    """One named upstream, as it is seen by those who send one class of operations to it."""
 
     @property
     def name(self) -> str: ...
@@ -300,8 +307,25 @@ class Upstream(Protocol):
     def acquire(self, *, safe: bool) -> Soon[Connection]:
         """A connection: a kept-alive one, for an unsafe request only if idle for less than `reuse_within`, else new.
 
-        Raises `UpstreamError` with outcome REFUSED.
+        With it come the permit of a breaker and the slot of a bulkhead; `send` and `release` give them back. Raises
+        `UpstreamError` with outcome REFUSED.
         """
+
+    def again(self, tried: int, waited: float) -> float | None:
+        """May a call be made once more, so many retries and a last wait of so many seconds after the first?
+
+        Seconds to wait until then, and the budget of retries is charged; None: no.
+        """
+
+
+class Cluster(Protocol):
+    """One named upstream with all that it is reached at."""
+
+    def lane(self, operation: str) -> Upstream:
+        """For the requests of clients, with a breaker for the operation; an empty one: for reads, and for writes."""
+
+    def reserve(self) -> Upstream:
+        """By connections that no client's request can take, past breakers: for deliveries and for calls in doubt."""
 
 
 # --- Publishers ------------------------------------------------------------------------------------------------------

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import hashlib
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Final, TypeAlias
 
 from pydantic import BaseModel
 
+from gateway.config.load import contents, files_of
 from gateway.config.settings import Listener as ListenerSettings
 from gateway.contexts import listener_context
 from gateway.ports import Telemetry
@@ -92,15 +92,9 @@ class Renewal:
                 self._telemetry.log("certificate_renewed", listener=name)
 
 
-def contents(tls: BaseModel | None) -> bytes:
-    """A digest of the files that these TLS settings name."""
-    files = [path.read_bytes() for path in _files(tls) if path.is_file()]
-    return hashlib.sha256(b"".join(hashlib.sha256(file).digest() for file in files)).digest()
-
-
 def _marks(tls: BaseModel | None) -> _Marks:
     """What differs once a file, or the link to it, was replaced or written to."""
-    return tuple(_mark(path) for path in _files(tls))
+    return tuple(_mark(path) for path in files_of(tls))
 
 
 def _mark(path: Path) -> tuple[int, ...]:
@@ -109,9 +103,3 @@ def _mark(path: Path) -> tuple[int, ...]:
     except OSError:
         return ()
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
-
-
-def _files(tls: BaseModel | None) -> list[Path]:
-    """And words that are no file's name, which do no harm."""
-    names = [] if tls is None else [value for _, value in tls if isinstance(value, str)]
-    return [Path(name.removeprefix("file:")) for name in names]

@@ -88,7 +88,7 @@ class Place:
     params: frozenset[str] = frozenset()
     """Names in the path of the route."""
     rescue: Upstream | None = None
-    """The upstream by connections of its own, for questions about what a request is about."""
+    """The upstream, for questions about what a request is about, with a breaker of their own."""
     lifecycles: Mapping[str, Machine] = field(default_factory=dict)
     mappings: Mapping[str, ProviderMapping] = field(default_factory=dict)
 
@@ -117,6 +117,8 @@ class Rule:
     """Set by `__init__`: the body is read before `on_request` runs."""
     reads_response: bool = False
     """Set by `__init__`: the response is buffered before `on_response` runs."""
+    operation: str = ""
+    """Set by `__init__`: what the route's requests do to a payment; such operations share a breaker, and no others."""
     gives_key: bool = False
     """Set by `__init__`: every unsafe request goes out with an idempotency key, the same one if it is sent again."""
     sends_once: bool = False

@@ -1,4 +1,4 @@
-"""The upstream client: a bounded pool of HTTP/1.1 connections to one origin.
+"""The upstream client: a bounded pool of HTTP/1.1 connections to one endpoint.
 
 It sends the bytes it is given and nothing of its own but the framing: no redirects, no cookies, no proxies from the
 environment, no decompression. An unsafe request is written once, to a connection that was alive a moment ago; a safe
@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import math
+import socket
 import ssl
-from collections import deque
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from gateway.adapters.upstream_connection import Limits, Timeouts, Wire
 from gateway.ports import BodyStream, Clock, Connection, Outcome, Response, Soon, UpstreamError
+from gateway.pure.bulkhead import Bulkhead
 from gateway.pure.errors import Reason
 
 __all__ = ["HttpUpstream", "Limits", "Timeouts", "client_context"]
@@ -27,6 +28,10 @@ _UNTRUSTED = "No TLS connection to the upstream could be agreed on; nothing was 
 _BUSY = "All connections to the upstream are in use; nothing was sent. Try again."
 _SWEEP_AT_MOST_EVERY = 0.01
 _READ_BYTES = 64 * 1024
+_LOOKUP_SECONDS = 5.0
+
+Lookup = Callable[[str, int], Awaitable[Sequence[str]]]
+"""The IP addresses of a host, for a port, in the order in which they should be tried. Raises OSError."""
 
 
 def client_context(
@@ -77,11 +82,17 @@ def _parse_origin(url: str) -> _Origin:
     return _Origin(host, port, secure, (shown if port == default else f"{shown}:{port}").encode("ascii"))
 
 
-class HttpUpstream:
-    """One origin, its connections and deadlines (implements `ports.Upstream`).
+async def system_lookup(host: str, port: int) -> Sequence[str]:
+    """As this machine resolves names (implements `Lookup`)."""
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [str(address[0]) for *_, address in found]
 
-    A reload keeps the object if origin, TLS and settings stayed as they were; else it makes another and drains this.
-    Raises ValueError when `origin` is none.
+
+class HttpUpstream:
+    """The connections to one endpoint, and their deadlines.
+
+    `origin` is what it is: scheme, Host field, and the name in its certificate; `address` (host and port) where it is
+    reached, if elsewhere. Raises ValueError when `origin` is none.
     """
 
     def __init__(
@@ -93,6 +104,8 @@ class HttpUpstream:
         tls: ssl.SSLContext | None = None,
         timeouts: Timeouts | None = None,
         limits: Limits | None = None,
+        address: tuple[str, int] | None = None,
+        lookup: Lookup = system_lookup,
     ) -> None:
         self.name = name
         self._origin = _parse_origin(origin)
@@ -105,8 +118,11 @@ class HttpUpstream:
         self._limits = limits or Limits()
         self._wires: set[Wire] = set()
         self._idle: list[Wire] = []
-        self._taken = 0
-        self._waiting: deque[asyncio.Future[Wire | None]] = deque()
+        self._slots = Bulkhead[asyncio.Future[Wire | None]](self._limits.max_connections, self._limits.max_waiting)
+        self.place = self._host, self._port = address or (self._origin.host, self._origin.port)
+        self._lookup = lookup
+        self._addresses: tuple[str, ...] = ()
+        """Of the host, as they were found last; none: each connection finds out for itself."""
         self.buffer = memoryview(bytearray(_READ_BYTES))
         self._draining = False
         self._closed = False
@@ -117,12 +133,21 @@ class HttpUpstream:
     @property
     def in_use(self) -> int:
         """Connections taken or being made; at most `max_connections`."""
-        return self._taken
+        return self._slots.taken
+
+    @property
+    def load(self) -> int:
+        """Calls that have a connection or wait for one."""
+        return self._slots.taken + self._slots.pending
+
+    def deadline(self, latest: float = math.inf) -> float:
+        """When a call that begins now has to be over, on the clock's monotonic time."""
+        return min(self._clock.monotonic() + self._timeouts.total, latest)
 
     # --- taking a connection
 
     def acquire(self, *, safe: bool) -> Soon[Connection]:
-        """See `ports.Upstream`. Waits at most `connect` seconds for another's connection, and as long for a new one."""
+        """See `ports.Upstream`. Waits at most `pending` seconds for another's connection, `connect` for a new one."""
         max_idle = math.inf if safe else self._timeouts.reuse_within
         if self._idle and self._fits(self._idle[-1], max_idle):
             return _Lease(self, self._lend(self._idle.pop()), safe=safe)
@@ -153,26 +178,24 @@ class HttpUpstream:
     def _lend(self, wire: Wire) -> Wire:
         wire.leased = True
         wire.due = math.inf
-        self._taken += 1
+        self._slots.take()  # one is free: there are never more idle connections than free slots
         return wire
 
     def _take_slot(self) -> bool:
         """Room for one more connection; the one that was idle longest makes room if it must."""
-        if self._taken >= self._limits.max_connections:
+        if not self._slots.take():
             return False
-        if self._taken + len(self._idle) >= self._limits.max_connections:
+        if self._slots.taken + len(self._idle) > self._limits.max_connections:
             self._idle[0].abort()
-        self._taken += 1
         return True
 
     async def _wait(self) -> Wire | None:
         """Wait for another's slot, with the connection in it if that lives on."""
-        if len(self._waiting) >= self._limits.max_waiting:
-            raise UpstreamError(Outcome.REFUSED, Reason.UPSTREAM_BUSY, _BUSY)
         waiter: asyncio.Future[Wire | None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(waiter)
+        if not self._slots.queue(waiter):
+            raise UpstreamError(Outcome.REFUSED, Reason.UPSTREAM_BUSY, _BUSY)
         try:
-            async with asyncio.timeout(self._timeouts.connect):
+            async with asyncio.timeout(self._timeouts.pending):
                 return await waiter
         except TimeoutError:
             self._leave(waiter)
@@ -184,8 +207,7 @@ class HttpUpstream:
     def _leave(self, waiter: asyncio.Future[Wire | None]) -> None:
         """Wait no longer; what was handed over in the same moment goes to the next."""
         if waiter.cancelled():
-            if waiter in self._waiting:
-                self._waiting.remove(waiter)
+            self._slots.leave(waiter)
         elif (wire := waiter.result()) is None:
             self._pass_on(None)
         else:
@@ -193,16 +215,10 @@ class HttpUpstream:
 
     async def _connect(self) -> Wire:
         """Fill a slot that was taken; a failure gives it back."""
-        origin, wire = self._origin, Wire(self, self._clock, self._timeouts, self._limits)
+        wire = Wire(self, self._clock, self._timeouts, self._limits)
         try:
             async with asyncio.timeout(self._timeouts.connect):
-                await asyncio.get_running_loop().create_connection(
-                    lambda: wire,
-                    origin.host,
-                    origin.port,
-                    ssl=self._tls,
-                    server_hostname=origin.host if origin.secure else None,
-                )
+                await self._reach(wire)
             if wire.closed:
                 raise ConnectionResetError
         except BaseException as error:
@@ -215,18 +231,55 @@ class HttpUpstream:
         wire.leased = True
         return wire
 
+    async def _reach(self, wire: Wire) -> None:
+        """Connect to the first address that takes the connection; one that does not is tried last from then on."""
+        loop, name = asyncio.get_running_loop(), self._origin.host if self._origin.secure else None
+        places = self._addresses or (self._host,)
+        for place in places:
+            try:
+                await loop.create_connection(lambda: wire, place, self._port, ssl=self._tls, server_hostname=name)
+            except BaseException as error:
+                if place in self._addresses:
+                    self._addresses = (*(a for a in self._addresses if a != place), place)
+                if not isinstance(error, OSError) or isinstance(error, ssl.SSLError) or place == places[-1]:
+                    raise
+            else:
+                return
+
+    # --- where it is
+
+    async def resolve(self) -> None:
+        """Look the host up again: new addresses are used, connections to old ones end with what they carry.
+
+        The old addresses stay if the new ones cannot be found out.
+        """
+        try:
+            async with asyncio.timeout(_LOOKUP_SECONDS):
+                found = tuple(dict.fromkeys(await self._lookup(self._host, self._port)))
+        except OSError:
+            return
+        if not found or set(found) == set(self._addresses):
+            return
+        self._addresses = found
+        for wire in tuple(self._idle):
+            if not self._keeps(wire):
+                wire.abort()
+
+    def _keeps(self, wire: Wire) -> bool:
+        """May it carry another exchange?"""
+        return not self._draining and (not self._addresses or wire.address in self._addresses)
+
     # --- giving it back
 
     def _pass_on(self, wire: Wire | None) -> None:
         """A slot is free, with a live connection in it or without: to who waits longest, else to the idle."""
-        while self._waiting:
-            waiter = self._waiting.popleft()
+        while (waiter := self._slots.next()) is not None:
             if not waiter.done():
                 if wire is not None:
                     wire.leased = True
                 waiter.set_result(wire)
                 return
-        self._taken -= 1
+        self._slots.free()
         if wire is not None:
             wire.due = wire.idle_since + self._timeouts.keep_alive
             self._idle.append(wire)
@@ -260,7 +313,7 @@ class HttpUpstream:
     def ended(self, wire: Wire) -> None:
         if wire.leased:
             wire.leased = False
-            if self._draining and not wire.closed:
+            if not wire.closed and not self._keeps(wire):
                 wire.abort()
             self._pass_on(None if wire.closed else wire)
         elif wire in self._idle:
@@ -293,18 +346,20 @@ class HttpUpstream:
 class _Lease:
     """A connection taken for one request (implements `ports.Connection`)."""
 
-    __slots__ = ("_pool", "_safe", "_wire")
+    __slots__ = ("_pool", "_safe", "_wire", "deadline")
 
     def __init__(self, pool: HttpUpstream, wire: Wire, *, safe: bool) -> None:
         self._pool = pool
         self._wire: Wire | None = wire
         self._safe = safe
+        self.deadline = math.inf
 
     async def send(self, method: str, head: bytes, body: bytes | BodyStream) -> Response:
         wire, self._wire = self._wire, None
         assert wire is not None, "a connection takes one request"
+        deadline = self._pool.deadline(self.deadline)
         try:
-            return await wire.exchange(method, head, body)
+            return await wire.exchange(method, head, body, deadline)
         except UpstreamError as error:
             if not self._safe or body != b"" or not _went_stale(wire, error):
                 raise
@@ -312,7 +367,7 @@ class _Lease:
                 wire = await self._pool.take(0)
             except UpstreamError:
                 raise error from None
-        return await wire.exchange(method, head, body)
+        return await wire.exchange(method, head, body, deadline)
 
     def release(self) -> None:
         wire, self._wire = self._wire, None

@@ -8,30 +8,28 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections import deque
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Protocol, cast
 
+from gateway.adapters.upstream_stream import HIGH_WATER, ResponseStream
 from gateway.ports import BodyStream, Clock, Outcome, Response, UpstreamError
 from gateway.pure.errors import Reason, Refused
 from gateway.pure.response_reader import MalformedResponse, ResponseReader
 
 _BODILESS = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
-_HIGH_WATER = 64 * 1024
-_LOW_WATER = 16 * 1024
 _UNSENT = "The upstream hung up before anything was sent; try again."
 _IN_DOUBT = "it may have acted. Find out before you repeat the request."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeouts:
-    """Seconds. `connect` bounds waiting for a connection, and then making one (TLS included); `first_byte` runs from
+    """Seconds. `pending` bounds waiting for a connection, `connect` making one (TLS included); `first_byte` runs from
     the request's end to the response's head; `idle` while a body does not move for the upstream's sake; `total` from
     the request's start to the response's end. A connection idle for less than `reuse_within` may carry an unsafe
     request; one idle for `keep_alive` is closed.
     """
 
+    pending: float = 1.0
     connect: float = 1.0
     first_byte: float = 10.0
     idle: float = 10.0
@@ -88,6 +86,7 @@ class Wire(asyncio.BufferedProtocol):
         "_stream",
         "_timeouts",
         "_transport",
+        "address",
         "closed",
         "due",
         "exchanges",
@@ -105,13 +104,15 @@ class Wire(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport
         self._reader: ResponseReader | None = None
         self._answer: asyncio.Future[Response] | None = None
-        self._stream: _ResponseStream | None = None
+        self._stream: ResponseStream | None = None
         self._drained: asyncio.Future[None] | None = None
         self._sending = False
         self._paused = False
         self._deadline = math.inf
         self.due = math.inf
         self.idle_since = clock.monotonic()
+        self.address = ""
+        """The IP address of the other end."""
         self.leased = False
         """Taken by an exchange; the pool's to change."""
         self.closed = False
@@ -122,11 +123,11 @@ class Wire(asyncio.BufferedProtocol):
 
     # --- the exchange
 
-    async def exchange(self, method: str, head: bytes, body: bytes | BodyStream) -> Response:
+    async def exchange(self, method: str, head: bytes, body: bytes | BodyStream, deadline: float) -> Response:
         """Send a request, return its response (see `ports.Connection.send`). Raises `UpstreamError`, `Refused`."""
         if self.closed:
             raise UpstreamError(Outcome.REFUSED, Reason.UPSTREAM_UNREACHABLE, _UNSENT)
-        answer = self._begin(method)
+        answer = self._begin(method, deadline)
         try:
             if isinstance(body, bytes):
                 self._transport.write(_whole_request(method, head, body))
@@ -138,10 +139,10 @@ class Wire(asyncio.BufferedProtocol):
                 self.abort()
             raise
 
-    def _begin(self, method: str) -> asyncio.Future[Response]:
+    def _begin(self, method: str, deadline: float) -> asyncio.Future[Response]:
         self._reader = ResponseReader(method, max_head=self._limits.max_head, max_fields=self._limits.max_fields)
         self._answer = answer = self._loop.create_future()
-        self._deadline = self._clock.monotonic() + self._timeouts.total
+        self._deadline = deadline
         self.exchanges += 1
         self.heard = False
         return answer
@@ -206,18 +207,19 @@ class Wire(asyncio.BufferedProtocol):
     def abort(self) -> None:
         """Close at once, whatever is under way: what the upstream did not read by now it will not get."""
         if self._reader is not None:
-            self._fail(Reason.UPSTREAM_FAILED, f"The connection was given up; {_IN_DOUBT}")
+            self._fail(Reason.UPSTREAM_FAILED, f"The connection was given up; {_IN_DOUBT}", ours=True)
         elif not self.closed:
             self.closed = True
             self._transport.abort()
             self._owner.ended(self)
 
-    def _fail(self, reason: Reason, detail: str) -> None:
+    def _fail(self, reason: Reason, detail: str, *, ours: bool = False) -> None:
+        """`ours`: it was not the upstream that broke it off; nor is it if the body's reader does not keep up."""
         error = UpstreamError(Outcome.UNKNOWN, reason, detail)
         answer, stream = self._answer, self._stream
         self._forget()
         if stream is not None:
-            stream.finish(error)
+            stream.finish(error, failed=not ours and not self._paused)
         elif answer is not None and not answer.done():
             answer.set_exception(error)
             answer.exception()
@@ -226,7 +228,7 @@ class Wire(asyncio.BufferedProtocol):
     def _succeed(self, reusable: bool) -> None:
         reusable = reusable and not self._sending and not self._transport.get_write_buffer_size()
         if self._stream is not None:
-            self._stream.finish(None)
+            self._stream.finish()
         self._forget()
         if not reusable:
             self.abort()
@@ -260,12 +262,12 @@ class Wire(asyncio.BufferedProtocol):
             if self._reader.complete:
                 self._answer.set_result(Response(head.status, head.headers, piece))
                 return
-            self._stream = stream = _ResponseStream(self, head.length)
+            self._stream = stream = ResponseStream(self, head.length)
             stream.push(piece)
             self._answer.set_result(Response(head.status, head.headers, b"", stream))
         if stream is None or self._reader.complete:
             return
-        if stream.buffered > _HIGH_WATER and not self._paused:
+        if stream.buffered > HIGH_WATER and not self._paused:
             self._paused = True
             self._transport.pause_reading()
         self._expect_within(math.inf if self._paused else self._timeouts.idle)
@@ -275,6 +277,7 @@ class Wire(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._loop = asyncio.get_running_loop()
         self._transport = cast("asyncio.Transport", transport)
+        self.address = transport.get_extra_info("peername", ("",))[0]
         self._owner.made(self)
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002
@@ -321,58 +324,6 @@ class Wire(asyncio.BufferedProtocol):
         drained, self._drained = self._drained, None
         if drained is not None and not drained.done():
             drained.set_result(None)
-
-
-class _ResponseStream:
-    """The body of a response, as far as it is not read. Its connection reads on only while little of it waits here."""
-
-    __slots__ = ("_ended", "_error", "_pieces", "_reader", "_wire", "buffered", "length")
-
-    def __init__(self, wire: Wire, length: int | None) -> None:
-        self.length = length
-        self.buffered = 0
-        self._pieces: deque[bytes] = deque()
-        self._wire: Wire | None = wire
-        self._reader: asyncio.Future[None] | None = None
-        self._error: UpstreamError | None = None
-
-    def push(self, piece: bytes) -> None:
-        if piece:
-            self._pieces.append(piece)
-            self.buffered += len(piece)
-            self._wake()
-
-    def finish(self, error: UpstreamError | None) -> None:
-        """No more will come: the body is complete, or broke off with `error`."""
-        self._wire = None
-        self._error = error
-        self._wake()
-
-    def _wake(self) -> None:
-        if self._reader is not None and not self._reader.done():
-            self._reader.set_result(None)
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self
-
-    async def __anext__(self) -> bytes:
-        while not self._pieces:
-            if self._error is not None:
-                raise self._error
-            if self._wire is None:
-                raise StopAsyncIteration
-            self._reader = asyncio.get_running_loop().create_future()
-            await self._reader
-        piece = self._pieces.popleft()
-        self.buffered -= len(piece)
-        if self._wire is not None and self.buffered <= _LOW_WATER:
-            self._wire.resume_reading()
-        return piece
-
-    async def aclose(self) -> None:
-        self._pieces.clear()
-        if self._wire is not None:
-            self._wire.abort()
 
 
 def _framing(length: int | None) -> bytes:

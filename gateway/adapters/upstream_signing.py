@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from gateway.ports import (
     BodyStream,
     Clock,
+    Cluster,
     Connection,
     Entropy,
     Outcome,
@@ -69,6 +70,27 @@ def read_signing_key(raw: bytes, kid: str, algorithm: str, tag: str | None = Non
     return SigningKey(kid, algorithm, key, tag)
 
 
+@dataclass(frozen=True, slots=True)
+class SigningCluster:
+    """A cluster (implements `ports.Cluster`) to which all that is sent is signed. See `SigningUpstream`."""
+
+    cluster: Cluster
+    scheme: str
+    key: SigningKey
+    clock: Clock
+    entropy: Entropy
+    max_body: int
+
+    def lane(self, operation: str) -> Upstream:
+        return self._signing(self.cluster.lane(operation))
+
+    def reserve(self) -> Upstream:
+        return self._signing(self.cluster.reserve())
+
+    def _signing(self, upstream: Upstream) -> Upstream:
+        return SigningUpstream(upstream, self.scheme, self.key, self.clock, self.entropy, self.max_body)
+
+
 class SigningUpstream:
     """An upstream (implements `ports.Upstream`) whose every request is signed, with the digest of its body.
 
@@ -90,6 +112,10 @@ class SigningUpstream:
     def acquire(self, *, safe: bool) -> Soon[Connection]:
         """See `ports.Upstream`."""
         return then(self._upstream.acquire(safe=safe), self._signing)
+
+    def again(self, tried: int, waited: float) -> float | None:
+        """See `ports.Upstream`."""
+        return self._upstream.again(tried, waited)
 
     def _signing(self, connection: Connection) -> Connection:
         return _SigningConnection(self, connection)
@@ -152,6 +178,15 @@ class _SigningConnection:
     def __init__(self, upstream: SigningUpstream, connection: Connection) -> None:
         self._upstream = upstream
         self._connection = connection
+
+    @property
+    def deadline(self) -> float:
+        """See `ports.Connection`."""
+        return self._connection.deadline
+
+    @deadline.setter
+    def deadline(self, latest: float) -> None:
+        self._connection.deadline = latest
 
     def send(self, method: str, head: bytes, body: bytes | BodyStream) -> Awaitable[Response]:
         if isinstance(body, bytes):

@@ -20,7 +20,7 @@ from gateway.config.settings import Route as RouteSettings
 from gateway.config.tenant import Tenant, TenantOf
 from gateway.config.validation import label
 from gateway.pipeline import BodyLimits, Pipeline, Placed
-from gateway.ports import Ports, Upstream
+from gateway.ports import Cluster, Ports
 from gateway.pure.resolving import Doubts
 from gateway.pure.routing import RouteTable, parameters
 from gateway.recorded import RecordedPipeline
@@ -36,17 +36,15 @@ _SIGNING = "standard"
 def build(
     config: Config,
     ports: Ports,
-    upstreams: Mapping[str, Upstream],
+    upstreams: Mapping[str, Cluster],
     read_secret: Callable[[str], bytes],
-    rescues: Mapping[str, Upstream] | None = None,
 ) -> Snapshot:
     """Provision every rule of every route and compile the routes; no network.
 
-    `upstreams` holds one for each that the configuration names, and `rescues` the same with connections of their own,
-    for finding out about calls in doubt; `read_secret` resolves `env:NAME` and `file:PATH` and raises ValueError with a
-    sentence. Raises ConfigError with all complaints.
+    `upstreams` holds one for each that the configuration names; `read_secret` resolves `env:NAME` and `file:PATH` and
+    raises ValueError with a sentence. Raises ConfigError with all complaints.
     """
-    return _Builder(config, ports, upstreams, read_secret, rescues or upstreams).build()
+    return _Builder(config, ports, upstreams, read_secret).build()
 
 
 @dataclass(slots=True)
@@ -63,16 +61,14 @@ class _Builder:
         self,
         config: Config,
         ports: Ports,
-        upstreams: Mapping[str, Upstream],
+        upstreams: Mapping[str, Cluster],
         read_secret: Callable[[str], bytes],
-        rescues: Mapping[str, Upstream],
     ) -> None:
         self._config = config
         self._settings = config.settings
         self._ports = ports
         self._upstreams = upstreams
         self._read_secret = read_secret
-        self._rescues = rescues
         self._complaints: list[Complaint] = []
         self._common: dict[tuple[str, int], Rule] = {}
         self._pipelines: dict[Hashable, Pipeline] = {}
@@ -122,11 +118,12 @@ class _Builder:
             placed.insert(identified, Placed("tenant", TenantOf(tenant)))
         limits = self._settings.listeners[route.listener].limits
         bounds = BodyLimits(limits.max_request, limits.max_response)
-        upstream, egress = self._upstreams[route.upstream], self._is_egress(route)
-        doubts = self._doubts(position, route, [s.rule for s in standing])
+        cluster, rules = self._upstreams[route.upstream], [s.rule for s in standing]
+        upstream = cluster.lane(next((rule.operation for rule in rules if rule.operation), ""))
+        doubts, egress = self._doubts(position, route, rules), self._is_egress(route)
         if doubts is None:
             return Pipeline(placed, upstream, self._ports, bounds, egress=egress)
-        rescue = self._rescues[route.upstream]
+        rescue = cluster.reserve()
         return RecordedPipeline(placed, upstream, self._ports, bounds, doubts=doubts, rescue=rescue, egress=egress)
 
     def _doubts(self, position: int, route: RouteSettings, rules: Sequence[Rule]) -> Doubts | None:
@@ -181,7 +178,7 @@ class _Builder:
             earlier=earlier,
             later=later,
             params=parameters(route.match.path),
-            rescue=self._rescues[route.upstream],
+            rescue=self._upstreams[route.upstream].lane("status"),
             lifecycles=self._config.lifecycles,
             mappings=self._config.mappings,
         )
@@ -226,7 +223,7 @@ class _Builder:
             scheme=scheme,
             keys=keys,
             tolerance=settings.tolerance,
-            upstream=self._upstreams[route.upstream],
+            upstream=self._upstreams[route.upstream].reserve(),
             path=settings.path or route.match.path,
             signing_key=self._signing_key(place, settings, tenant),
             url=settings.url,

@@ -93,12 +93,13 @@ def _too_soon(settings: ConfigFile, route: Route, source: Source, position: int)
     upstream = settings.upstreams.get(route.upstream)
     if route.in_doubt is None or upstream is None:
         return
-    longest = 2 * upstream.timeouts.connect + upstream.timeouts.total
+    longest = upstream.longest_call
     if route.in_flight_max < longest:
         place = "in_flight_max" if "in_flight_max" in route.model_fields_set else "in_doubt"
         text = (
-            f"routes[{position}].in_flight_max: must be at least {longest:g}s, twice timeouts.connect and"
-            f" timeouts.total of {route.upstream}: else a request that is still being sent could be taken for lost"
+            f"routes[{position}].in_flight_max: must be at least {longest:g}s, as long as a call of"
+            f" {route.upstream} may take with its waits and retries: else a request that is still being sent could be"
+            " taken for lost"
         )
         yield source.at(("routes", position, place), text)
 

@@ -37,14 +37,22 @@ class NoKeys:
 
 
 class NoUpstream:
-    """An `Upstream` that only has a name."""
+    """A `Cluster` and an `Upstream` that only has a name."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.authority = name.encode()
 
+    def lane(self, operation: str) -> NoUpstream:
+        return self
+
+    def reserve(self) -> NoUpstream:
+        return self
+
     async def acquire(self, *, safe: bool) -> NoReturn:
         raise Unavailable("upstream")
+
+    def again(self, tried: int, waited: float) -> None: ...
 
 
 class NoTelemetry:

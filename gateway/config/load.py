@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from gateway.config.complaints import Complaint, ConfigError, did_you_mean, quoted
 from gateway.config.consistency import Policy, contradictions, misplaced, unknown_names, warnings
 from gateway.config.kinds import rule_kinds
@@ -180,3 +182,15 @@ def _where(source: Source, written: str, text: str) -> Iterator[Complaint]:
         value = source.value(path)
         if value in (written, f"file:{written}"):
             yield source.at(path, text)
+
+
+def contents(settings: BaseModel | None) -> bytes:
+    """A digest of the files that these settings name."""
+    files = [path.read_bytes() for path in files_of(settings) if path.is_file()]
+    return hashlib.sha256(b"".join(hashlib.sha256(file).digest() for file in files)).digest()
+
+
+def files_of(settings: BaseModel | None) -> list[Path]:
+    """The files that these settings name; and words that are no file's name, which do no harm."""
+    names = [] if settings is None else [value for _, value in settings if isinstance(value, str)]
+    return [Path(name.removeprefix("file:")) for name in names]

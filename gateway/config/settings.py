@@ -7,13 +7,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, model_validator
 
-from gateway.config.base import ClientTls, Name, SecretFile, Settings, url_parts, written
+from gateway.config.base import Name, SecretFile, Settings, written
 from gateway.config.doubts import DoubtfulRoute
 from gateway.config.events import Events
 from gateway.config.shared import Shared
 from gateway.config.tenant import Tenant, TenantSetting
+from gateway.config.upstreams import Upstream
 from gateway.pure.bind import Tcp, parse_bind
-from gateway.pure.pins import read_pin
 from gateway.pure.units import Duration, Files, PathRef, SecretRef, Size
 from gateway.pure.webhooks import MAX_SECRETS
 
@@ -43,14 +43,6 @@ def _below(path: str, info: ValidationInfo) -> str:
 Bind = Annotated[
     str, AfterValidator(_bind), Field(json_schema_extra={"examples": ["127.0.0.1:8443", "unix:var/egress.sock"]})
 ]
-
-
-def _upstream_url(text: str) -> str:
-    expected = "expected http://HOST[:PORT] or https://HOST[:PORT], without a path"
-    parts = url_parts(text, ("http", "https"), expected)
-    if parts.path.strip("/") or parts.query or parts.fragment:
-        raise ValueError(expected)
-    return f"{parts.scheme}://{parts.netloc}"
 
 
 # --- Listeners -------------------------------------------------------------------------------------------------------
@@ -144,60 +136,6 @@ class KeyProvider(Settings):
 
     provider: Literal["file"] = "file"
     key: SecretFile
-
-
-# --- Upstreams -------------------------------------------------------------------------------------------------------
-
-
-class Timeouts(Settings):
-    """`connect` bounds waiting for a connection, and then making one; `first_byte` runs from the request's end to the
-    answer's head; `idle` while a body does not move; `total` is the whole call.
-    """
-
-    connect: Duration = written("1s", gt=0)
-    first_byte: Duration = written("10s", gt=0)
-    idle: Duration = written("10s", gt=0)
-    total: Duration = written("30s", gt=0)
-
-
-def _pin(text: str) -> str:
-    read_pin(text)
-    return text
-
-
-class UpstreamTls(ClientTls):
-    """`pins` of the upstream's keys, beside its certificate."""
-
-    pins: tuple[Annotated[str, AfterValidator(_pin)], ...] = ()
-
-
-class UpstreamSign(Settings):
-    """Requests are signed (RFC 9421): `key` is a private key in PEM, or for hmac-sha256 a secret. `max_body` is what is
-    held of a body to compute its digest.
-    """
-
-    id: str = Field(min_length=1, max_length=255, pattern=r"^[!-~]+$")
-    algorithm: Literal["ed25519", "ecdsa-p256-sha256", "rsa-pss-sha512", "hmac-sha256"] = "ed25519"
-    key: SecretRef
-    tag: str | None = Field(default=None, min_length=1, max_length=255, pattern=r"^[!-~]+$")
-    max_body: Size = written("1MiB", ge=1)
-
-
-class Upstream(Settings):
-    """One origin. A kept-alive connection idle for longer than `reuse_within` carries no unsafe request."""
-
-    url: Annotated[str, AfterValidator(_upstream_url)]
-    timeouts: Timeouts = Field(default_factory=Timeouts)
-    reuse_within: Duration = written("2s")
-    max_connections: int = Field(default=256, ge=1)
-    tls: UpstreamTls | None = None
-    sign: UpstreamSign | None = None
-
-    @model_validator(mode="after")
-    def _tls_with_https(self) -> Upstream:
-        if self.tls is not None and not self.url.startswith("https:"):
-            raise ValueError("tls is for an https:// url")
-        return self
 
 
 # --- Routes ----------------------------------------------------------------------------------------------------------

@@ -122,6 +122,7 @@ class Reason(enum.Enum):
     STORE_UNAVAILABLE = "store_unavailable", 503, "The store is not available"
     UPSTREAM_UNREACHABLE = "upstream_unreachable", 502, "The upstream cannot be reached"
     UPSTREAM_BUSY = "upstream_busy", 503, "The upstream has no free connection"
+    BREAKER_OPEN = "breaker_open", 503, "The upstream fails too often and is left alone for a while"
     UPSTREAM_TIMEOUT = "upstream_timeout", 504, "The upstream did not answer in time"
     UPSTREAM_FAILED = "upstream_failed", 502, "The upstream broke off"
     UPSTREAM_INVALID = "upstream_invalid", 502, "The upstream's response is not well-formed HTTP"

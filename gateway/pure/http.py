@@ -15,8 +15,8 @@ _HOP_BY_HOP = frozenset(
     {b"connection", b"keep-alive", b"te", b"trailer", b"transfer-encoding", b"upgrade", b"content-length"}
 )
 _NOT_FORWARDED = _HOP_BY_HOP | {
-    b"host", b"expect", b"forwarded", b"x-real-ip", b"x-request-id", b"traceparent", b"tracestate",
-    b"true-client-ip", b"cf-connecting-ip", b"fastly-client-ip", b"x-cluster-client-ip",
+    b"host", b"expect", b"forwarded", b"x-real-ip", b"x-request-id", b"x-request-deadline", b"traceparent",
+    b"tracestate", b"true-client-ip", b"cf-connecting-ip", b"fastly-client-ip", b"x-cluster-client-ip",
     b"x-xfcc", b"x-user", b"x-user-id", b"x-username", b"x-userinfo", b"x-roles", b"x-scopes", b"x-tenant",
     b"x-credential-identifier", b"x-anonymous-consumer",
 }  # fmt: skip

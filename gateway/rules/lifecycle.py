@@ -86,7 +86,7 @@ class Lifecycle(Rule):
         self.reads_response = operation.reads_answer
         self._operation = operation
         self._machine = machine
-        self._label = settings.operation
+        self.operation = settings.operation
         self._observes = settings.on_missing == "observe"
         self._unclear = frozenset(code for code, result in operation.codes.items() if result == "unknown")
         self._ports = ports
@@ -268,7 +268,7 @@ class Lifecycle(Rule):
         )
 
     def _counted(self, result: str, verdict: Verdict) -> Verdict:
-        self._ports.telemetry.count(Metric.PAYMENT_COMMANDS, self._label, result)
+        self._ports.telemetry.count(Metric.PAYMENT_COMMANDS, self.operation, result)
         return verdict
 
 

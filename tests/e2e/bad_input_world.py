@@ -37,6 +37,8 @@ UPSTREAMS = """
   impostor: {url: "https://localhost:${PANGATE_SHOP_PORT}", tls: {ca: certs/psp-ca.pem}}
 
 policies:"""
+NEVER_OPEN = "{minimum_number_of_calls: 1000000}"
+"""So many bad answers in a row would open a breaker."""
 POLICIES = {
     "bare": "rules:\n  - {kind: tokenize, fields: [{select: $.card.number, class: pan}]}\n",
     "forms": "rules:\n  - {kind: tokenize, fields: [{select: 'card[number]', class: pan}]}\n",
@@ -134,6 +136,7 @@ async def staged(folder: Path) -> AsyncIterator[Stage]:
     rewrite(
         folder / "config.yaml", "\npolicies:", UPSTREAMS, "connect: 1s", "connect: 1s, first_byte: 300ms, idle: 300ms"
     )
+    rewrite(folder / "config.yaml", "    timeouts:", f"    breaker: {NEVER_OPEN}\n    timeouts:")
     rewrite(folder / "policies" / "card-payments.yaml", "class: cvc}", f"class: cvc}}\n    cvc_keep: {KEPT_SECONDS}s")
 
     async def behave(conversation: Conversation) -> None:

@@ -45,7 +45,7 @@ REPLY = (
     b"HTTP/1.1 202 Fine\r\nX-Shop: 1\r\nset-cookie: a=1\r\nSet-Cookie: b=2\r\nContent-Type: text/odd\r\n"
     b"Content-Length: 6\r\n\r\n\x00hello"
 )
-OF_ONE_REQUEST = re.compile(rb"\r\n(Date|X-Request-Id|traceparent): [^\r]*")
+OF_ONE_REQUEST = re.compile(rb"\r\n(Date|X-Request-Id|X-Request-Deadline|traceparent): [^\r]*")
 
 
 @dataclass(frozen=True, slots=True)

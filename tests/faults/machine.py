@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -89,6 +90,7 @@ class Wire:
 
     name = "provider"
     authority = b"provider.internal"
+    deadline = math.inf
 
     def __init__(self, loop: Simulation, answer: Answerer, fates: Sequence[str] = ("fine",)) -> None:
         self._loop = loop
@@ -101,6 +103,8 @@ class Wire:
         return self
 
     def release(self) -> None: ...
+
+    def again(self, tried: int, waited: float) -> None: ...
 
     async def send(self, method: str, head: bytes, body: bytes | BodyStream) -> Response:
         """Some requests are lost, late or seen twice; some answers are lost or their connection is reset."""

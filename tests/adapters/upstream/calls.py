@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from gateway.adapters.upstream import HttpUpstream, Limits, Timeouts
+from gateway.adapters.upstream import HttpUpstream, Limits, Lookup, Timeouts
 from gateway.ports import BodyStream, Clock, Connection, Outcome, Response, UpstreamError, settled
 from gateway.pure.errors import Reason
 from tests.conftest import HandClock
@@ -20,7 +20,9 @@ MIB = 1024 * 1024
 
 
 @asynccontextmanager
-async def pool(url: str, clock: Clock | None = None, **settings: Timeouts | Limits) -> AsyncIterator[HttpUpstream]:
+async def pool(
+    url: str, clock: Clock | None = None, **settings: Timeouts | Limits | Lookup
+) -> AsyncIterator[HttpUpstream]:
     """A pool that is closed at the end."""
     upstream = HttpUpstream("payments", url, clock=clock or HandClock(), **settings)  # type: ignore[arg-type]
     try:

@@ -72,7 +72,7 @@ async def test_when_too_many_wait_the_next_is_refused_at_once() -> None:
 
 
 async def test_waiting_for_a_connection_ends_in_time() -> None:
-    limits, timeouts = Limits(max_connections=1), Timeouts(connect=0.02)
+    limits, timeouts = Limits(max_connections=1), Timeouts(pending=0.02)
     async with scripted(answering(OK)) as server, pool(server.url, limits=limits, timeouts=timeouts) as upstream:
         held = await acquire(upstream, safe=False)
         assert await failure(acquire(upstream, safe=False)) == (Outcome.REFUSED, Reason.UPSTREAM_BUSY)
