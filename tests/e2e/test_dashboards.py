@@ -20,7 +20,7 @@ from examples.demo.provider import sign
 from examples.demo.wire import Answer
 from tests.deploy_queries import Query, dashboard_queries, watched_queries
 from tests.e2e.demo_world import CARD, JSON, caller, demo_folder, demo_gateway, provider_context, serving
-from tests.e2e.harness import Gateway, wait_until
+from tests.e2e.harness import Gateway, free_port, wait_until
 from tests.e2e.prometheus import Prometheus, find_prometheus, running_prometheus
 from tests.servers import VOLATILE, RunningRedis, running_redis
 from tests.upstreams import Conversation, ScriptedUpstream, scripted
@@ -31,6 +31,8 @@ ROUTES = """
   - {name: lax, listener: edge, match: {methods: [POST], path: /v1/lax}, policy: lax, upstream: payments}
   - {name: told, listener: edge, match: {methods: [POST], path: /v1/told}, policy: told, upstream: payments}
   - {name: listed, listener: edge, match: {methods: [POST], path: /v1/listed}, policy: listed, upstream: payments}
+  - {name: broken, listener: edge, match: {methods: [POST], path: /v1/broken}, policy: bare, upstream: broken}
+  - {name: halved, listener: edge, match: {methods: [POST], path: /v1/halved}, policy: bare, upstream: halved}
   - name: doubted
     listener: edge
     match: {methods: [POST], path: /v1/doubted}
@@ -46,6 +48,18 @@ ROUTES = """
       facts: {mapping: stripe, upstream: payments}
     upstream: payments
 """
+UPSTREAMS = """
+  broken:
+    url: http://127.0.0.1:${PANGATE_SHOP_PORT}
+    breaker: {minimum_number_of_calls: 1, wait_duration_in_open_state: 1h}
+    health: {active: {path: /not-now, unhealthy_threshold: 1}}
+  halved:
+    url: http://127.0.0.1:${PANGATE_SHOP_PORT}
+    endpoints: [{address: "127.0.0.1:${PANGATE_SHOP_PORT}"}, {address: "127.0.0.1:${PANGATE_NOBODY_PORT}"}]
+    health: {passive: {consecutive_5xx: 1, base_ejection_time: 1ms}}
+
+policies:"""
+"""One that is not well and whose breaker opens with the first failure, and one that nobody serves half of."""
 EVENTS = """
 events:
   publish:
@@ -58,6 +72,10 @@ events:
 """
 """The shop wants none: all events are parked, or wait behind one that is."""
 POLICIES = {
+    "bare": """
+rules:
+  - {kind: mtls, ca: certs/partners-ca.pem, san: ["spiffe://shop.example/*"]}
+""",
     "tried": """
 rules:
   - {kind: mtls, ca: certs/partners-ca.pem, san: ["spiffe://shop.example/*"]}
@@ -138,6 +156,7 @@ class Run:
         self.webhooks()
         self.facts()
         self.limits()
+        self.failing_upstreams()
         self.callers_unknown()
         self.revocations()
         self.reloads()
@@ -203,6 +222,15 @@ class Run:
             for path, statuses in (("/v1/tried", {201}), ("/v1/lax", {201, 429})):
                 assert {client.ask("POST", path, JSON, b"{}").status for _ in range(2)} <= statuses
 
+    def failing_upstreams(self) -> None:
+        """A breaker that is open, or opens; an endpoint that is ejected once more, and a call made once more for it."""
+        with caller(self.gateway, "edge", "partner") as client:
+            for _ in range(2):
+                assert client.ask("POST", "/v1/broken", JSON, b'"not-now"').status == 503
+            before = self.gateway.metric("pangate_upstream_ejections_total")
+            while self.gateway.metric("pangate_upstream_ejections_total") == before:
+                assert client.ask("POST", "/v1/halved", JSON, b"{}").status == 201
+
     def callers_unknown(self) -> None:
         """No certificate, one of another authority, and a token signed with a key that nobody publishes."""
         with caller(self.gateway, "edge", None) as client:
@@ -267,12 +295,13 @@ async def watched(folder: Path, binary: Path) -> AsyncIterator[tuple[Run, Promet
         config = (folder / "config.yaml").read_text()
         assert "shared: memory" in config
         (folder / "config.yaml").write_text(
-            config.replace("shared: memory", f"shared: {redis.url}") + EVENTS % redis.url
+            config.replace("shared: memory", f"shared: {redis.url}").replace("\npolicies:", UPSTREAMS)
+            + EVENTS % redis.url
         )
         async with (
             scripted(shop) as behind,
             scripted(provider, provider_context(folder)) as beyond,
-            serving(demo_gateway(folder, shop=behind.port, provider=beyond.port)) as gateway,
+            serving(demo_gateway(folder, shop=behind.port, provider=beyond.port, nobody=free_port())) as gateway,
         ):
             with running_prometheus(binary, folder, gateway.ports["admin"]) as prometheus:
                 yield Run(gateway, behind, redis, gateway.bearer()), prometheus
