@@ -188,7 +188,8 @@ _OF_METRIC: Mapping[tuple[Metric, str], str] = {
     ),
     (Metric.PAYMENT_COMMANDS, "operation"): "`operation` of the rule",
     (Metric.PAYMENT_COMMANDS, "result"): (
-        "on the way in `admitted`, `refused`, `observed`; on the way back `succeeded`, `failed`, `unknown`"
+        "on the way in `adopted` (asked for first), `admitted`, `refused`, `observed`;"
+        " on the way back `succeeded`, `failed`, `unknown`"
     ),
     (Metric.PAYMENT_FACTS, "result"): (
         "`applied`, `parked` (the payment is not known yet), `duplicate`, `violation` (the payment is under review)"
