@@ -5,12 +5,12 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.scorecard import signed, vectors
-from bench.scorecard.cases import Case, Expect, Steps
+from bench.scorecard import proofs, signed, tokens, vectors
+from bench.scorecard.cases import Case, Exchange, Expect, Steps
 
 _PUBLISHED = Path(__file__).parent / "samples" / "rfc9421.json"
 
@@ -21,7 +21,14 @@ def case(row: Mapping[str, Any]) -> Case:
     standard = row["id"].partition("-")[0]
     if standard == "sig":
         return _signed_message(row, expect)
+    if standard in {"jwt", "dpop"}:
+        make = tokens.steps(row["name"], row.get("header")) if standard == "jwt" else _proof(row["name"], expect)
+        return Case(row["id"], row["name"], expect, None if make is None else Steps(make))
     return Case(row["id"], row["name"], expect, None)
+
+
+def _proof(name: str, expect: Expect) -> Callable[[], Sequence[Exchange]] | None:
+    return proofs.steps(name, good=expect == "accept")
 
 
 def _signed_message(row: Mapping[str, Any], expect: Expect) -> Case:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bench.processes import free_port
-from bench.scorecard import signed
+from bench.scorecard import signed, tokens
 from bench.scorecard.backend import Backend
 from bench.scorecard.drive import Proxy
 from bench.stage import FOLDER, PANGATE, Stage, client_context
@@ -37,6 +37,8 @@ def target(name: str, folder: Path, backend: Backend) -> Iterator[Proxy]:
             opened = free_port()
             for kid in ("ed", "ec"):
                 (folder / f"{kid}.pem").write_bytes(signed.public_pem(kid))
+            (folder / "jwks.json").write_bytes(tokens.jwks())
+            (folder / "revoked.json").write_bytes(tokens.revocations())
             given = {
                 "SCORECARD_OPEN": str(opened),
                 "SCORECARD_KEYS": str(folder),

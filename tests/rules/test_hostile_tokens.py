@@ -1,0 +1,236 @@
+"""Hostile tokens and proofs, built from their names: what must not pass is refused, what is right passes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.scorecard import proofs, tokens
+from bench.scorecard.cases import Exchange
+from gateway.adapters.clock import SystemClock
+from gateway.adapters.files import WatchedFiles
+from gateway.adapters.key_sets import JwkSets
+from gateway.adapters.keys import FileKeys, generate_key
+from gateway.adapters.memory import MemoryShared
+from gateway.pipeline import BodyLimits, Pipeline, Placed
+from gateway.ports import Ports
+from gateway.pure.jose import read_jwk_set
+from gateway.pure.routing import Pattern
+from gateway.rule import Place, RuleSettings
+from gateway.rules import dpop, jwt
+from gateway.server.edge import Limits
+from gateway.snapshot import Route
+from tests.conftest import CountingEntropy, Recorder
+from tests.server.edge_world import Answered, World, world
+
+DATA = Path(__file__).parents[1] / "data"
+TOKENS, PROOFS = (
+    [json.loads(line) for line in (DATA / f"hostile_{name}.jsonl").read_text().splitlines()] for name in ("jwt", "dpop")
+)
+KEY_SETS = {"jwt-127", "jwt-133", "jwt-134"}
+"""What an issuer publishes, and not what a caller sends: tests/adapters/test_key_sets.py and below."""
+MORE_TOKENS = {
+    "accept": [
+        "control ES256",
+        "control PS256",
+        "typ AT+jwt (case-insensitive)",
+        "claim aud list with only us",
+        "claim exp = now - skew + 5",
+        "claim iat 5 s ahead",
+        "claim nbf 5 s ahead",
+        "binding bearer in lower case",
+    ],
+    "reject": [
+        "HS256 signed with PEM public key",
+        "HS256 with a guessable secret",
+        "alg RS256 with a PS256 kid",
+        "ECDSA signature r=n,s=n",
+        "ECDSA signature one byte long",
+        "ECDSA signature in DER",
+        "signature by another key",
+        "signature with one bit flipped",
+        "payload changed after signing",
+        "empty signature",
+        "five parts (JWE)",
+        "jwk header with own key",
+        "jku header",
+        "b64=false",
+        "cty JWT",
+        "kid of a key with use=enc",
+        "kid integer",
+        "kid SQL",
+        "typ missing",
+        "claim exp missing",
+        "claim exp float",
+        "claim exp null",
+        "claim exp negative",
+        "claim exp twice",
+        "claim iat missing",
+        "claim jti missing",
+        "claim client_id missing",
+        "claim sub empty",
+        "claim aud missing",
+        "claim aud empty",
+        "claim iss upper case",
+        "claim iss missing",
+        "claim account missing",
+        "claim account list",
+        "claim scope as list",
+        "claim payload with BOM",
+        "claim payload invalid UTF-8",
+        "claim payload NaN",
+        "claim payload 1e400",
+        "payload is an array",
+        "encoding standard base64 alphabet",
+        "encoding non-zero trailing bits",
+        "encoding trailing newline",
+        "encoding null byte",
+        "token of 9 KiB",
+        "revoked subject",
+        "binding two Authorization headers",
+        "binding token in cookie",
+        "binding two spaces after Bearer",
+        "binding no token",
+        "binding Basic",
+        "binding DPoP-bound token as Bearer",
+        "binding cnf empty",
+    ],
+}
+"""Names of the kind that the corpus has, so that a class is refused and not one case of it."""
+MORE_PROOFS = {
+    "accept": [
+        "htu with default port",
+        "htu host in upper case",
+        "typ in another case",
+        "scheme in lower case",
+        "iat 5 s in the future",
+        "iat 50 s old",
+    ],
+    "reject": [
+        "no DPoP header",
+        "missing claim jti",
+        "missing claim htm",
+        "missing claim htu",
+        "missing claim iat",
+        "missing typ",
+        "missing jwk",
+        "alg HS256",
+        "alg RS256",
+        "typ jwt",
+        "signature truncated",
+        "jwk symmetric",
+        "jwk use=enc",
+        "jwk empty",
+        "htm other",
+        "htm lower case",
+        "htu other host",
+        "htu other port",
+        "htu trailing slash",
+        "nonce missing",
+        "iat 61 s old",
+        "iat 61 s in the future",
+        "iat string",
+        "iat true",
+        "jti integer",
+        "jti 4 KiB",
+        "ath as hex",
+        "proof replayed",
+    ],
+}
+
+
+def rows(corpus: list[dict[str, Any]], more: dict[str, list[str]]) -> list[Any]:
+    added = [{"id": "", "name": name, "expect": expect} for expect, names in more.items() for name in names]
+    return [
+        pytest.param(row, id=f"{row['id']} {row['name']}") for row in [*corpus, *added] if row["id"] not in KEY_SETS
+    ]
+
+
+def rules(folder: Path, policy: str) -> list[Placed]:
+    """As the policies of the same name in bench/scorecard say."""
+    for name, content in (("jwks.json", tokens.jwks()), ("revoked.json", tokens.revocations())):
+        (folder / name).write_bytes(content)
+    key = folder / "vault.key"
+    key.write_text(generate_key())
+    key.chmod(0o600)
+    clock, telemetry, unused = SystemClock(), Recorder(), None
+    key_sets, files = JwkSets(clock, telemetry), WatchedFiles(clock, telemetry)
+    ports: Any = Ports(
+        clock=clock, entropy=CountingEntropy(), store=unused, shared=MemoryShared(clock), sad=unused,
+        keys=FileKeys(key), key_sets=key_sets, telemetry=telemetry, files=files,
+    )  # fmt: skip
+    given = {"kind": "jwt", "issuer": tokens.ISSUER, "audience": tokens.AUDIENCE, "jwks": f"file:{folder}/jwks.json"}
+    if policy == "tokens":
+        given |= {"revocations": f"{folder}/revoked.json", "require": ["account"]}
+        return [Placed("jwt", jwt.Jwt.provision(jwt.Settings.model_validate(given), ports, _place()))]
+    before = jwt.Settings.model_validate({**given, "bound_to": "dpop"})
+    behind = {"kind": "dpop", "origin": proofs.ORIGIN, **({"nonce": "5m"} if policy == "nonced" else {})}
+    settings = dpop.Settings.model_validate(behind)
+    return [
+        Placed("jwt", jwt.Jwt.provision(before, ports, _place(later=(settings,)))),
+        Placed("dpop", dpop.Dpop.provision(settings, ports, _place(earlier=(before,)))),
+    ]
+
+
+def _place(*, earlier: tuple[RuleSettings, ...] = (), later: tuple[RuleSettings, ...] = ()) -> Place:
+    return Place("r", "p", 0, "u", "", egress=False, earlier=earlier, later=later)
+
+
+@pytest.fixture
+async def edge(tmp_path: Path) -> AsyncIterator[World]:
+    """The routes of the scorecard."""
+    policies = {name: rules(tmp_path, name) for name in ("tokens", "proved", "nonced")}
+
+    def routes(made: Pipeline) -> list[tuple[Pattern, Route]]:
+        return [
+            (Pattern(path, frozenset({"POST"}), tokens.HOST), Route(name, "default", pipeline=pipeline(name, made)))
+            for name, path in (("tokens", tokens.TARGET), ("proved", "/proved/**"), ("nonced", "/nonced/**"))
+        ]
+
+    def pipeline(name: str, made: Pipeline) -> Pipeline:
+        return Pipeline(policies[name], made._upstream, made._ports, BodyLimits())
+
+    async with world(Limits(failed_credentials_per_address=1000), routes=routes) as it:
+        yield it
+
+
+async def play(it: World, exchanges: list[Exchange]) -> Answered:
+    """Ask one after the other; all but the last pass."""
+    *before, last = exchanges
+    for exchange in before:
+        assert (await it.ask(exchange.request)).status == 200
+    it.upstream.seen.clear()
+    return await it.ask(last.request)
+
+
+def judge(row: dict[str, Any], answer: Answered, it: World) -> None:
+    if row["expect"] == "accept":
+        assert (answer.status, len(it.upstream.seen)) == (200, 1), answer.body
+    else:
+        assert 400 <= answer.status < 500, answer.body
+        assert answer.reason not in {"route_not_found", "method_not_allowed"}
+        assert not it.upstream.seen
+
+
+@pytest.mark.parametrize("row", rows(TOKENS, MORE_TOKENS))
+async def test_a_token_is_judged_right(edge: World, row: dict[str, Any]) -> None:
+    make = tokens.steps(row["name"], row.get("header"))
+    assert make is not None
+    judge(row, await play(edge, list(make())), edge)
+
+
+@pytest.mark.parametrize("row", rows(PROOFS, MORE_PROOFS))
+async def test_a_proof_is_judged_right(edge: World, row: dict[str, Any]) -> None:
+    make = proofs.steps(row["name"], good=row["expect"] == "accept")
+    assert make is not None
+    judge(row, await play(edge, list(make())), edge)
+
+
+@pytest.mark.parametrize("raw", [b"<html>", b"{", json.dumps({"keys": [tokens.public_jwk("es")] * 10_000}).encode()])
+def test_what_an_issuer_may_not_publish_is_no_key_set(raw: bytes) -> None:
+    with pytest.raises(ValueError, match="JWK set"):
+        read_jwk_set(raw)
