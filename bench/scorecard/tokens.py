@@ -59,7 +59,7 @@ def jwks() -> bytes:
 
 def revocations() -> bytes:
     """What the gateway is given of tokens that were revoked."""
-    return json.dumps({"jti": [REVOKED], "sub": {"revoked": int(time.time())}}).encode()
+    return json.dumps({"jti": [REVOKED], "sub": {"revoked": int(time.time()) + 3600}}).encode()
 
 
 def spell(value: object) -> str:

@@ -12,6 +12,8 @@ import pytest
 from gateway.adapters.keys import FileKeys, generate_key
 from gateway.adapters.memory import MemoryShared
 from gateway.adapters.redis import open_redis
+from gateway.adapters.redis_node import Access
+from gateway.adapters.redis_topology import One
 from gateway.config.inert import NoKeys
 from gateway.exchange import Exchange
 from gateway.pipeline import Placed
@@ -22,7 +24,7 @@ from gateway.rules import dpop, jwt
 from tests.conftest import CountingEntropy, HandClock, Recorder, make_exchange
 from tests.credentials import ISSUER, NOW, bound_token, private_key, proof, token
 from tests.server.edge_world import HOST, World, world
-from tests.servers import redis_url
+from tests.servers import address_of, redis_url
 
 __all__ = ["redis_url"]
 
@@ -235,8 +237,9 @@ async def shared(request: pytest.FixtureRequest, clock: HandClock, tmp_path: Pat
     key = tmp_path / "redis.key"
     key.write_text(generate_key())
     key.chmod(0o600)
-    url = request.getfixturevalue("redis_url")
-    opened, _ = open_redis(url, clock=clock, entropy=CountingEntropy(), keys=FileKeys(key), telemetry=Recorder())
+    server = One(address_of(request.getfixturevalue("redis_url")))
+    ports: dict[str, Any] = {"clock": clock, "entropy": CountingEntropy(), "telemetry": Recorder()}
+    opened, _ = open_redis(server, Access(), keys=FileKeys(key), **ports)
     yield opened
     await opened.close()
 
