@@ -112,11 +112,13 @@ class RateLimit(Rule):
         amount, seconds = _amount_and_seconds(settings.rate)
         burst = settings.burst or amount
         self.quota = _quota(name, amount, seconds, burst)
+        self.key = settings.key
         self._facts = [_fact(fact) for fact in settings.key]
         described = (name, settings.mode, settings.window, amount, seconds, burst, *settings.key)
         limit = Limit(amount, seconds * SECOND, burst)
-        hit = functools.partial(_hit, policy, name, _digest(map(str, described)), settings.window, limit, self.enforced)
-        self._hit = functools.lru_cache(_REMEMBERED)(hit)
+        digest = _digest(map(str, described))
+        self._make = functools.partial(_hit, policy, name, digest, settings.window, limit, self.enforced)
+        self._hit: Callable[..., Hit]
         self._shared = shared
         self._telemetry = telemetry
         self._together: Sequence[RateLimit] = ()
@@ -143,6 +145,9 @@ class RateLimit(Rule):
             raise ValueError(f"two limits of this policy are named {self.name}")
         self._tells = self is next((rule for rule in self._together if rule.enforced), None)
         self.place = self._together.index(self)
+        common = set(self.key).intersection(*(rule.key for rule in self._together))
+        spread = tuple(self.key.index(fact) for fact in sorted(common))
+        self._hit = functools.lru_cache(_REMEMBERED)(functools.partial(self._make, spread))
 
     def on_request(self, exchange: Exchange) -> Soon[Verdict]:
         if exchange.limits is not None:
@@ -226,10 +231,22 @@ _UNAVAILABLE = Deny(Reason.LIMITER_UNAVAILABLE, "Try again in a moment.", header
 
 
 def _hit(
-    policy: str, name: str, described: str, strategy: str, limit: Limit, enforced: bool, tenant: str, *facts: str | None
+    policy: str,
+    name: str,
+    described: str,
+    strategy: str,
+    limit: Limit,
+    enforced: bool,
+    spread: Sequence[int],
+    tenant: str,
+    *facts: str | None,
 ) -> Hit:
-    """The hit of a caller with these facts. The keys of one policy and tenant share a hash tag (Redis Cluster)."""
-    tag, value = _digest((tenant, policy)), _digest((described, *facts))
+    """The hit of a caller with these facts.
+
+    Limits that are decided together share a hash tag, so that Redis Cluster has them in one slot: of the facts at
+    `spread`, which all of them count by. Callers that differ in these are spread over the slots.
+    """
+    tag, value = _digest((tenant, policy, *(facts[i] for i in spread))), _digest((described, *facts))
     return Hit(f"pangate:limit:{{{tag}}}:{name}:{value}", strategy, limit, enforced)
 
 

@@ -196,6 +196,26 @@ async def test_no_key_holds_what_a_caller_sent_and_the_keys_of_a_request_share_a
     assert len(tags) == 1
 
 
+@pytest.mark.parametrize(
+    ("keys", "slots"),
+    [
+        ([["jwt.sub"]], 20),
+        ([["jwt.sub"], ["route", "jwt.sub"]], 20),
+        ([["jwt.sub", "route"], ["route", "jwt.sub"]], 20),
+        ([["jwt.sub"], ["peer.address"]], 1),
+        ([["peer.address"]], 1),
+    ],
+)
+async def test_callers_are_spread_over_a_cluster_by_what_all_limits_of_a_request_count_by(
+    route: Route, keys: list[list[str]], slots: int
+) -> None:
+    route.of(*({"rate": "1/minute", "key": key} for key in keys))
+    exchanges = [make_exchange(claims={"sub": f"{i}"}) for i in range(20)]
+    tags = [{rule.hit(exchange).key.split("}")[0] for rule in route.rules} for exchange in exchanges]
+    assert all(len(own) == 1 for own in tags)
+    assert len(set().union(*tags)) == slots
+
+
 # --- several limits
 
 
