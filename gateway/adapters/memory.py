@@ -14,7 +14,10 @@ COUNTERS_MAX = 100_000
 """Limits that are not whole at one time, in one process; about 30 MiB."""
 USES_MAX = 250_000
 """First uses remembered at one time, in one process; about 80 MiB."""
-CODES_MAX = 100_000
+CODES_BYTES = 256 * 1024**2
+"""For security codes, in one process: an hour of 165 codes a second that nobody reveals."""
+CODE_BYTES = 450
+"""What one takes, with all that is kept about it."""
 _SWEPT_AT_ONCE = 16
 _LEFT_ALONE = SECOND
 """A limit that is whole again is swept only after this time: a busy caller's would come back at once."""
@@ -148,9 +151,10 @@ class MemorySad:
     time. Copies that were handed out are the caller's to forget.
     """
 
-    def __init__(self, clock: Clock, most: int = CODES_MAX) -> None:
+    def __init__(self, clock: Clock, room: int = CODES_BYTES) -> None:
+        """`room` in bytes."""
         self._clock = clock
-        self._codes: _Expiring[tuple[str, str], _Code] = _Expiring(most, _Code.wipe)
+        self._codes: _Expiring[tuple[str, str], _Code] = _Expiring(room // CODE_BYTES, _Code.wipe)
 
     async def put(self, tenant: str, token: str, value: bytes, seconds: float) -> None:
         now = self._now()

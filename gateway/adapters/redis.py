@@ -48,7 +48,7 @@ def open_redis(
     """
     make = functools.partial(Node, access=access, connections=connections)
     nodes = Nodes(topology, make, timeout, telemetry)
-    return RedisShared(nodes, MemoryShared(clock)), RedisSad(nodes, keys, entropy, telemetry)
+    return RedisShared(nodes, MemoryShared(clock)), RedisSad(nodes, clock, keys, entropy, telemetry)
 
 
 class RedisShared:

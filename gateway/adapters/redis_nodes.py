@@ -85,8 +85,6 @@ class Nodes:
     def __init__(
         self, topology: Topology, make: Callable[[Address], Node], timeout: float, telemetry: Telemetry
     ) -> None:
-        self.generation = 0
-        """Is another one whenever servers joined, left or came back: what was found out about them may have changed."""
         self._topology = topology
         self.make = make
         self._timeout = timeout
@@ -248,9 +246,7 @@ class Nodes:
             holders *= SLOTS
             for span in spans:
                 holders[span.first : span.last + 1] = [self.node(span.holder)] * (span.last + 1 - span.first)
-        if holders != self._holders:
-            self._holders = holders
-            self.generation += 1
+        self._holders = holders
         there = set(holders)
         gone = [node for node in self._nodes.values() if node not in there]
         self._nodes = {node.address: node for node in there}
@@ -266,7 +262,6 @@ class Nodes:
             node.lost = True
             return
         node.suspect = node.lost = False
-        self.generation += 1
         self._telemetry.log("redis_found", server=str(node.address))
         self._tell()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import hmac
 from typing import Any
 
@@ -14,13 +15,15 @@ from redis.exceptions import RedisError
 
 from gateway.adapters.redis_nodes import Call, Nodes, Script
 from gateway.adapters.redis_volatile import require_volatile
-from gateway.ports import Entropy, Keys, Telemetry, Unavailable
+from gateway.ports import Clock, Entropy, Keys, Telemetry, Unavailable
 
 _NONCE_BYTES = 12
 _CHECK_EVERY = 30.0
 _CHECK_SECONDS = 2.0
 
 _PUT = """
+local server = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
+if not string.find(ARGV[3], server, 1, true) then return 0 end
 redis.call('DEL', KEYS[1])
 redis.call('HSET', KEYS[1], 'value', ARGV[1])
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
@@ -47,20 +50,22 @@ class RedisSad:
     """A code is stored under a keyed hash of its token and sealed with a key derived from the token and the
     deployment's key, so that neither the server's memory nor the deployment's key alone opens it.
 
-    Whoever holds a lease and dies leaves the code leased: it is never handed out again, and ends with its time. No code
-    is put into a server that was not seen to be volatile within the last 30 seconds and since servers last changed;
-    those that are there can still be used up.
+    Whoever holds a lease and dies leaves the code leased: it is never handed out again, and ends with its time. A code
+    is put only into a process that was seen to be volatile within the last 30 seconds, which that process itself makes
+    sure of; codes that are there can still be used up.
     """
 
-    def __init__(self, nodes: Nodes, keys: Keys, entropy: Entropy, telemetry: Telemetry) -> None:
+    def __init__(self, nodes: Nodes, clock: Clock, keys: Keys, entropy: Entropy, telemetry: Telemetry) -> None:
         self._nodes = nodes
+        self._clock = clock
         self._keys = keys
         self._entropy = entropy
         self._telemetry = telemetry
         self._put, self._lease = Script(_PUT), Script(_LEASE)
         self._give_back, self._erase = Script(_GIVE_BACK), Script(_ERASE)
-        self._seen = (-1, 0.0)
-        """The generation of servers that were last seen to be volatile, and when (time of the event loop)."""
+        self._seen: frozenset[str] = frozenset()
+        """The run ids of servers that were seen to be volatile, at `_seen_at`."""
+        self._seen_at = 0.0
         self._looking = asyncio.Lock()
         self._looks = 0
         self._complaint = ""
@@ -72,20 +77,28 @@ class RedisSad:
         """
         try:
             async with asyncio.timeout(_CHECK_SECONDS):
-                masters = await self._nodes.masters()
-                generation = self._nodes.generation
-                await require_volatile(masters, self._nodes.make)
+                seen = await require_volatile(await self._nodes.masters(), self._nodes.make)
         except (RedisError, OSError) as error:
             raise Unavailable("sad") from error
-        self._seen = (generation, asyncio.get_running_loop().time())
+        self._seen, self._seen_at = seen, self._clock.monotonic()
 
     async def put(self, tenant: str, token: str, value: bytes, seconds: float) -> None:
-        if not self._seen_volatile():
-            await self._look()
         name, sealer = self._name(tenant, token), self._sealer(tenant, token)
         nonce = self._entropy(_NONCE_BYTES)
         sealed = nonce + sealer.encrypt(nonce, value, name.encode())
-        await self._run(self._put, name, sealed, max(1, round(seconds * 1000)))
+        milliseconds = max(1, round(seconds * 1000))
+        if self._clock.monotonic() > self._seen_at + _CHECK_EVERY:
+            self._seen = frozenset()
+        put = functools.partial(self._put_seen, name, sealed, milliseconds)
+        if not await put():
+            await self._look()
+            if not await put():
+                raise Unavailable("sad")
+
+    async def _put_seen(self, name: str, sealed: bytes, milliseconds: int) -> bool:
+        """Whether the server is one of those that were seen to be volatile, and holds it now."""
+        seen = ",".join(self._seen)
+        return bool(seen) and await self._run(self._put, name, sealed, milliseconds, seen) == 1
 
     async def lease(self, tenant: str, token: str, exchange: str) -> bytes | None:
         name = self._name(tenant, token)
@@ -110,19 +123,14 @@ class RedisSad:
             raise Unavailable("sad")
         return call.answer
 
-    def _seen_volatile(self) -> bool:
-        generation, at = self._seen
-        return generation == self._nodes.generation and asyncio.get_running_loop().time() < at + _CHECK_EVERY
-
     async def _look(self) -> None:
-        """One look for all who wait for it. Raises `Unavailable` if it ends with a complaint, or with nothing."""
+        """One look for all who wait for it."""
         looks = self._looks
         async with self._looking:
             if looks == self._looks:
+                self._seen = frozenset()
                 await self._note_complaint()
                 self._looks += 1
-        if not self._seen_volatile():
-            raise Unavailable("sad")
 
     async def _note_complaint(self) -> None:
         complaint = ""

@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from redis.exceptions import ConnectionError as NotConnected
 from redis.exceptions import RedisError, ResponseError
 
 from gateway.adapters.redis_node import Address, Node
@@ -20,13 +21,17 @@ _SECONDS = 1.0
 """For one server."""
 
 
-async def require_volatile(masters: Sequence[Node], make: Callable[[Address], Node]) -> None:
-    """`make` connects to a replica. Raises ValueError with a sentence for the operator; RedisError, OSError."""
+async def require_volatile(masters: Sequence[Node], make: Callable[[Address], Node]) -> frozenset[str]:
+    """The run ids of the masters: of each process another one. `make` connects to a replica.
+
+    Raises ValueError with a sentence for the operator; RedisError, OSError.
+    """
     told = await asyncio.gather(*(_told(master) for master in masters))
-    for master, (settings, replication) in zip(masters, told, strict=True):
-        replicas = list(_replicas(replication))
+    for master, (settings, info) in zip(masters, told, strict=True):
+        replicas = list(_replicas(info))
         _require(str(master.address), settings, {"repl-diskless-sync": ("yes",)} if replicas else {})
         await asyncio.gather(*(_require_replica(replica, make) for replica in replicas))
+    return frozenset(info["run_id"] for _, info in told)
 
 
 async def _require_replica(address: Address, make: Callable[[Address], Node]) -> None:
@@ -44,15 +49,17 @@ async def _require_replica(address: Address, make: Callable[[Address], Node]) ->
 
 
 async def _told(node: Node) -> tuple[Mapping[str, str], Mapping[str, Any]]:
-    """The settings that matter, and the server's account of its replicas."""
-    questions = [*(("CONFIG", "GET", name) for name in _SETTINGS), ("INFO", "replication")]
-    *settings, replication = await node.ask(questions, asyncio.get_running_loop().time() + _SECONDS)
-    if any(isinstance(answer, ResponseError) for answer in (*settings, replication)):
+    """The settings that matter, and what the server tells of itself and its replicas."""
+    if node.lost:
+        raise NotConnected("the server is lost")
+    questions = [*(("CONFIG", "GET", name) for name in _SETTINGS), ("INFO", "server"), ("INFO", "replication")]
+    *settings, server, replication = await node.ask(questions, asyncio.get_running_loop().time() + _SECONDS)
+    if any(isinstance(answer, ResponseError) for answer in (*settings, server, replication)):
         raise ValueError(
             f"shared: security codes may only be held by a Redis that persists nothing, and {node.address} does not let"
             " Pangate see that; permit the commands CONFIG GET and INFO to its user"
         )
-    return _pairs(settings), replication
+    return _pairs(settings), {**server, **replication}
 
 
 def _pairs(replies: Iterable[list[bytes]]) -> dict[str, str]:
@@ -60,9 +67,9 @@ def _pairs(replies: Iterable[list[bytes]]) -> dict[str, str]:
     return {reply[0].decode(): reply[1].decode("latin-1") for reply in replies if reply}
 
 
-def _replicas(replication: Mapping[str, Any]) -> Iterable[Address]:
+def _replicas(info: Mapping[str, Any]) -> Iterable[Address]:
     """Of items such as `slave0`, which redis-py has parsed."""
-    for name, fields in replication.items():
+    for name, fields in info.items():
         if name.removeprefix("slave").isdigit():
             yield Address(fields["ip"], int(fields["port"]))
 

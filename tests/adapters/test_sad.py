@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import subprocess
+import sys
+import tracemalloc
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
 
 from gateway.adapters.keys import FileKeys, generate_key
-from gateway.adapters.memory import MemorySad
+from gateway.adapters.memory import CODE_BYTES, MemorySad
 from gateway.adapters.redis import open_redis
 from gateway.adapters.redis_node import Access
 from gateway.adapters.redis_sad import RedisSad
 from gateway.adapters.redis_topology import One
 from gateway.ports import SadVault, Unavailable
 from tests.conftest import CountingEntropy, HandClock, Recorder
-from tests.servers import VOLATILE, address_of, persistent_redis_url, redis_url, running_redis
+from tests.redis_deployments import QUICK_REPLICATION, WITHOUT_DISK, direct, until
+from tests.servers import VOLATILE, RunningRedis, address_of, persistent_redis_url, redis_url, running_redis
 
 __all__ = ["persistent_redis_url", "redis_url"]
+
+
+RACED = 200
 
 
 @pytest.fixture
@@ -46,9 +55,9 @@ async def connect(
         return sad, direct
 
     yield make
-    for shared, direct in opened:
+    for shared, server in opened:
         await shared.close()
-        await direct.aclose()
+        await server.aclose()
 
 
 @pytest.fixture(params=["memory", "redis"])
@@ -141,7 +150,7 @@ async def test_memory_wipes_what_is_erased(clock: HandClock, token: str) -> None
 
 
 async def test_memory_is_bounded_and_never_drops_a_code_that_lives(clock: HandClock) -> None:
-    sad = MemorySad(clock, most=3)
+    sad = MemorySad(clock, room=3 * CODE_BYTES)
     for i in range(3):
         await sad.put("t", f"{i}", b"737", 10 * (i + 1))
     with pytest.raises(Unavailable):
@@ -149,6 +158,20 @@ async def test_memory_is_bounded_and_never_drops_a_code_that_lives(clock: HandCl
     clock.advance(10)
     await sad.put("t", "3", b"737", 60)
     assert [await sad.lease("t", f"{i}", "x") for i in range(4)] == [None, b"737", b"737", b"737"]
+
+
+async def test_a_code_in_memory_takes_no_more_than_is_reckoned(clock: HandClock) -> None:
+    """In steps: a table that has just grown has room for more than it holds."""
+    sad = MemorySad(clock)
+    tracemalloc.start()
+    try:
+        for count in range(1, 4001):
+            await sad.put("default", f"cvc_live_{count:026d}", b"1234", 3600)
+            if count % 1000 == 0:
+                taken, _ = tracemalloc.get_traced_memory()
+                assert 0.8 * CODE_BYTES < taken / count <= CODE_BYTES
+    finally:
+        tracemalloc.stop()
 
 
 async def test_memory_keeps_no_trace_of_codes_that_are_used_up(clock: HandClock) -> None:
@@ -213,6 +236,43 @@ async def test_redis_serves_every_gateway_of_the_deployment(
     assert await here.lease("t", token, "x2") is None
 
 
+def started_racer(port: int, key: Path, name: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "tests.adapters.sad_racer", str(port), str(key), name, str(RACED)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def tell(racers: list[subprocess.Popen[str]]) -> list[str]:
+    """Each reads a line, at the same time, and says one."""
+    for racer in racers:
+        assert racer.stdin is not None
+        racer.stdin.write("\n")
+        racer.stdin.flush()
+    return [racer.stdout.readline() for racer in racers]  # type: ignore[union-attr]
+
+
+async def test_of_processes_that_race_for_codes_one_gets_each_and_none_what_was_erased(
+    redis_url: str, connect: Callable[[str], tuple[RedisSad, Redis]], tmp_path: Path
+) -> None:
+    sad, _ = connect(redis_url)
+    for number in range(RACED):
+        await sad.put("t", f"token-{number}", b"737", 60)
+    port = address_of(redis_url).port
+    with ExitStack() as stack:
+        racers = [stack.enter_context(started_racer(port, tmp_path / "root.key", name)) for name in "ab"]
+        assert [racer.stdout.readline() for racer in racers] == ["ready\n"] * 2  # type: ignore[union-attr]
+        left = set(range(RACED))
+        for _ in range(2):
+            first, second = (set(json.loads(line)) for line in tell(racers))
+            assert first | second == left
+            assert not first & second
+            assert tell(racers) == ["done\n"] * 2
+            left = {number for number in left if number % 2 == 0}
+        for racer in racers:
+            racer.communicate()
+    codes = [await sad.lease("t", f"token-{number}", "x") for number in range(RACED)]
+    assert codes == [b"737", None] * (RACED // 2)
+
+
 async def test_a_cancelled_lease_leaves_its_code_to_nobody_else(
     redis_url: str, connect: Callable[[str], tuple[RedisSad, Redis]], token: str
 ) -> None:
@@ -256,6 +316,93 @@ async def test_a_redis_that_does_not_let_us_see_may_not_hold_codes(
         await direct.execute_command("ACL", "SETUSER", "default", "-config")
         with pytest.raises(ValueError, match="CONFIG GET"):
             await sad.require_volatile()
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[RunningRedis]]:
+    """A master and its replica, which keep nothing on a disk."""
+    options = (*VOLATILE, *QUICK_REPLICATION, *WITHOUT_DISK)
+    with ExitStack() as stack:
+        master = stack.enter_context(running_redis(tmp_path_factory.mktemp("master"), *options))
+        following = ("--replicaof", f"127.0.0.1 {master.port}")
+        replica = stack.enter_context(running_redis(tmp_path_factory.mktemp("replica"), *options, *following))
+        until(lambda: direct(replica).info("replication")["master_link_status"] == "up", "replication")
+        yield [master, replica]
+
+
+async def test_a_master_and_a_replica_that_keep_nothing_may_hold_codes(
+    pair: list[RunningRedis], connect: Callable[[str], tuple[RedisSad, Redis]]
+) -> None:
+    await connect(pair[0].url)[0].require_volatile()
+
+
+@pytest.mark.parametrize(
+    ("which", "setting", "wrong", "right", "complaint"),
+    [
+        (0, "repl-diskless-sync", "no", "yes", "writes snapshots for its replicas to a disk.*--repl-diskless-sync yes"),
+        (1, "repl-diskless-load", "disabled", "on-empty-db", "writes snapshots.*--repl-diskless-load on-empty-db"),
+        (1, "save", "60 1", "", "writes to its disk"),
+        (1, "appendonly", "yes", "no", "writes to its disk"),
+    ],
+)
+async def test_a_snapshot_for_a_replica_may_not_touch_a_disk_either(
+    pair: list[RunningRedis],
+    connect: Callable[[str], tuple[RedisSad, Redis]],
+    which: int,
+    setting: str,
+    wrong: str,
+    right: str,
+    complaint: str,
+) -> None:
+    server = direct(pair[which])
+    server.config_set(setting, wrong)
+    try:
+        with pytest.raises(ValueError, match=f"127.0.0.1:{pair[which].port} {complaint}"):
+            await connect(pair[0].url)[0].require_volatile()
+    finally:
+        server.config_set(setting, right)
+
+
+async def test_a_server_that_begins_to_write_gets_no_new_code_and_still_gives_out_those_it_has(
+    tmp_path: Path,
+    connect: Callable[[str], tuple[RedisSad, Redis]],
+    clock: HandClock,
+    telemetry: Recorder,
+) -> None:
+    with running_redis(tmp_path, *VOLATILE) as server:
+        sad, _ = connect(server.url)
+        await sad.put("t", "before", b"737", 60)
+        direct(server).config_set("save", "60 1")
+        clock.advance(31)
+        answers = await asyncio.gather(*(sad.put("t", f"{n}", b"737", 60) for n in range(9)), return_exceptions=True)
+        assert [type(answer) for answer in answers] == [Unavailable] * 9
+        assert [(line["event"], "writes to its disk" in str(line["error"])) for line in telemetry.lines] == [
+            ("sad_refused", True)
+        ]
+        assert await sad.lease("t", "before", "x") == b"737"
+        await sad.erase("t", "before", "x")
+        assert direct(server).dbsize() == 0
+        direct(server).config_set("save", "")
+        await sad.put("t", "after", b"737", 60)
+
+
+async def test_another_server_in_the_place_of_one_is_looked_at_before_it_gets_a_code(
+    tmp_path: Path, connect: Callable[[str], tuple[RedisSad, Redis]], telemetry: Recorder
+) -> None:
+    with running_redis(tmp_path, *VOLATILE) as server:
+        sad, _ = connect(server.url)
+        await sad.put("t", "before", b"737", 60)
+    with pytest.raises(Unavailable):
+        await sad.put("t", "meanwhile", b"737", 60)
+    with running_redis(tmp_path, "--save", "60 1", port=server.port) as another:
+        for _ in range(400):
+            with pytest.raises(Unavailable):
+                await sad.put("t", "after", b"737", 60)
+            if any(line["event"] == "sad_refused" for line in telemetry.lines):
+                break
+            await asyncio.sleep(0.01)
+        assert telemetry.lines[-1]["event"] == "sad_refused"
+        assert direct(another).dbsize() == 0
 
 
 async def test_a_redis_that_is_away_is_unavailable(
