@@ -8,16 +8,27 @@ commit, or leave all three as they are: nobody takes a half-known answer for a k
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Awaitable, Sequence
 
 from gateway.asking import question_head
 from gateway.bodies import abandon
 from gateway.exchange import Exchange, Peer, Request, splice
 from gateway.operations import Call, DoubtCall, EndCall, Operation, RecordCall, ResendCall, Row, Rows
 from gateway.pipeline import SAFE_METHODS, BodyLimits, Pipeline, Placed, WayBack
-from gateway.ports import Outcome, Ports, Response, Upstream, settled
+from gateway.ports import (
+    BodyStream,
+    Connection,
+    Outcome,
+    Ports,
+    Response,
+    Unavailable,
+    Upstream,
+    UpstreamError,
+    settled,
+)
 from gateway.pure.errors import Refused
-from gateway.pure.resolving import Doubts, Ended, Recorded, pack, unpack
+from gateway.pure.resolving import Doubts, Ended, Judgement, Recorded, pack, unpack
 from gateway.pure.trace import begin_trace
 from gateway.rule import Deny, Rule, Stage
 
@@ -57,6 +68,10 @@ class RecordedPipeline(Pipeline):
                 return self._refuse(x, "prepare", Deny(refused.reason, refused.detail))
             x.unit.append(x.call)
         return await super()._through(x, owners)
+
+    async def _call(self, x: Exchange, connection: Connection, rows: Rows) -> None:
+        insists = self.doubts.retry and x.call is not None
+        await super()._call(x, _Insisting(connection, x, self._upstream, self._ports) if insists else connection, rows)
 
     async def _way_back(self, x: Exchange, hooks: WayBack) -> None:
         await super()._way_back(x, hooks)
@@ -156,7 +171,7 @@ class RecordedPipeline(Pipeline):
             rows, stop = await self._prepare(x, owners, connection)
             if stop is not None or rows is None:
                 return False
-            await self._call(x, connection, rows)
+            await super()._call(x, connection, rows)
         finally:
             connection.release()
         # That nothing was sent this time says nothing of the first.
@@ -190,3 +205,93 @@ class RecordedPipeline(Pipeline):
             return rows.refused is None
         finally:
             await abandon(x.response)
+
+
+class _Insisting:
+    """Sends a request again, under its key, as long as nobody knows what became of it (implements `ports.Connection`).
+
+    Each send is committed before it is made, as a resolver's is, and all of them end at the deadline of the first. What
+    decides nothing about the first send is not heard of: the first answer, or its lack, is what the caller gets then.
+    """
+
+    __slots__ = ("_connection", "_ports", "_upstream", "_x")
+
+    def __init__(self, connection: Connection, x: Exchange, upstream: Upstream, ports: Ports) -> None:
+        self._connection = connection
+        self._x = x
+        self._upstream = upstream
+        self._ports = ports
+
+    @property
+    def deadline(self) -> float:
+        """See `ports.Connection`."""
+        return self._connection.deadline
+
+    @deadline.setter
+    def deadline(self, latest: float) -> None:
+        self._connection.deadline = latest
+
+    def release(self) -> None:
+        self._connection.release()
+
+    async def send(self, method: str, head: bytes, body: bytes | BodyStream) -> Response:
+        judgement = self._x.judgement
+        first = await _outcome(self._connection.send(method, head, body))
+        if isinstance(body, bytes) and _is_unknown(first, judgement):
+            judgement, tried, waited = judgement.again(quiet=False), 0, 0.0
+            while (wait := self._upstream.again(tried, waited)) is not None:
+                tried, waited = tried + 1, wait
+                again = await self._once_more(tried, wait, method, head, body)
+                if again is None:
+                    break
+                if isinstance(again, Response) and judgement.of(again.status) is Ended.EXECUTED:
+                    await abandon(first if isinstance(first, Response) else None)
+                    return again
+                await abandon(again if isinstance(again, Response) else None)
+        if isinstance(first, UpstreamError):
+            raise first
+        return first
+
+    async def _once_more(
+        self, tried: int, wait: float, method: str, head: bytes, body: bytes
+    ) -> Response | UpstreamError | None:
+        """What came of it; None if it may not be sent, now or later."""
+        clock, deadline = self._ports.clock, self._connection.deadline
+        if clock.monotonic() + wait >= deadline:
+            return None
+        await asyncio.sleep(wait)
+        try:
+            connection = await settled(self._upstream.acquire(safe=False))
+        except UpstreamError:
+            return None
+        try:
+            if clock.monotonic() >= deadline or not await self._committed(tried):
+                return None
+            connection.deadline = deadline
+            return await _outcome(connection.send(method, head, body))
+        finally:
+            connection.release()
+
+    async def _committed(self, tried: int) -> bool:
+        """That it will be sent again is durable, and this process may still do so."""
+        x, now = self._x, self._ports.clock.now()
+        try:
+            rows = await self._ports.store.commit(
+                [DoubtCall(x.tenant, x.id, now, None), ResendCall(x.tenant, x.id, tried, now)]
+            )
+        except Unavailable:
+            return False
+        return rows.refused is None and (self._ports.lease is None or self._ports.lease.holds())
+
+
+def _is_unknown(outcome: Response | UpstreamError, judgement: Judgement) -> bool:
+    if isinstance(outcome, UpstreamError):
+        return outcome.outcome is Outcome.UNKNOWN
+    return judgement.of(outcome.status) is Ended.UNKNOWN
+
+
+async def _outcome(sending: Awaitable[Response]) -> Response | UpstreamError:
+    try:
+        return await sending
+    except UpstreamError as error:
+        return error

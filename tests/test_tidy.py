@@ -86,7 +86,6 @@ TESTED_ELSEWHERE = {
     "pure/json_reader.py": "tests/pure/test_body.py",
     "pure/metrics.py": "tests/test_deploy.py",
     "pure/units.py": "tests/config/test_settings.py",
-    "recorded.py": "tests/workers/test_resolver.py",
     "server/edge.py": "tests/server/test_listener.py",
 }
 """Modules whose promises are those of a larger thing, and where they are tested."""

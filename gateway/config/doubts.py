@@ -53,7 +53,8 @@ class DoubtfulRoute(Settings):
     query, or by a person.
 
     `in_flight_max` is how long a request that was sent may still be under way or worked on; "not found" is believed
-    `settle` after the last send (by default the same time); a key is sent again for `key_ttl`.
+    `settle` after the last send (by default the same time); a key is sent again for `key_ttl`. `retry_unknown` sends
+    it again at once, too, while the caller waits, within the upstream's `retries` and its `timeouts.total`.
     """
 
     in_doubt: Literal["replay", "query", "manual"] | None = None
@@ -61,11 +62,16 @@ class DoubtfulRoute(Settings):
     settle: Duration | None = None
     key_ttl: Duration = written("24h", gt=0)
     query: StatusQuery | None = None
+    retry_unknown: bool = False
 
     @model_validator(mode="after")
     def _resolvable(self) -> DoubtfulRoute:
         if (self.in_doubt == "query") != (self.query is not None):
             raise ValueError("in_doubt: query and query: {path: ...} belong together")
+        if self.retry_unknown and self.in_doubt != "replay":
+            raise ValueError(
+                "retry_unknown needs in_doubt: replay: only an upstream that honours keys may be sent it again"
+            )
         if self.in_doubt is None:
             odd = {"in_flight_max", "settle", "key_ttl"} & self.model_fields_set
             if odd:
@@ -93,6 +99,7 @@ def compile_doubts(route: DoubtfulRoute, path: str, rules: Iterable[Rule], *, ke
         settle=route.in_flight_max if route.settle is None else route.settle,
         key_ttl=route.key_ttl,
         query=query,
+        retry=route.retry_unknown,
     )
 
 

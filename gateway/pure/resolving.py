@@ -95,6 +95,8 @@ class Doubts:
     settle: float
     key_ttl: float
     query: Query | None = None
+    retry: bool = False
+    """Send it again while the caller waits (`replay`)."""
 
     def step(self, now: float, began: float) -> Step:
         """What to do next about a call that was first sent at `began` (Unix time)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -66,11 +67,16 @@ class Provider:
         self.says: list[Said] = [answer()]
         self.got: list[tuple[str, bytes, bytes]] = []
         self.unreachable = False
+        self.deadline = math.inf
+        self.retries = 0
 
     async def acquire(self, *, safe: bool) -> Provider:
         if self.unreachable:
             raise REFUSED
         return self
+
+    def again(self, tried: int, waited: float) -> float | None:
+        return 0.0 if tried < self.retries else None
 
     def release(self) -> None: ...
 
