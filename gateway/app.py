@@ -30,6 +30,7 @@ from gateway.config.settings import ConfigFile
 from gateway.config.settings import Listener as ListenerSettings
 from gateway.ports import Keys, Ports, Unavailable
 from gateway.publishing import make_publishers
+from gateway.pure.head_syntax import syntax
 from gateway.pure.metrics import Metric
 from gateway.pure.request_reader import HeadLimits
 from gateway.renewal import LOOK_SECONDS, Renewal
@@ -297,7 +298,7 @@ async def _swept() -> AsyncIterator[None]:
 def _limits(settings: ListenerSettings) -> EdgeLimits:
     limits = settings.limits
     return EdgeLimits(
-        head=HeadLimits(total=limits.max_header_bytes),
+        head=HeadLimits(total=limits.max_header_bytes, syntax=syntax(frozenset(settings.tolerate))),
         connections=limits.max_connections,
         connections_per_address=limits.max_connections_per_address,
         failed_credentials_per_address=limits.max_failed_credentials_per_address,
@@ -325,4 +326,4 @@ def _needs_restart(running: ConfigFile, config: Config) -> Iterator[Complaint]:
 def _socket_of(listener: ListenerSettings) -> tuple[object, ...]:
     """Whether certificates are asked for is part of it: connections that exist would not be asked again."""
     asked = listener.tls and listener.tls.client_certificate
-    return listener.bind, listener.identity, listener.limits, asked
+    return listener.bind, listener.identity, listener.limits, listener.tolerate, asked

@@ -41,7 +41,9 @@ class Request:
     headers: Sequence[Header]
     """The fields as they came."""
     fields: Mapping[bytes, bytes]
-    """The values by name in lower case, printable ASCII; the lines of a list are joined by commas."""
+    """The values by name in lower case; the lines of a list are joined by commas. Printable ASCII, unless the listener
+    tolerates more.
+    """
     body: IncomingBody | None
     peer: Peer
     scheme: str
@@ -52,7 +54,7 @@ class Request:
     def field(self, name: bytes) -> str | None:
         """The value of a field; `name` in lower case."""
         value = self.fields.get(name)
-        return None if value is None else value.decode("ascii")
+        return None if value is None else value.decode("latin-1")
 
 
 _METHODS_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})

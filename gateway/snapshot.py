@@ -52,6 +52,8 @@ class Route:
     """The tenant, where no rule determines it."""
     pipeline: Pipeline | None = None
     inbox: Inbox | None = None
+    allow_body: bool = False
+    """DELETE may have a body here."""
 
 
 @dataclass(frozen=True, slots=True)

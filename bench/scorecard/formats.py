@@ -98,7 +98,8 @@ def _desync(path: Path) -> _Read:
     rows = YAML(typ="safe").load(path.read_bytes())
     if not isinstance(rows, list) or not all(isinstance(row, dict) and "expected" in row for row in rows):
         return None
-    return "http-desync-guardian", [_desync_case(row, f"{path.stem}-{n:03}", "open") for n, row in enumerate(rows, 1)]
+    cases = [_desync_case(row, f"{path.stem}-{n:03}", port) for port in _LISTENERS for n, row in enumerate(rows, 1)]
+    return "http-desync-guardian", cases
 
 
 def _desync_case(row: Mapping[str, Any], name: str, port: Port) -> Case:
@@ -113,10 +114,12 @@ def _desync_case(row: Mapping[str, Any], name: str, port: Port) -> Case:
     exchange = Exchange(
         head + (b"" if _TIERS[tier] == "reject" else _declared_body(fields)), port, closes=tier in _UNSAFE
     )
-    return Case(name, f"{tier}: {row['name']}", _TIERS[tier], exchange, strict=_STRICT)
+    return Case(f"{name}-{port}", f"{tier}: {row['name']}", _TIERS[tier], exchange, strict=_STRICT)
 
 
 _STRICT = "by a rule of its own that is stricter than RFC 9110"
+_LISTENERS: tuple[Port, ...] = ("open", "tolerant")
+"""As it is by default, and where all is tolerated that may be."""
 
 
 def _bytes(line: str) -> bytes:

@@ -34,18 +34,19 @@ def target(name: str, folder: Path, backend: Backend) -> Iterator[Proxy]:
     with contextlib.ExitStack() as stack:
         stage = Stage(folder, folder / "certs", backend.port, stack)
         if name == GATEWAY:
-            opened = free_port()
+            opened, tolerant = free_port(), free_port()
             for kid in ("ed", "ec"):
                 (folder / f"{kid}.pem").write_bytes(signed.public_pem(kid))
             (folder / "jwks.json").write_bytes(tokens.jwks())
             (folder / "revoked.json").write_bytes(tokens.revocations())
             given = {
                 "SCORECARD_OPEN": str(opened),
+                "SCORECARD_TOLERANT": str(tolerant),
                 "SCORECARD_KEYS": str(folder),
                 "SCORECARD_MAC": signed.shared_secret(),
             }
             running = stage.pangate(CONFIG, GATEWAY, None, PANGATE, **given)
-            yield Proxy(name, {"edge": running.port, "open": opened}, backend, ours=True)
+            yield Proxy(name, {"edge": running.port, "open": opened, "tolerant": tolerant}, backend, ours=True)
         else:
             port = stage.peer(name).port
-            yield Proxy(name, {"edge": port, "open": port}, backend, client_context(stage.certs))
+            yield Proxy(name, dict.fromkeys(("edge", "open", "tolerant"), port), backend, client_context(stage.certs))

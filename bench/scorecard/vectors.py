@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -12,6 +12,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from bench.scorecard.cases import Case
+from gateway.config.kinds import webhook_schemes
+from gateway.pure.errors import Refused
 from gateway.pure.message_signatures import (
     Message,
     SignatureError,
@@ -20,28 +22,68 @@ from gateway.pure.message_signatures import (
     signature_base,
     verify,
 )
+from gateway.pure.webhooks import Arrival, Scheme
 
 _SIGNED_MESSAGES = "rfc9421"
+_PROVIDERS: Mapping[str, str] = {
+    "adyen-platform": "adyen_platform",
+    "authorize-net": "authorize_net",
+    "checkout-com": "checkout_com",
+    "coinbase-commerce": "coinbase_commerce",
+    "flutterwave-v4": "flutterwave",
+    "mollie-nextgen": "mollie",
+    "standard-webhooks": "standard",
+    "standard-webhooks-v1a": "standard",
+    "svix": "standard",
+}
+"""Schemes whose provider has another name here."""
+_TOLERANCE = 300.0
 
 
 def cases(rows: Sequence[Mapping[str, Any]]) -> Iterator[Case]:
     """Raises KeyError for what is no vector."""
     for row in rows:
         valid = row["expect"] == "valid"
-        play = functools.partial(_judge, row, valid=valid) if row["scheme"] == _SIGNED_MESSAGES else None
+        player = _player(row)
+        play = None if player is None else functools.partial(_judge, player, valid=valid)
         name = f"{row['scheme']} {row['case']}"
         yield Case(row["id"], name, "accept" if valid else "reject", play)
 
 
-async def _judge(row: Mapping[str, Any], *, valid: bool) -> str:
+def _player(row: Mapping[str, Any]) -> Callable[[], bool] | None:
+    """Says whether what was recorded holds; None where no scheme of that name is known."""
+    if row["scheme"] == _SIGNED_MESSAGES:
+        return functools.partial(holds, row)
+    scheme = webhook_schemes().get(_PROVIDERS.get(row["scheme"], row["scheme"]))
+    return None if scheme is None else functools.partial(_delivered, row, scheme)
+
+
+async def _judge(play: Callable[[], bool], *, valid: bool) -> str:
     try:
-        holds = _holds(row)
-    except SignatureError:
-        holds = False
-    return "" if holds is valid else "accepted" if holds else "refused"
+        held = play()
+    except (SignatureError, Refused):
+        held = False
+    return "" if held is valid else "accepted" if held else "refused"
 
 
-def _holds(row: Mapping[str, Any]) -> bool:
+def _delivered(row: Mapping[str, Any], scheme: Scheme) -> bool:
+    """By the provider's scheme, at the time of the recording."""
+    key = row["key"]
+    names = [name.lower() for name in row["headers"]]
+    arrival = Arrival(
+        body=row["body"].encode(),
+        headers=dict(zip(names, row["headers"].values(), strict=True)),
+        repeated=frozenset(name for name in names if names.count(name) > 1),
+        url=key.get("notification_url", row["url"]),
+        received_at=row["now"],
+    )
+    secrets = key.get("secrets") or key.get("public_keys") or key["public_keys_pem"]
+    keys = [scheme.parse_secret(secret.encode()) for secret in secrets]
+    scheme.verify(arrival, keys, row["tolerance"] or _TOLERANCE)
+    return True
+
+
+def holds(row: Mapping[str, Any]) -> bool:
     """All of it: what must be covered is, in time, by a key that is known, over these bytes."""
     fields = {name.lower(): value for name, value in row["headers"].items()}
     (signature,) = read_signatures(fields.get("signature-input", ""), fields.get("signature", ""))

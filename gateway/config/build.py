@@ -92,9 +92,8 @@ class _Builder:
         if route.inbox is not None:
             return Route(route.name, name, inbox=self._inbox(("routes", position, "inbox"), route, route.inbox, name))
         assert route.policy is not None
-        return Route(
-            route.name, name, pipeline=self._pipeline(position, route, self._config.policies[route.policy], tenant)
-        )
+        pipeline = self._pipeline(position, route, self._config.policies[route.policy], tenant)
+        return Route(route.name, name, pipeline=pipeline, allow_body=route.allow_body)
 
     # --- policies
 

@@ -14,6 +14,7 @@ from gateway.config.shared import Shared
 from gateway.config.tenant import Tenant, TenantSetting
 from gateway.config.upstreams import Upstream
 from gateway.pure.bind import Tcp, parse_bind
+from gateway.pure.head_syntax import Deviation
 from gateway.pure.units import Duration, Files, PathRef, SecretRef, Size
 from gateway.pure.webhooks import MAX_SECRETS
 
@@ -86,12 +87,16 @@ class Limits(Settings):
 
 
 class Listener(Settings):
-    """`identity` declares who calls on a loopback or Unix socket without TLS: a sidecar of that service."""
+    """`identity` declares who calls on a loopback or Unix socket without TLS: a sidecar of that service.
+
+    `tolerate` lets in what RFC 9110 leaves room for, and the gateway refuses by itself.
+    """
 
     bind: Bind
     tls: Tls | None = None
     identity: str | None = Field(default=None, min_length=1, max_length=255, pattern=r"^[!-~]+$")
     limits: Limits = Field(default_factory=Limits)
+    tolerate: tuple[Deviation, ...] = ()
     tenant: TenantSetting | None = None
 
     @model_validator(mode="after")
@@ -191,7 +196,10 @@ class Inbox(Settings):
 
 
 class Route(DoubtfulRoute):
-    """Requests of one listener that go to one upstream, by way of a policy or into the inbox."""
+    """Requests of one listener that go to one upstream, by way of a policy or into the inbox.
+
+    `allow_body` lets DELETE have a body, of which HTTP does not say what it means.
+    """
 
     name: Name
     listener: str
@@ -200,6 +208,7 @@ class Route(DoubtfulRoute):
     upstream: str
     tenant: TenantSetting | None = None
     inbox: Inbox | None = None
+    allow_body: bool = False
 
     @model_validator(mode="after")
     def _one_way(self) -> Route:

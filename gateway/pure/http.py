@@ -39,7 +39,8 @@ _CALLERS_REMEMBERED = 4096
 
 
 @lru_cache(_NAMES_REMEMBERED)
-def _is_forwarded(name: bytes) -> bool:
+def is_forwarded(name: bytes) -> bool:
+    """Does a client's field of this name reach the upstream? Not if it frames, nominates, or says who calls."""
     lower = name.lower()
     return lower not in _NOT_FORWARDED and not lower.startswith(_NOT_FORWARDED_PREFIXES)
 
@@ -58,8 +59,8 @@ def request_head(
     Hop-by-hop fields, fields that claim an identity, and those in `drop` (lower case) are left out; `add` are whole
     lines to append. Raises ValueError if a line would break out of its place.
     """
-    lines = [f"{method} {target} HTTP/1.1".encode("ascii")]
-    lines += [n + b": " + v for n, v in headers if _is_forwarded(n) and not (drop and n.lower() in drop)]
+    lines = [f"{method} {target} HTTP/1.1".encode("latin-1")]
+    lines += [n + b": " + v for n, v in headers if is_forwarded(n) and not (drop and n.lower() in drop)]
     lines += add
     return _joined(lines)
 

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import ipaddress
 import re
-import unicodedata
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NoReturn
-from urllib.parse import unquote_to_bytes
 
 from gateway.pure.errors import Reason, Refused
+from gateway.pure.head_syntax import STRICT, Syntax
 from gateway.pure.http import METHODS, Header
 
-_BODILESS_METHODS = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
+_BODILESS_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+"""A body of DELETE has no meaning that all agree on either (RFC 9110 section 9.3.5): there the route decides."""
 
 _LISTS = frozenset({
     b"accept", b"accept-charset", b"accept-encoding", b"accept-language", b"baggage", b"cache-control", b"connection",
@@ -39,34 +39,21 @@ _REFUSED_FIELDS = {
     b"x-method-override": _NO_OVERRIDE,
 }
 
-_LINE = re.compile(rb"([A-Z]{1,32}) ([!-~]+) HTTP/1\.([01])")
-_NAMES = re.compile(rb"(?:[a-z0-9]++(?:-[a-z0-9]++)*+:\n)*+")
-_VALUE_BYTES = bytes([0x09, *range(0x20, 0x7F)])
-_UNFINISHED_LINE = re.compile(rb"[A-Z]{1,32}(?: [!-~]*+(?: [!-~]{0,8})?)?\r?")
 _STRAY = re.compile(rb"\r(?!\n|\Z)|(?<!\r)\n")
 _HOST = re.compile(rb"(\[[0-9a-f:.]{2,45}\]|[a-z0-9-]+(?:\.[a-z0-9-]+)*)(?::([0-9]{1,5}))?")
 _LINE_BESIDES_TARGET = 64
 _LABEL_EDGE = re.compile(r"(?:^|\.)-|-(?:\.|$)")
 
-_PCHAR = r"A-Za-z0-9\-._~!$&'()*+,=:@"
-_PLAIN_PATH = re.compile(rf"/|(?:/[{_PCHAR.replace('.', '')}][{_PCHAR}]*+)++/?")
-_SEGMENT = re.compile(rf"(?:[{_PCHAR}]|%[0-9A-Fa-f]{{2}})*+")
-_QUERY = re.compile(rf"(?:[{_PCHAR}/?\[\]]|%[0-9A-Fa-f]{{2}})*+")
-_ESCAPE = re.compile(r"%([0-9A-Fa-f]{2})")
-_CONTROLS = frozenset([*range(0x20), 0x7F])
-_ALPHANUMERIC = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789")
-_NEVER_ESCAPED_IN_PATH = _CONTROLS | _ALPHANUMERIC | frozenset(b"-._~/\\;?#%")
-_NEVER_ESCAPED_IN_QUERY = _CONTROLS | _ALPHANUMERIC
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeadLimits:
-    """Bytes of the request target, of one field line, of the whole header section; number of fields."""
+    """Bytes of the request target, of one field line, of the whole header section; number of fields; the syntax."""
 
     target: int = 8000
     field: int = 6 * 1024
     total: int = 32 * 1024
     fields: int = 64
+    syntax: Syntax = STRICT
 
 
 @dataclass(slots=True)
@@ -105,7 +92,7 @@ def read_head(raw: bytes, limits: HeadLimits) -> Head:
         _malformed()
     method, target, legacy = _request_line(line, limits)
     headers, fields = _fields(lines, limits)
-    path, query = _target(target)
+    path, query = limits.syntax.split_target(target)
     length = _length(fields, legacy=legacy)
     if length != 0 and method in _BODILESS_METHODS:
         _refuse(Reason.BODY_NOT_ALLOWED, "Send this method without a body.")
@@ -138,7 +125,7 @@ def check_unfinished(raw: bytearray, seen: int, limits: HeadLimits) -> None:
         _malformed()
     end = raw.find(b"\r\n")
     if seen < end + 2 or end < 0:
-        if _UNFINISHED_LINE.fullmatch(raw, 0, end if end >= 0 else len(raw)) is None:
+        if limits.syntax.unfinished_line.fullmatch(raw, 0, end if end >= 0 else len(raw)) is None:
             _malformed()
         if end < 0 and len(raw) > limits.target + _LINE_BESIDES_TARGET:
             _refuse(Reason.TARGET_TOO_LONG, f"Send a target of at most {limits.target} bytes.")
@@ -155,7 +142,7 @@ def _malformed() -> NoReturn:
 
 
 def _request_line(line: bytes, limits: HeadLimits) -> tuple[str, str, bool]:
-    found = _LINE.fullmatch(line)
+    found = limits.syntax.line.fullmatch(line)
     if found is None:
         _malformed()
     method, target, minor = found.groups()
@@ -164,7 +151,7 @@ def _request_line(line: bytes, limits: HeadLimits) -> tuple[str, str, bool]:
     text = method.decode()
     if text not in METHODS:
         _refuse(Reason.METHOD_NOT_SUPPORTED, "Use one of GET, HEAD, POST, PUT, PATCH, DELETE and OPTIONS.")
-    return text, target.decode(), minor == b"0"
+    return text, target.decode("latin-1"), minor == b"0"
 
 
 def _fields(lines: list[bytes], limits: HeadLimits) -> tuple[tuple[Header, ...], dict[bytes, bytes]]:
@@ -175,12 +162,13 @@ def _fields(lines: list[bytes], limits: HeadLimits) -> tuple[tuple[Header, ...],
         _refuse(Reason.HEADERS_TOO_LARGE, f"Send at most {limits.field} bytes in one header field.")
     if len(text) + 2 * len(lines) > limits.total:
         _refuse(Reason.HEADERS_TOO_LARGE, f"Send at most {limits.total} bytes of header fields.")
-    if text.translate(None, _VALUE_BYTES):
-        _refuse(Reason.HEADER_INVALID, "Send printable ASCII in header fields only, each on one line ended by CRLF.")
+    syntax = limits.syntax
+    if text.translate(None, syntax.values):
+        _refuse(Reason.HEADER_INVALID, syntax.about_values)
     parts = [line.partition(b":") for line in lines]
     names = b"".join([name + colon + b"\n" for name, colon, _ in parts]).lower()
-    if _NAMES.fullmatch(names) is None:
-        _refuse(Reason.HEADER_INVALID, "Name header fields with letters, digits and single hyphens only.")
+    if syntax.names.fullmatch(names) is None:
+        syntax.check_names(names)
     headers = tuple([(name, value.strip(b" \t")) for name, _, value in parts])
     fields = dict(zip(names.split(b":\n"), [value for _, value in headers], strict=False))
     if len(fields) != len(headers):
@@ -248,49 +236,3 @@ def _host(value: bytes | None) -> tuple[str, str]:
     except ValueError:
         _refuse(Reason.HOST_INVALID, "Send a valid host name or IP address in the Host field.")
     return found[0].decode("ascii"), host
-
-
-def _target(target: str) -> tuple[str, str]:
-    path, _, query = target.partition("?")
-    if _PLAIN_PATH.fullmatch(path) is None:
-        _check_path(path)
-    if query:
-        _check_query(query)
-    return path, query
-
-
-def _check_path(path: str) -> None:
-    """A path that is not plain may still be canonical: `/.well-known/x`, `/caf%C3%A9`."""
-    *inner, last = path.split("/")
-    segments = [*inner[1:], last]
-    if not inner or inner[0] or "" in inner[1:] or not all(_SEGMENT.fullmatch(s) for s in segments):
-        _refuse(Reason.TARGET_NOT_CANONICAL, "Send the path in origin form, without empty segments or raw delimiters.")
-    if "." in segments or ".." in segments:
-        _refuse(Reason.TARGET_NOT_CANONICAL, "Send the path without dot segments.")
-    _check_escapes(path, _NEVER_ESCAPED_IN_PATH)
-    text = unquote_to_bytes(path).decode()
-    if not text.isprintable() or unicodedata.normalize("NFKC", text) != text:
-        _refuse(Reason.TARGET_NOT_CANONICAL, "Send visible characters in their composed form (NFKC) in the path.")
-
-
-def _check_query(query: str) -> None:
-    if _QUERY.fullmatch(query) is None:
-        _refuse(Reason.TARGET_NOT_CANONICAL, "Percent-encode the query, and separate its parameters by &.")
-    _check_escapes(query, _NEVER_ESCAPED_IN_QUERY)
-    names = [parameter.partition("=")[0] for parameter in query.split("&") if parameter]
-    if "access_token" in names:
-        _refuse(Reason.TARGET_NOT_CANONICAL, "Send access tokens in the Authorization field only (RFC 6750).")
-    single = [name for name in names if not name.endswith(("[]", "%5B%5D", "%5b%5d"))]
-    if len(set(single)) != len(single):
-        _refuse(Reason.TARGET_NOT_CANONICAL, "Send each query parameter once; a list is named with [].")
-
-
-def _check_escapes(text: str, forbidden: Set[int]) -> None:
-    if "%" not in text:
-        return
-    if any(int(digits, 16) in forbidden for digits in _ESCAPE.findall(text)):
-        _refuse(Reason.TARGET_NOT_CANONICAL, "Percent-encode only what must be, and no control characters.")
-    try:
-        unquote_to_bytes(text).decode()
-    except UnicodeDecodeError:
-        _refuse(Reason.TARGET_NOT_CANONICAL, "Percent-encode text as UTF-8.")

@@ -139,7 +139,7 @@ def _arrival(request: Request, body: bytes, inbox: Inbox) -> Arrival:
     times = Counter(name.lower() for name, _ in request.headers)
     return Arrival(
         body=body,
-        headers={name.decode("ascii"): value.decode("ascii") for name, value in request.fields.items()},
+        headers={name.decode("ascii"): value.decode("latin-1") for name, value in request.fields.items()},
         repeated=frozenset(name.decode("latin-1") for name, count in times.items() if count > 1),
         url=inbox.url or f"{request.scheme}://{request.host}{request.target}",
         received_at=request.received_at,

@@ -12,7 +12,7 @@ from gateway.pure.errors import PROBLEM_TYPE, Reason, Refused, problem, where
 from gateway.pure.failures import FAILURES
 from gateway.pure.ids import REQUEST_ID_BYTES, request_id
 from gateway.pure.metrics import Metric
-from gateway.pure.routing import Missed
+from gateway.pure.routing import Found, Missed
 from gateway.pure.served import Served
 from gateway.pure.trace import TraceContext, begin_trace, continue_trace
 from gateway.server.connection import Connection
@@ -80,6 +80,8 @@ class Proxy:
                 close, legacy = arrival.head.close, arrival.head.legacy
                 record.method = arrival.head.method
                 response = await self._answer(connection, arrival, record)
+        except Refused as refused:
+            close, response = True, self._refuse(record, "listener", refused)
         except Exception as error:  # noqa: BLE001 - a mistake of ours must not end as a traceback, nor as silence
             self._crashed(record, error)
             response = self._refuse(record, "listener", _CRASHED)
@@ -100,6 +102,8 @@ class Proxy:
     async def _answer(self, connection: Connection, arrival: Arrival, record: _Record) -> Response:
         head = arrival.head
         found = self._running.snapshot.tables[record.listener].match(head.name, record.method, head.path)
+        if record.method == "DELETE" and arrival.body is not None and not _allows_body(found):
+            raise _NO_BODY
         if isinstance(found, Missed):
             return self._missed(record, found)
         record.route = found.route.name
@@ -201,6 +205,11 @@ class Proxy:
         return self._date[1]
 
 
+def _allows_body(found: Found[Route] | Missed) -> bool:
+    return isinstance(found, Found) and found.route.allow_body
+
+
+_NO_BODY = Refused(Reason.BODY_NOT_ALLOWED, "Send this method without a body.")
 _CRASHED = Refused(Reason.INTERNAL_ERROR, "The request was refused; nothing is known to be wrong with it.")
 
 

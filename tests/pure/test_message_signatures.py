@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.scorecard.vectors import _holds, _key, _message
+from bench.scorecard.vectors import _key, _message, holds
 from gateway.pure.message_signatures import (
     ALGORITHMS,
     ECDSA_P256,
@@ -69,7 +69,7 @@ def value_of(component: str, message: Message = MESSAGE) -> str:
 
 @pytest.mark.parametrize("vector", PUBLISHED, ids=lambda vector: vector["id"])
 def test_the_published_signatures_hold(vector: dict[str, Any]) -> None:
-    assert _holds(vector)
+    assert holds(vector)
 
 
 @pytest.mark.parametrize("vector", PUBLISHED, ids=lambda vector: vector["id"])

@@ -12,7 +12,7 @@ import ssl
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from gateway.pipeline import BodyLimits, Pipeline, Placed
@@ -266,6 +266,7 @@ def _routes(pipeline: Pipeline) -> list[tuple[Pattern, Route]]:
     methods = frozenset({"GET", "HEAD", "POST", "DELETE", "OPTIONS"})
     return [
         (Pattern("/v1/payments", methods, "api.example"), route),
+        (Pattern("/v1/sweeps", methods, "api.example"), replace(route, allow_body=True)),
         (Pattern("/v1/payments/**", methods, "api.example"), route),
     ]
 

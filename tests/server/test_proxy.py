@@ -77,6 +77,27 @@ async def test_a_method_that_the_route_does_not_take_is_told_which_it_takes() ->
         assert answer.header(b"allow") == b"DELETE, GET, HEAD, OPTIONS, POST"
 
 
+DELETE = POST.replace(b"POST", b"DELETE")
+
+
+async def test_a_body_of_delete_is_refused_where_the_route_does_not_allow_one() -> None:
+    async with world() as it:
+        for request in (DELETE, DELETE.replace(b"/v1/payments", b"/v2")):
+            client = await it.client()
+            answer = await client.ask(request)
+            assert (answer.status, answer.reason) == (400, "body_not_allowed")
+            assert await client.rest() == b"", "the connection stayed open behind a body that means nothing"
+        assert it.upstream.seen == []
+
+
+async def test_a_route_may_allow_delete_to_have_a_body() -> None:
+    async with world() as it:
+        assert (await it.ask(DELETE.replace(b"/v1/payments", b"/v1/sweeps"))).status == 200
+        (seen,) = it.upstream.seen
+        assert seen.method == "DELETE"
+        assert seen.body
+
+
 async def test_the_upstream_gets_the_same_bytes_and_who_sent_them() -> None:
     async with world() as it:
         target = b"/v1/payments/caf%C3%A9?a=%2F&card[number]=x"
