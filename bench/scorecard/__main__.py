@@ -22,7 +22,17 @@ from bench.stage import PeerMissingError
 SAMPLES = Path(__file__).parent / "samples"
 CORPORA = Path(__file__).parents[3] / "shared" / "corpora"
 REPORT = REPORTS / "scorecard.json"
-_COLUMNS = ("cases", "controls", "wrong", "refused_controls", "server_errors", "left_open", "canaries", "not_built")
+_COLUMNS = (
+    "cases",
+    "controls",
+    "wrong",
+    "refused_controls",
+    "excepted",
+    "server_errors",
+    "left_open",
+    "canaries",
+    "not_built",
+)
 
 
 def main() -> int:
@@ -86,7 +96,7 @@ def _publish(cards: dict[str, Sequence[Tally]]) -> None:
         print(f"\n{name}")
         for tally in tallies:
             counts = ", ".join(f"{getattr(tally, column)} {column}" for column in _COLUMNS if getattr(tally, column))
-            print(f"  {tally.suite}: {counts}")
+            print(f"  {tally.suite} ({tally.format}): {counts}")
             if name == GATEWAY:
                 print("".join(f"    WRONG {complaint}\n" for complaint in tally.complaints), end="")
     REPORTS.mkdir(parents=True, exist_ok=True)

@@ -66,6 +66,8 @@ class Tally:
     controls: int = 0
     wrong: int = 0
     refused_controls: int = 0
+    excepted: int = 0
+    """Controls that a rule of our own refuses, which `exceptions` tell."""
     server_errors: int = 0
     left_open: int = 0
     canaries: int = 0

@@ -72,6 +72,7 @@ async def run(suite: Suite, proxy: Proxy) -> Tally:
             tally.refused_controls += bool(wrong) and case.expect in {"accept", "pass"}
         if wrong and case.strict and case.expect == "accept":
             tally.refused_controls -= 1
+            tally.excepted += 1
             tally.exceptions.append(f"{case.id} {case.name}: refused, {case.strict}")
         elif wrong:
             tally.wrong += 1

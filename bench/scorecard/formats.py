@@ -25,7 +25,7 @@ class UnknownFormatError(Exception):
 def read_suites(folder: Path) -> Iterator[Suite]:
     """All suites below a folder, or of one file. Raises UnknownFormatError, OSError."""
     if folder.is_file():
-        yield _read_file(folder, folder.parent)
+        yield from _read_file(folder, folder.parent)
         return
     for place in sorted([folder, *(path for path in folder.rglob("*") if path.is_dir())]):
         files = sorted(path for path in place.iterdir() if path.is_file() and path.suffix not in _NO_SUITE)
@@ -34,25 +34,26 @@ def read_suites(folder: Path) -> Iterator[Suite]:
             yield Suite(_name(place, folder), "JSONTestSuite", [_json_text(path) for path in texts])
         for path in files:
             if path not in texts:
-                yield _read_file(path, folder)
+                yield from _read_file(path, folder)
 
 
 def _name(path: Path, folder: Path) -> str:
     return str(path.relative_to(folder.parent).with_suffix(""))
 
 
-def _read_file(path: Path, folder: Path) -> Suite:
+def _read_file(path: Path, folder: Path) -> list[Suite]:
     try:
         for reader in _READERS.get(path.suffix, ()):
             found = reader(path)
             if found is not None:
-                return Suite(_name(path, folder), *found)
+                return [Suite(_name(path, folder), name, cases) for name, cases in found.items()]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UnknownFormatError(f"{path}: {type(error).__name__}: {error}") from error
     raise UnknownFormatError(f"{path}: no format that is known")
 
 
-_Read = tuple[str, Sequence[Case]] | None
+_Read = Mapping[str, Sequence[Case]] | None
+"""Cases by format; None for a file of another one."""
 
 
 # --- our own: JSON lines ---------------------------------------------------------------------------------------------
@@ -60,7 +61,7 @@ _Read = tuple[str, Sequence[Case]] | None
 
 def _json_lines(path: Path) -> _Read:
     rows = [json.loads(line) for line in path.read_text("utf-8").splitlines() if line.strip()]
-    return ("JSON lines", [_own(row) for row in rows]) if rows else None
+    return {"JSON lines": [_own(row) for row in rows]} if rows else None
 
 
 def _own(row: Mapping[str, Any]) -> Case:
@@ -98,8 +99,10 @@ def _desync(path: Path) -> _Read:
     rows = YAML(typ="safe").load(path.read_bytes())
     if not isinstance(rows, list) or not all(isinstance(row, dict) and "expected" in row for row in rows):
         return None
-    cases = [_desync_case(row, f"{path.stem}-{n:03}", port) for port in _LISTENERS for n, row in enumerate(rows, 1)]
-    return "http-desync-guardian", cases
+    return {
+        name: [_desync_case(row, f"{path.stem}-{n:03}", port) for n, row in enumerate(rows, 1)]
+        for name, port in _LISTENERS.items()
+    }
 
 
 def _desync_case(row: Mapping[str, Any], name: str, port: Port) -> Case:
@@ -114,11 +117,11 @@ def _desync_case(row: Mapping[str, Any], name: str, port: Port) -> Case:
     exchange = Exchange(
         head + (b"" if _TIERS[tier] == "reject" else _declared_body(fields)), port, closes=tier in _UNSAFE
     )
-    return Case(f"{name}-{port}", f"{tier}: {row['name']}", _TIERS[tier], exchange, strict=_STRICT)
+    return Case(name, f"{tier}: {row['name']}", _TIERS[tier], exchange, strict=_STRICT)
 
 
 _STRICT = "by a rule of its own that is stricter than RFC 9110"
-_LISTENERS: tuple[Port, ...] = ("open", "tolerant")
+_LISTENERS: Mapping[str, Port] = {"http-desync-guardian": "open", "http-desync-guardian, tolerated": "tolerant"}
 """As it is by default, and where all is tolerated that may be."""
 
 
@@ -162,14 +165,14 @@ def _wycheproof(path: Path) -> _Read:
     content = _json(path)
     if not isinstance(content, dict) or "testGroups" not in content:
         return None
-    return "Wycheproof", list(jws.cases(content))
+    return {"Wycheproof": list(jws.cases(content))}
 
 
 def _vectors(path: Path) -> _Read:
     content = _json(path)
     if not isinstance(content, list) or not content or "scheme" not in content[0]:
         return None
-    return "signed messages", list(vectors.cases(content))
+    return {"signed messages": list(vectors.cases(content))}
 
 
 def _sequences(path: Path) -> _Read:
@@ -177,7 +180,7 @@ def _sequences(path: Path) -> _Read:
     content = _json(path)
     if not isinstance(content, list) or not content or "steps" not in content[0]:
         return None
-    return "sequences", [Case(row["name"], row["why"], "any", None) for row in content]
+    return {"sequences": [Case(row["name"], row["why"], "any", None) for row in content]}
 
 
 def _json(path: Path) -> Any:

@@ -16,6 +16,7 @@ _COLUMNS = {
     "wrong": "wrong",
     "controls": "controls",
     "refused_controls": "of them refused",
+    "excepted": "on purpose",
     "server_errors": "5xx",
     "left_open": "left open",
     "canaries": "canaries",

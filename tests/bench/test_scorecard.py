@@ -112,7 +112,7 @@ def test_the_gateway_gets_nothing_wrong_of_the_samples() -> None:
 
 def test_the_page_shows_every_row_and_every_exception() -> None:
     row = {"suite": "hostile/wire", "format": "JSON lines", "cases": 208, "controls": 10, "wrong": 3}
-    row |= dict.fromkeys(("refused_controls", "server_errors", "left_open", "canaries", "not_built"), 0)
+    row |= dict.fromkeys(("refused_controls", "server_errors", "left_open", "canaries", "not_built", "excepted"), 0)
     row["exceptions"] = ["1 a control: refused, it is strict"]
     text = page({"date": "2026-11-23T12:00:00", "versions": {"python": "3.11"}, "rows": {"pangate": [row]}})
     assert "| hostile/wire | JSON lines | 208 | 3 | 10 |" in text
