@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import ipaddress
 import json
 import math
 import re
@@ -21,6 +20,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from gateway.exchange import Exchange
 from gateway.ports import Decision, Header, Hit, Ports, Shared, Soon, Telemetry, Unavailable, is_pending, settled
+from gateway.pure.bind import address_block
 from gateway.pure.errors import Reason
 from gateway.pure.gcra import EXACT, SECOND, STRATEGIES, Limit
 from gateway.pure.metrics import Metric
@@ -286,21 +286,13 @@ def _claim(exchange: Exchange, name: str) -> str | None:
     return value if value is None or isinstance(value, str) else json.dumps(value, sort_keys=True)
 
 
-@functools.lru_cache(_REMEMBERED)
-def _network(address: str) -> str:
-    """One caller's worth of addresses: an IPv4 address, or the /64 that an IPv6 host may choose from freely."""
-    if ":" not in address:
-        return address
-    parsed = ipaddress.IPv6Address(address)
-    if parsed.ipv4_mapped is not None:
-        return str(parsed.ipv4_mapped)
-    return f"{parsed.packed[:8].hex()}/64"
+_block = functools.lru_cache(_REMEMBERED)(address_block)
 
 
 _FACTS: dict[str, Callable[[Exchange], str | None]] = {
     "mtls.san": lambda exchange: exchange.sans[0] if exchange.sans else None,
     "principal": lambda exchange: exchange.principal or None,
-    "peer.address": lambda exchange: _network(exchange.request.peer.address) or None,
+    "peer.address": lambda exchange: _block(exchange.request.peer.address),
     "tenant": lambda exchange: exchange.tenant,
     "route": lambda exchange: exchange.route,
 }
