@@ -18,7 +18,7 @@ from gateway.ports import SadVault, Shared
 from gateway.sharing import make_shared
 from tests.config.world import CONFIG, POLICY
 from tests.conftest import Recorder
-from tests.redis_deployments import MASTER, RedisCluster, redis_cluster, watched_redis
+from tests.redis_deployments import RedisCluster, redis_cluster
 from tests.servers import redis_url
 
 __all__ = ["redis_cluster", "redis_url"]
@@ -66,17 +66,6 @@ async def test_one_server_is_named_by_its_url(tmp_path: Path, redis_url: str) ->
 async def test_a_cluster_is_learnt_from_one_of_its_servers(tmp_path: Path, redis_cluster: RedisCluster) -> None:
     path = written(tmp_path, f'{{cluster: ["{redis_cluster.servers[1].url}"], timeout: 2s, connections: 4}}')
     assert await first_uses(path) == [True, False]
-
-
-async def test_a_master_is_found_by_sentinels_with_a_password_of_their_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("SENTINEL_PASSWORD", "correct-horse")
-    with watched_redis(tmp_path, sentinels="requirepass correct-horse") as watched:
-        servers = ", ".join(f'"{sentinel.url}"' for sentinel in watched.sentinels)
-        sentinel = f"master: {MASTER}, servers: [{servers}], password: env:SENTINEL_PASSWORD"
-        path = written(tmp_path, f"{{sentinel: {{{sentinel}}}, timeout: 2s, database: 3}}")
-        assert await first_uses(path) == [True, False]
 
 
 @pytest.mark.parametrize(

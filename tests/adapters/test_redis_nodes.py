@@ -25,14 +25,13 @@ from gateway.pure.metrics import Metric
 from tests.adapters.test_shared import found, halted
 from tests.certificates import Authority, Pair
 from tests.conftest import CountingEntropy, HandClock, Recorder
+from tests.faults.tcp import Way, proxied
 from tests.redis_deployments import (
     MASTER,
     RedisCluster,
-    Watched,
     direct,
     redis_cluster,
     tls_redis,
-    watched_redis,
 )
 from tests.servers import VOLATILE, RunningRedis, free_port, running_redis
 
@@ -228,6 +227,41 @@ async def test_a_server_restarted_under_load_is_used_again_and_no_limit_lets_mor
     assert results["allowed"] <= before + 300
 
 
+async def test_a_server_that_is_slow_costs_a_call_its_timeout_and_is_used_again_when_it_is_quick(
+    tmp_path: Path, connect: Connect, telemetry: Recorder
+) -> None:
+    loop = asyncio.get_running_loop()
+    with running_redis(tmp_path, *VOLATILE) as server:
+        async with proxied(server.port) as network:
+            shared, _ = connect(One(Address("127.0.0.1", network.port)), timeout=0.15)
+            await found(shared)
+            network.become(back=Way(latency=0.4))
+            for _ in range(3):
+                began = loop.time()
+                results = await asyncio.gather(*(tried(shared, limited("a")) for _ in range(50)))
+                assert set(results) == {"unavailable"}
+                assert loop.time() - began < 0.35
+            network.become()
+            await found(shared)
+            decisions = await shared.hit([limited("b", amount=9)])
+            assert decisions[0].remaining == 8
+            await shared.close()
+    assert {line["event"] for line in telemetry.lines} == {"redis_lost", "redis_found"}
+
+
+async def test_a_handshake_that_was_cut_off_leaves_no_reply_for_another(tmp_path: Path, connect: Connect) -> None:
+    """What the server says to the user's name would else be taken for the answer to a call."""
+    with running_redis(tmp_path, *VOLATILE) as server:
+        async with proxied(server.port) as network:
+            shared, _ = connect(One(Address("127.0.0.1", network.port)), timeout=0.15, connections=1)
+            network.become(back=Way(latency=0.2))
+            assert await tried(shared, limited("a")) == "unavailable"
+            network.become()
+            await found(shared)
+            assert [(await shared.hit([limited("b", amount=9)]))[0].remaining for _ in range(3)] == [8, 7, 6]
+            await shared.close()
+
+
 async def test_more_calls_than_connections_wait_their_turn(tmp_path: Path, connect: Connect) -> None:
     with running_redis(tmp_path, *VOLATILE) as server:
         shared, sad = connect(One(Address("127.0.0.1", server.port)), connections=2, timeout=5.0)
@@ -239,33 +273,6 @@ async def test_more_calls_than_connections_wait_their_turn(tmp_path: Path, conne
 
 
 # --- sentinels
-
-
-@pytest.fixture
-def watched(tmp_path: Path) -> Iterator[Watched]:
-    with watched_redis(tmp_path) as deployment:
-        yield deployment
-
-
-async def test_under_load_a_failover_costs_unavailability_and_at_most_what_the_replica_had_not_heard(
-    watched: Watched, connect: Connect, telemetry: Recorder
-) -> None:
-    dead = Address("127.0.0.1", free_port())
-    topology = [Sentinels([dead, *watched.addresses()], MASTER, Access()) for _ in range(2)]
-    gateways = [connect(each)[0] for each in topology]
-    load = Load(gateways, limited("a", amount=2000))
-    await load.reaches("allowed", 400)
-    watched.master().process.kill()
-    await load.reaches("unavailable", 50)
-    known = load.results["allowed"]
-    for gateway in gateways:
-        assert await found(gateway) < 10
-    await load.reaches("limited", 10)
-    results = await load.end()
-    lost = results["allowed"] - 2000
-    assert 0 <= lost < known
-    assert lost <= 200, "more than what was under way when the master died"
-    assert {line["event"] for line in telemetry.lines} >= {"redis_lost"}
 
 
 async def test_a_master_that_nobody_knows_is_unavailable_and_said_so_once(

@@ -26,7 +26,7 @@ version: 1
 listeners: {plain: {bind: "127.0.0.1:${PANGATE_PLAIN_PORT}"}}
 admin: {bind: "127.0.0.1:${PANGATE_ADMIN_PORT}"}
 store: sqlite:var/pangate.db
-shared: ${SHARED}
+shared: SHARED
 upstreams: {shop: {url: "http://127.0.0.1:${PANGATE_SHOP_PORT}"}}
 routes:
 """
@@ -75,20 +75,21 @@ async def burst(gateways: Sequence[Gateway], route: str, requests: int = LIMIT +
 
 @asynccontextmanager
 async def sharing(
-    folder: Path, shared: str, policies: Mapping[str, str], count: int = 1
+    folder: Path, shared: str, policies: Mapping[str, str], count: int = 1, limit: int = LIMIT
 ) -> AsyncIterator[tuple[list[Gateway], ScriptedUpstream]]:
     """Gateways with these policies, a route to each, on the same counters; and the shop behind them."""
+    config = CONFIG.replace("SHARED", shared)
     async with AsyncExitStack() as stack:
         shop = await stack.enter_async_context(scripted(answering(OK)))
         gateways = []
         for number in range(count):
             own = folder / str(number)
             (own / "policies").mkdir(parents=True)
-            (own / "config.yaml").write_text(CONFIG + "".join(ROUTE.replace("NAME", name) for name in policies))
+            (own / "config.yaml").write_text(config + "".join(ROUTE.replace("NAME", name) for name in policies))
             for name, more in policies.items():
-                text = POLICY.replace("LIMIT", str(LIMIT)).replace("MORE", more)
+                text = POLICY.replace("LIMIT", str(limit)).replace("MORE", more)
                 (own / "policies" / f"{name}.yaml").write_text(text)
-            gateway = Gateway(own, {**free_ports("plain", "admin"), "shop": shop.port}, {"SHARED": shared})
+            gateway = Gateway(own, {**free_ports("plain", "admin"), "shop": shop.port})
             gateways.append(await stack.enter_async_context(serving(gateway)))
         yield gateways, shop
 
