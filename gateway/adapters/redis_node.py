@@ -37,10 +37,7 @@ class Access:
 
 
 class _Connection(Connection):
-    """TLS by a context of ours: redis-py's own trusts the system's authorities beside the one that it is given.
-
-    A handshake that is broken off leaves no connection behind, on which the next user would read the rest of it.
-    """
+    """TLS by a context of ours: redis-py's own trusts the system's authorities beside the one that it is given."""
 
     def __init__(self, *, tls: ssl.SSLContext | None, **options: Any) -> None:
         super().__init__(**options)
@@ -48,13 +45,6 @@ class _Connection(Connection):
 
     def _connection_arguments(self) -> Mapping[str, Any]:
         return {**super()._connection_arguments(), "ssl": self._tls}
-
-    async def connect(self) -> None:
-        try:
-            await super().connect()  # type: ignore[no-untyped-call]
-        except BaseException:
-            await self.disconnect(nowait=True)
-            raise
 
     async def disconnect(self, *args: Any, **options: Any) -> None:
         if self._writer is not None:

@@ -15,7 +15,7 @@ from redis.crc import key_slot
 
 from gateway.adapters.keys import FileKeys, generate_key
 from gateway.adapters.redis import RedisShared, open_redis
-from gateway.adapters.redis_node import Access, Address
+from gateway.adapters.redis_node import Access, Address, Node
 from gateway.adapters.redis_sad import RedisSad
 from gateway.adapters.redis_topology import Cluster, One, Sentinels, Topology
 from gateway.adapters.upstream import client_context
@@ -249,17 +249,16 @@ async def test_a_server_that_is_slow_costs_a_call_its_timeout_and_is_used_again_
     assert {line["event"] for line in telemetry.lines} == {"redis_lost", "redis_found"}
 
 
-async def test_a_handshake_that_was_cut_off_leaves_no_reply_for_another(tmp_path: Path, connect: Connect) -> None:
-    """What the server says to the user's name would else be taken for the answer to a call."""
+async def test_a_handshake_that_was_cut_off_leaves_no_reply_for_the_next_call(tmp_path: Path) -> None:
+    loop = asyncio.get_running_loop()
     with running_redis(tmp_path, *VOLATILE) as server:
         async with proxied(server.port) as network:
-            shared, _ = connect(One(Address("127.0.0.1", network.port)), timeout=0.15, connections=1)
-            network.become(back=Way(latency=0.2))
-            assert await tried(shared, limited("a")) == "unavailable"
-            network.become()
-            await found(shared)
-            assert [(await shared.hit([limited("b", amount=9)]))[0].remaining for _ in range(3)] == [8, 7, 6]
-            await shared.close()
+            network.become(back=Way(latency=0.3))
+            node = Node(Address("127.0.0.1", network.port), Access(), connections=1)
+            with pytest.raises(TimeoutError):
+                await node.ask([("PING",)], loop.time() + 0.15)
+            assert await node.ask([("ECHO", "a")], loop.time() + 10.0) == [b"a"]
+            await node.close()
 
 
 async def test_more_calls_than_connections_wait_their_turn(tmp_path: Path, connect: Connect) -> None:
@@ -329,6 +328,10 @@ async def test_a_server_of_a_cluster_that_is_silent_is_missed_by_its_own_keys_al
     assert await tried(shared, limited(tags[1])) == "allowed"
 
 
+def tryagains(server: RunningRedis) -> object:
+    return direct(server).info("errorstats").get("errorstat_TRYAGAIN")
+
+
 class Move:
     """A slot on its way from one server to another, as redis-cli moves it (Redis Cluster specification, resharding)."""
 
@@ -383,11 +386,14 @@ async def test_limits_of_one_call_that_are_parted_for_a_moment_wait_for_each_oth
     move.announce()
     move.carry("{" + tag + "}")
     assert await tried(shared, *hits) == "unavailable"
-    waiting = asyncio.ensure_future(tried(shared, *hits))
+    told = [tryagains(server) for server in redis_cluster.servers]
+    patient, _ = connect(Cluster(redis_cluster.addresses()), timeout=10.0)
+    waiting = asyncio.ensure_future(tried(patient, *hits))
+    await happens(lambda: [tryagains(server) for server in redis_cluster.servers] != told, "an attempt")
     move.carry()
     move.finish()
     assert await waiting == "allowed"
-    assert [decision.remaining for decision in await shared.hit(hits)] == [297, 297]
+    assert [decision.remaining for decision in await patient.hit(hits)] == [297, 297]
 
 
 async def test_a_key_that_is_new_while_its_slot_moves_is_counted_where_it_goes(
