@@ -18,8 +18,8 @@ from gateway.adapters.clock import SystemClock
 from gateway.adapters.files import WatchedFiles
 from gateway.adapters.key_sets import JwkSets
 from gateway.adapters.keys import FileKeys, read_secret
+from gateway.adapters.postgres import PostgresStore
 from gateway.adapters.redis_sad import RedisSad
-from gateway.adapters.sqlite import open_sqlite
 from gateway.adapters.telemetry import PrometheusTelemetry
 from gateway.check import check
 from gateway.config.base import file_of
@@ -44,8 +44,10 @@ from gateway.server.listener import Listener
 from gateway.server.proxy import Proxy, Running
 from gateway.server.sockets import bound, deafen
 from gateway.sharing import make_shared
+from gateway.storing import open_store
 from gateway.upstreams import Upstreams
 from gateway.workers.deliveries import DeliveryForwarder
+from gateway.workers.lease import LeaseKeeper
 from gateway.workers.opening import run_opening
 from gateway.workers.relay import Announcing, Relay
 from gateway.workers.resolver import Resolver
@@ -110,6 +112,7 @@ class Gateway:
         self._listeners: dict[str, Listener] = {}
         self._workers: list[asyncio.Task[None]] = []
         self._store: Announcing
+        self._lease: LeaseKeeper | None = None
         self._ports: Ports
         self._running: Running
         self._loops: Sequence[_Loop] = ()
@@ -138,7 +141,9 @@ class Gateway:
         purges = all_purges(events.keep, unsent=not events.publish)
         retention = run_retention(self._ports.store, self._clock, self.telemetry, purges)
         opening = run_opening(self._ports, lambda: self._running.snapshot.inboxes)
-        loops = (*(loop.run() for loop in self._loops), retention, opening, self._look_at_certificates())
+        loops = [*(loop.run() for loop in self._loops), retention, opening, self._look_at_certificates()]
+        if self._lease is not None:
+            loops.append(self._lease.run())
         self._workers = [asyncio.create_task(work) for work in loops]
         proxy = Proxy(self._ports, self._running, InboxReceiver(self._ports, forwarder.wake))
         for name, settings in config.settings.listeners.items():
@@ -228,8 +233,10 @@ class Gateway:
     async def _make_ports(self, config: Config) -> Ports:
         settings = config.settings
         keys: Keys = FileKeys(Path(file_of(settings.keys.key))) if settings.keys is not None else NoKeys()
-        store = Announcing(open_sqlite(settings.store.path, clock=self._clock, telemetry=self.telemetry))
-        self._store = store
+        opened = await open_store(settings, _READ_SECRET, self._clock, self.telemetry)
+        if isinstance(opened, PostgresStore):
+            self._lease = LeaseKeeper(opened, self._clock, self.telemetry)
+        store = self._store = Announcing(opened)
         self._open.push_async_callback(store.close)
         shared, sad = make_shared(
             config, _READ_SECRET, clock=self._clock, entropy=os.urandom, keys=keys, telemetry=self.telemetry

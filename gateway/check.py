@@ -22,6 +22,7 @@ from gateway.contexts import listener_context, upstream_context
 from gateway.ports import Keys, Ports
 from gateway.publishing import make_publishers
 from gateway.sharing import make_shared
+from gateway.storing import address_of
 from gateway.upstreams import signing_key
 
 _READ_SECRET = functools.partial(read_secret, base=Path())
@@ -31,7 +32,7 @@ def check(path: Path) -> Config:
     """The configuration at `path`, if it can run. Raises ConfigError with all complaints."""
     config = load(path)
     complaints: list[Complaint] = []
-    steps: list[Callable[[Config], None]] = [*_tls_of(config), _shared, _publishers, _build]
+    steps: list[Callable[[Config], None]] = [*_tls_of(config), _store, _shared, _publishers, _build]
     for step in steps:
         try:
             step(config)
@@ -66,6 +67,12 @@ def _read_signing_key(config: Config, name: str, sign: UpstreamSign) -> None:
 def _read_upstream_tls(config: Config, name: str, tls: UpstreamTls) -> None:
     with config.blaming("upstreams", name, "tls"):
         upstream_context(tls)
+
+
+def _store(config: Config) -> None:
+    if config.settings.store.place is not None:
+        with config.blaming("store"):
+            address_of(config.settings.store, _READ_SECRET)
 
 
 def _shared(config: Config) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import importlib
 import json
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 from urllib.parse import urlencode
 
 import click
@@ -15,8 +17,10 @@ import click
 from gateway.config.complaints import Complaint, ConfigError
 from gateway.config.load import load
 from gateway.config.schema import Part, json_schema
+from gateway.config.store import Store
 from gateway.pure.lifecycle_checker import Report, check_machine
 
+T = TypeVar("T")
 _CONFIG = click.option(
     "--config",
     "path",
@@ -74,6 +78,32 @@ def check(path: Path) -> None:
 def schema(part: Any) -> None:
     """Print the JSON Schema of one kind of file, or of configurations and policies alike, for editors."""
     click.echo(json.dumps(json_schema(part), indent=2))
+
+
+@main.command()
+@_CONFIG
+@click.option("--check", "only_look", is_flag=True, help="Change nothing; exit code 1 if something is missing.")
+def migrate(path: Path, *, only_look: bool) -> None:
+    """Bring the schema of the PostgreSQL that `store` names up to date; before the gateways of a new version start."""
+    from gateway.tending import migrate_store  # noqa: PLC0415
+
+    for line in _tended(path, functools.partial(migrate_store, apply=not only_look)):
+        click.echo(line)
+
+
+def _tended(path: Path, tend: Callable[[Store, Callable[[str], bytes]], Coroutine[Any, Any, T]]) -> T:
+    """What becomes of the store that a configuration names. Ends the command if it cannot be used."""
+    from gateway.adapters.keys import read_secret  # noqa: PLC0415
+    from gateway.config.load import load  # noqa: PLC0415
+
+    try:
+        settings = load(path).settings
+        return asyncio.run(tend(settings.store, functools.partial(read_secret, base=Path())))
+    except ConfigError as error:
+        _complain(error.complaints)
+        sys.exit(1)
+    except (ValueError, OSError) as error:
+        raise click.ClickException(str(error)) from None
 
 
 @main.group()

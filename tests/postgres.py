@@ -28,7 +28,7 @@ TABLES = (
     *("nodes", "tokens", "reveals", "keys", "deliveries", "payments", "payment_aliases", "reservations"),
     *("facts", "calls", "outbox"),
 )
-_HOLDERS = itertools.count(1)
+_NODES = itertools.count(1)
 _QUICK = ("fsync=off", "full_page_writes=off", "max_connections=200", "shared_buffers=32MB")
 """What a test kills is the gateway, not the machine."""
 
@@ -54,7 +54,10 @@ class Server:
 
     @property
     def address(self) -> Address:
-        return Address(str(self.directory), 5432, "postgres", "postgres")
+        return Address(str(self.directory), 5432, "postgres", "pangate")
+
+    def of(self, database: str) -> Address:
+        return replace(self.address, database=database)
 
     def run(self, *command: str) -> subprocess.Popen[bytes]:
         as_nobody = {"user": "nobody", "group": "nogroup", "extra_groups": []} if os.geteuid() == 0 else {}
@@ -91,7 +94,7 @@ def running_postgres() -> Iterator[Server]:
         if os.geteuid() == 0:
             shutil.chown(directory, "nobody", "nogroup")
         server = Server(directory, _binaries())
-        data = ("-D", str(directory / "data"), "-U", "postgres", "--auth=trust", "--no-sync", "-E", "UTF8")
+        data = ("-D", str(directory / "data"), "-U", "pangate", "--auth=trust", "--no-sync", "-E", "UTF8")
         assert server.run("initdb", *data, "--locale=C").wait() == 0
         server.start()
         try:
@@ -136,10 +139,12 @@ async def empty(address: Address) -> None:
     await connection.close()
 
 
-async def open_store(address: Address, clock: Clock, telemetry: Telemetry, most: int = 4) -> PostgresStore:
+async def open_store(
+    address: Address, clock: Clock, telemetry: Telemetry, *, most: int = 4, node: str = ""
+) -> PostgresStore:
     """A gateway's store; each call is another gateway."""
-    holder = f"test-{os.getpid()}-{next(_HOLDERS)}"
-    return await open_postgres(replace(address, most=most), clock=clock, telemetry=telemetry, holder=holder)
+    node = node or f"test-{next(_NODES)}"
+    return await open_postgres(replace(address, most=most), node=node, clock=clock, telemetry=telemetry)
 
 
 @contextlib.asynccontextmanager

@@ -40,6 +40,7 @@ ENVIRONMENT = {
     "TILL_7_SECRET": "a secret of this example, no more",
     "STRIPE_WHSEC": "whsec_demo_not_a_secret",
     "PANGATE_WHSEC": "whsec_cGFuZ2F0ZS1kZW1vLW5vdC1hLXNlY3JldC1hdC1hbGw=",
+    "POSTGRES_PASSWORD": "not-a-secret",
     "REDIS_PASSWORD": "not-a-secret",
     "SENTINEL_PASSWORD": "not-a-secret",
 }
@@ -157,7 +158,7 @@ def leaves(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Fiel
     for name, field in model.model_fields.items():
         path = prefix + (field.alias or name)
         kinds = kinds_in(field.annotation)
-        inner = None if name in {"store", "tenant"} else model_in(field.annotation)
+        inner = None if name == "tenant" else model_in(field.annotation)
         if kinds:
             for kind, alternative in kinds.items():
                 yield from leaves(alternative, f"{path}[{kind}].")

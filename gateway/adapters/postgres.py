@@ -17,11 +17,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
 
 import asyncpg
 
-from gateway.adapters.postgres_connections import Address, Connections
+from gateway.adapters import postgres_nodes as nodes
+from gateway.adapters.postgres_connections import Address, Connection, Connections
+from gateway.adapters.postgres_nodes import Node, TakenOver
 from gateway.adapters.postgres_schema import read_schema
 from gateway.adapters.postgres_steps import run_alone, run_units
 from gateway.adapters.postgres_touches import Thing, tenant_of, touched
@@ -30,6 +33,7 @@ from gateway.operations import Operation, Row, Rows
 from gateway.ports import Clock, Telemetry, Unavailable
 from gateway.pure.metrics import Metric
 
+T = TypeVar("T")
 _TRIES = 5
 """How often a transaction is begun that fails for reasons of its own."""
 _TRANSIENT = (
@@ -47,27 +51,34 @@ _LOST = (
 )
 
 
-async def open_postgres(address: Address, *, clock: Clock, telemetry: Telemetry, holder: str) -> PostgresStore:
-    """The store in a database that has been migrated; `holder` names this process, and nobody after it.
+async def open_postgres(address: Address, *, node: str, clock: Clock, telemetry: Telemetry) -> PostgresStore:
+    """The store in a database that has been migrated.
 
-    Raises ValueError with a sentence for the operator when the database cannot be used.
+    `node` names this gateway, of all that use the database: one that starts again under its name finds out at once
+    about what it left, others when its lease has run out. Raises ValueError with a sentence for the operator when the
+    database cannot be used.
     """
-    connections = Connections(address, holder)
+    connections = Connections(address, "")
     try:
         async with connections.taken() as connection:
             complaint = (await read_schema(connection)).complaint()
+            if complaint:
+                raise ValueError(f"store: {complaint}")
+            life = await nodes.join(connection, node)
+            connections.hold_as(life.holder)
+            await nodes.take_over(connection, clock.now())
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
         raise ValueError(f"store: PostgreSQL at {address.host} cannot be used: {type(error).__name__}") from error
-    if complaint:
+    finally:
         await connections.close()
-        raise ValueError(f"store: {complaint}")
-    return PostgresStore(connections, clock, telemetry)
+    return PostgresStore(connections, life, clock, telemetry)
 
 
 class PostgresStore:
     """Implements `ports.Store`. Made by `open_postgres`; belongs to the event loop that it was made on."""
 
-    def __init__(self, connections: Connections, clock: Clock, telemetry: Telemetry) -> None:
+    def __init__(self, connections: Connections, node: Node, clock: Clock, telemetry: Telemetry) -> None:
+        self.node = node
         self._connections = connections
         self._clock = clock
         self._telemetry = telemetry
@@ -95,11 +106,42 @@ class PostgresStore:
         return waiting.future
 
     async def close(self) -> None:
-        """Finish what is gathered, then close the connections."""
+        """Finish what is gathered, end the lease, and close the connections."""
         self._closing = True
         while self._working:
             await asyncio.wait(list(self._working.values()))
+        with contextlib.suppress(Unavailable):
+            await self._asking(lambda connection: nodes.leave(connection, self.node))
         await self._connections.close()
+
+    # --- the lease
+
+    @property
+    def lease(self) -> float:
+        """Seconds for which `renew` holds."""
+        return nodes.LEASE_SECONDS
+
+    async def renew(self) -> bool:
+        """Live on for `nodes.LEASE_SECONDS`. False: others took this node for dead; what it holds is theirs to find
+        out about, and it may send nothing more. Raises `Unavailable`.
+        """
+        return await self._asking(lambda connection: nodes.renew(connection, self.node))
+
+    async def rejoin(self) -> None:
+        """Begin a new life, after this one was over. Raises `Unavailable`."""
+        self.node = await self._asking(lambda connection: nodes.join(connection, self.node.name))
+        self._connections.hold_as(self.node.holder)
+
+    async def take_over(self) -> TakenOver:
+        """Make unknown what nobody holds any more. Raises `Unavailable`."""
+        return await self._asking(lambda connection: nodes.take_over(connection, self._clock.now()))
+
+    async def _asking(self, ask: Callable[[Connection], Awaitable[T]]) -> T:
+        try:
+            async with self._connections.taken() as connection:
+                return await ask(connection)
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            raise unavailable(error) from error
 
     async def _work(self, tenant: str | None) -> None:
         """Until nobody of this tenant waits. Raises nothing."""

@@ -62,7 +62,7 @@ class Connections:
 
     def __init__(self, address: Address, holder: str) -> None:
         self._address = address
-        self._settings = {**_SESSION, "pangate.holder": holder}
+        self._holder = holder
         self._room = asyncio.Semaphore(address.most)
         self._idle: list[Connection] = []
 
@@ -96,10 +96,15 @@ class Connections:
             ssl=address.tls or False,
             timeout=CONNECT_SECONDS,
             command_timeout=STATEMENT_SECONDS + 1,
-            server_settings=self._settings,
+            server_settings={**_SESSION, "pangate.holder": self._holder},
             connection_class=Connection,
         )
         return connection
+
+    def hold_as(self, holder: str) -> None:
+        """What is written from now on is this holder's."""
+        self._holder = holder
+        self._forget()
 
     async def _give_back(self, connection: Connection) -> None:
         if connection.is_closed():

@@ -11,6 +11,7 @@ from gateway.config.base import Name, SecretFile, Settings, written
 from gateway.config.doubts import DoubtfulRoute
 from gateway.config.events import Events
 from gateway.config.shared import Shared
+from gateway.config.store import StoreSetting
 from gateway.config.tenant import Tenant, TenantSetting
 from gateway.config.upstreams import Upstream
 from gateway.pure.bind import Tcp, parse_bind
@@ -120,20 +121,6 @@ class Admin(Settings):
 
 
 # --- Store, shared, keys ---------------------------------------------------------------------------------------------
-
-
-def _store(text: object, info: ValidationInfo) -> object:
-    if isinstance(text, str) and re.match(r"postgres(ql)?://", text):
-        raise ValueError("PostgreSQL is not in this version; write sqlite:PATH")
-    if not isinstance(text, str) or not text.startswith("sqlite:") or text.startswith("sqlite://") or text == "sqlite:":
-        raise ValueError("expected sqlite:PATH")
-    return {"path": _below(text.removeprefix("sqlite:"), info)}
-
-
-class Store(Settings):
-    """The SQLite file that holds the durable truth."""
-
-    path: str
 
 
 class KeyProvider(Settings):
@@ -254,11 +241,7 @@ class ConfigFile(Settings):
     tenant: TenantSetting = Field(default_factory=lambda: Tenant(name="default"))
     listeners: dict[Name, Listener] = Field(min_length=1)
     admin: Admin | None = None
-    store: Annotated[
-        Store,
-        BeforeValidator(_store, json_schema_input_type=str),
-        Field(json_schema_extra={"type": "string", "pattern": "^sqlite:.+", "examples": ["sqlite:var/pangate.db"]}),
-    ]
+    store: StoreSetting
     shared: Annotated[
         Shared,
         BeforeValidator(

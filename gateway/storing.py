@@ -1,0 +1,50 @@
+"""The store as the configuration describes it: opened by `run`, and by the commands that look after a database."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+from gateway.adapters.postgres import PostgresStore, open_postgres
+from gateway.adapters.postgres_connections import Address
+from gateway.adapters.sqlite import SqliteStore, open_sqlite
+from gateway.adapters.upstream import client_context
+from gateway.config.settings import ConfigFile
+from gateway.config.store import Store
+from gateway.ports import Clock, Telemetry
+from gateway.pure.bind import Tcp, parse_bind
+
+
+async def open_store(
+    settings: ConfigFile, read_secret: Callable[[str], bytes], clock: Clock, telemetry: Telemetry
+) -> SqliteStore | PostgresStore:
+    """Raises ValueError with a sentence for the operator when it cannot be used."""
+    store = settings.store
+    if store.place is None:
+        return open_sqlite(store.path, clock=clock, telemetry=telemetry)
+    address = address_of(store, read_secret)
+    return await open_postgres(address, node=node_name(settings), clock=clock, telemetry=telemetry)
+
+
+def address_of(store: Store, read_secret: Callable[[str], bytes]) -> Address:
+    """Where PostgreSQL is, and how to get in. Raises ValueError, OSError or `ssl.SSLError` for what cannot be read."""
+    assert store.place is not None
+    return Address(
+        host=store.place.host,
+        port=store.place.port,
+        database=store.place.database,
+        user=store.username,
+        password=read_secret(store.password).decode() if store.password else None,
+        tls=client_context(Path(store.ca)) if store.ca else None,
+        most=store.connections,
+    )
+
+
+def node_name(settings: ConfigFile) -> str:
+    """A gateway is called as where it listens first: that is one process of one host, the same when it comes back."""
+    bind = str(next(iter(settings.listeners.values())).bind)
+    place = parse_bind(bind)
+    life = f" {os.getpid()}" if isinstance(place, Tcp) and place.port == 0 else ""
+    return f"{socket.gethostname()} {bind}{life}"
