@@ -235,7 +235,8 @@ class Gateway:
         keys: Keys = FileKeys(Path(file_of(settings.keys.key))) if settings.keys is not None else NoKeys()
         opened = await open_store(settings, _READ_SECRET, self._clock, self.telemetry)
         if isinstance(opened, PostgresStore):
-            self._lease = LeaseKeeper(opened, self._clock, self.telemetry)
+            self._lease = LeaseKeeper(opened, self._clock.boottime, self.telemetry)
+            await self._lease.step()
         store = self._store = Announcing(opened)
         self._open.push_async_callback(store.close)
         shared, sad = make_shared(
@@ -244,7 +245,17 @@ class Gateway:
         self._open.push_async_callback(shared.close)
         files = WatchedFiles(self._clock, self.telemetry)
         return Ports(
-            self._clock, os.urandom, store, shared, sad, keys, self._key_sets, self.telemetry, files, _READ_SECRET
+            clock=self._clock,
+            entropy=os.urandom,
+            store=store,
+            shared=shared,
+            sad=sad,
+            keys=keys,
+            key_sets=self._key_sets,
+            telemetry=self.telemetry,
+            files=files,
+            read_secret=_READ_SECRET,
+            lease=self._lease,
         )
 
     def _make_relay(self, config: Config) -> list[Relay]:

@@ -28,7 +28,7 @@ TABLES = (
     *("nodes", "tokens", "reveals", "keys", "deliveries", "payments", "payment_aliases", "reservations"),
     *("facts", "calls", "outbox"),
 )
-_NODES = itertools.count(1)
+_NODES, _NAMES = itertools.count(1), itertools.count(1)
 _QUICK = ("fsync=off", "full_page_writes=off", "max_connections=200", "shared_buffers=32MB")
 """What a test kills is the gateway, not the machine."""
 
@@ -58,6 +58,24 @@ class Server:
 
     def of(self, database: str) -> Address:
         return replace(self.address, database=database)
+
+    def create(self) -> str:
+        """A database with nothing in it, as a configuration names it."""
+        name = f"made_{next(_NAMES)}"
+        assert self.run("createdb", "-h", str(self.directory), "-U", self.address.user, name).wait() == 0
+        return f"postgresql:///{name}?host={self.directory}"
+
+    def migrated(self) -> str:
+        """As `create`, brought up to date."""
+        url = self.create()
+
+        async def make() -> None:
+            connection = await connect(self.of(url.split("/")[3].partition("?")[0]))
+            await migrate(connection)
+            await connection.close()
+
+        asyncio.run(make())
+        return url
 
     def run(self, *command: str) -> subprocess.Popen[bytes]:
         as_nobody = {"user": "nobody", "group": "nogroup", "extra_groups": []} if os.geteuid() == 0 else {}

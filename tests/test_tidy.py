@@ -75,6 +75,7 @@ TESTED_ELSEWHERE = {
     "config/base.py": "tests/config/test_settings.py",
     "config/complaints.py": "tests/config/test_load.py",
     "config/doubts.py": "tests/config/test_load.py",
+    "config/store.py": "tests/test_storing.py",
     "config/events.py": "tests/config/test_load.py",
     "config/shared.py": "tests/config/test_settings.py",
     "config/upstreams.py": "tests/config/test_load.py",

@@ -66,7 +66,7 @@ async def open_postgres(address: Address, *, node: str, clock: Clock, telemetry:
                 raise ValueError(f"store: {complaint}")
             life = await nodes.join(connection, node)
             connections.hold_as(life.holder)
-            await nodes.take_over(connection, clock.now())
+            await nodes.take_over(connection, clock.now(), expire=False)
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
         raise ValueError(f"store: PostgreSQL at {address.host} cannot be used: {type(error).__name__}") from error
     finally:
@@ -132,9 +132,11 @@ class PostgresStore:
         self.node = await self._asking(lambda connection: nodes.join(connection, self.node.name))
         self._connections.hold_as(self.node.holder)
 
-    async def take_over(self) -> TakenOver:
-        """Make unknown what nobody holds any more. Raises `Unavailable`."""
-        return await self._asking(lambda connection: nodes.take_over(connection, self._clock.now()))
+    async def take_over(self, *, expire: bool) -> TakenOver:
+        """Make unknown what nobody holds any more; with `expire`, those are dead whose lease has run out. Raises
+        `Unavailable`.
+        """
+        return await self._asking(lambda connection: nodes.take_over(connection, self._clock.now(), expire=expire))
 
     async def _asking(self, ask: Callable[[Connection], Awaitable[T]]) -> T:
         try:

@@ -77,9 +77,12 @@ async def leave(connection: asyncpg.Connection, node: Node) -> None:
     await connection.execute(_LEAVE, node.name, node.epoch)
 
 
-async def take_over(connection: asyncpg.Connection, now: float) -> TakenOver:
-    """Make unknown what nobody holds any more, tenant by tenant; `now` is Unix time in seconds."""
-    expired = await connection.fetch(_EXPIRE)
+async def take_over(connection: asyncpg.Connection, now: float, *, expire: bool) -> TakenOver:
+    """Make unknown what nobody holds any more, tenant by tenant; `now` is Unix time in seconds.
+
+    With `expire`, nodes whose lease has run out are dead from now on.
+    """
+    expired = await connection.fetch(_EXPIRE) if expire else []
     keys = await _doubt(connection, await connection.fetch(_LOST_KEYS), _DOUBT_KEYS, now)
     calls = await _doubt(connection, await connection.fetch(_LOST_CALLS), _DOUBT_CALLS, now)
     return TakenOver(tuple(row[0] for row in expired), keys, calls)

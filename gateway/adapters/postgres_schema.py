@@ -17,6 +17,8 @@ _RECORDS = """CREATE TABLE IF NOT EXISTS migrations (
     number integer NOT NULL PRIMARY KEY, name text NOT NULL, checksum text NOT NULL,
     applied_at timestamptz NOT NULL DEFAULT now()
 )"""
+_JUST_MADE = (asyncpg.UniqueViolationError, asyncpg.DuplicateObjectError, asyncpg.DuplicateTableError)
+"""What IF NOT EXISTS says of what somebody else makes at the same moment."""
 _LOCK_ROW = "INSERT INTO migrations (number, name, checksum) VALUES (0, 'lock', '') ON CONFLICT DO NOTHING"
 _LOCK = "SELECT 1 FROM migrations WHERE number = 0 FOR UPDATE"
 _APPLIED = "SELECT number, name, checksum FROM migrations WHERE number > 0 ORDER BY number"

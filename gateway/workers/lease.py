@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
 
-from gateway.ports import Clock, Telemetry, Unavailable
+from gateway.ports import Telemetry, Unavailable
+from gateway.pure.leases import Lease
 
 ROUNDS_PER_LEASE: Final = 3
 """A lease is renewed that often before it would run out."""
@@ -39,18 +40,18 @@ class SharedStore(Protocol):
         """Live anew."""
         ...
 
-    async def take_over(self) -> TakenOver:
-        """Put in doubt what nobody holds any more."""
+    async def take_over(self, *, expire: bool) -> TakenOver:
+        """Put in doubt what nobody holds any more; with `expire`, those are dead whose lease has run out."""
         ...
 
 
 class LeaseKeeper:
-    """One loop. `held` is by our own clock, and runs out before the lease does by the store's."""
+    """One loop; implements `ports.Lease`. `clock` goes on while the machine sleeps."""
 
     def __init__(
         self,
         store: SharedStore,
-        clock: Clock,
+        clock: Callable[[], float],
         telemetry: Telemetry,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
@@ -58,32 +59,35 @@ class LeaseKeeper:
         self._clock = clock
         self._telemetry = telemetry
         self._sleep = sleep
-        self._until = clock.monotonic() + store.lease
+        self._lease = Lease(store.lease)
 
-    @property
-    def held(self) -> bool:
+    def holds(self) -> bool:
         """Nobody can have taken this gateway for dead yet."""
-        return self._clock.monotonic() < self._until
+        return self._lease.holds(self._clock())
 
     async def run(self) -> None:
         """Until cancelled."""
         while True:
-            await self._sleep(self._store.lease / ROUNDS_PER_LEASE)
             await self.step()
+            await self._sleep(self._store.lease / ROUNDS_PER_LEASE)
 
     async def step(self) -> None:
         """Renew the lease, or begin a new life; then look for what others left. A store that is away is asked again."""
-        began = self._clock.monotonic()
         try:
-            if not await self._store.renew():
-                self._telemetry.log("lease_lost", level="error")
-                began = self._clock.monotonic()
-                await self._store.rejoin()
-            self._until = began + self._store.lease
-            found = await self._store.take_over()
+            await self._renew()
+            found = await self._store.take_over(expire=self._lease.may_take_over(self._clock()))
         except Unavailable:
-            self._telemetry.log("lease_not_renewed", level="warning", held=self.held)
+            self._telemetry.log("lease_not_renewed", level="warning", holds=self.holds())
             return
         if found.nodes or found.keys or found.calls:
             nodes = list(found.nodes)
             self._telemetry.log("taken_over", level="warning", nodes=nodes, keys=found.keys, calls=found.calls)
+
+    async def _renew(self) -> None:
+        asked_at = self._clock()
+        if not await self._store.renew():
+            self._lease.lost()
+            self._telemetry.log("lease_lost", level="error")
+            asked_at = self._clock()
+            await self._store.rejoin()
+        self._lease.renewed(asked_at)

@@ -49,7 +49,7 @@ async def test_what_a_gateway_holds_is_not_in_doubt_when_another_starts(gateway:
     ours = await gateway("a")
     await ours.commit([claim(), call()])
     other = await gateway("b")
-    assert await other.take_over() == TakenOver((), 0, 0)
+    assert await other.take_over(expire=True) == TakenOver((), 0, 0)
     assert (await key_row(other)).state is KeyState.IN_FLIGHT
     assert not (await ask(ours, finish())).refused
 
@@ -61,11 +61,20 @@ async def test_what_a_dead_gateway_held_is_unknown_when_its_lease_has_run_out(
     await dead.commit([claim(), call(), call("req-2", "manual")])
     await other.commit([claim(b"other"), call("req-3")])
     await time_out(admin, "a")
-    assert await other.take_over() == TakenOver(("a/1",), 1, 2)
+    assert await other.take_over(expire=True) == TakenOver(("a/1",), 1, 2)
     assert (await key_row(other)).state is KeyState.UNKNOWN
     assert await owners_due(other, clock.now()) == ["req-1"]
     assert {found.call.owner for found in await listed(other)} == {"req-1", "req-2"}
-    assert await other.take_over() == TakenOver((), 0, 0)
+    assert await other.take_over(expire=True) == TakenOver((), 0, 0)
+
+
+async def test_nobody_is_taken_for_dead_by_who_may_not_say_so(gateway: Open, admin: asyncpg.Connection) -> None:
+    late = await gateway("a")
+    await late.commit([claim()])
+    await time_out(admin, "a")
+    other = await gateway("b")
+    assert await other.take_over(expire=False) == TakenOver((), 0, 0)
+    assert await late.renew()
 
 
 async def test_a_gateway_that_starts_again_finds_out_at_once_about_what_it_left(gateway: Open) -> None:
@@ -82,14 +91,14 @@ async def test_a_gateway_that_was_taken_for_dead_learns_it_and_what_it_still_wri
     zombie, other = await gateway("a"), await gateway("b")
     assert await zombie.renew()
     await time_out(admin, "a")
-    await other.take_over()
+    await other.take_over(expire=True)
     assert not await zombie.renew()
     await zombie.commit([claim(), call()])
-    assert await other.take_over() == TakenOver((), 1, 1)
+    assert await other.take_over(expire=True) == TakenOver((), 1, 1)
     await zombie.rejoin()
     assert await zombie.renew()
     await zombie.commit([claim(b"new life")])
-    assert await other.take_over() == TakenOver((), 0, 0)
+    assert await other.take_over(expire=True) == TakenOver((), 0, 0)
 
 
 async def test_a_late_answer_still_ends_what_was_taken_over_unless_somebody_else_has(
@@ -98,7 +107,7 @@ async def test_a_late_answer_still_ends_what_was_taken_over_unless_somebody_else
     zombie, other = await gateway("a"), await gateway("b")
     await zombie.commit([claim()])
     await time_out(admin, "a")
-    await other.take_over()
+    await other.take_over(expire=True)
     assert not (await ask(zombie, finish(response=b"late"))).refused
     assert (await ask(other, finish(response=b"later"))).refused
     assert (await key_row(other)).response == b"late"
@@ -116,7 +125,7 @@ async def test_a_gateway_that_closes_leaves_nothing_to_wait_for(gateway: Open) -
     closing, other = await gateway("a"), await gateway("b")
     await closing.commit([claim()])
     await closing.close()
-    assert (await other.take_over()).keys == 1
+    assert (await other.take_over(expire=True)).keys == 1
 
 
 async def test_a_call_that_is_sent_again_is_held_by_who_sends_it(gateway: Open, admin: asyncpg.Connection) -> None:
@@ -124,9 +133,9 @@ async def test_a_call_that_is_sent_again_is_held_by_who_sends_it(gateway: Open, 
     await dead.commit([call(), doubt()])
     assert not (await ask(other, ResendCall("shop", "req-1", 1, NOW))).refused
     await time_out(admin, "a")
-    assert (await third.take_over()).calls == 0
+    assert (await third.take_over(expire=True)).calls == 0
     await time_out(admin, "b")
-    assert (await third.take_over()).calls == 1
+    assert (await third.take_over(expire=True)).calls == 1
 
 
 async def test_a_key_that_is_claimed_anew_is_held_by_who_claims_it(gateway: Open, admin: asyncpg.Connection) -> None:
@@ -135,6 +144,6 @@ async def test_a_key_that_is_claimed_anew_is_held_by_who_claims_it(gateway: Open
     await first.commit([finish(keep=1)])
     assert not (await ask(second, claim(owner="req-2", now=NOW + 2))).refused
     await time_out(admin, "a")
-    assert (await third.take_over()).keys == 0
+    assert (await third.take_over(expire=True)).keys == 0
     await time_out(admin, "b")
-    assert (await third.take_over()).keys == 1
+    assert (await third.take_over(expire=True)).keys == 1

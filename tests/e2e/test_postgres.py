@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import itertools
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -11,44 +9,22 @@ from pathlib import Path
 
 import pytest
 
-from gateway.adapters.postgres_schema import migrate
 from tests.e2e.harness import wait_until
 from tests.faults import races
 from tests.faults.street import PAY, Street, street
-from tests.postgres import Server, connect, postgres_server, running_postgres
+from tests.postgres import Server, postgres_server, running_postgres
 
 __all__ = ["postgres_server"]
 
-_NAMES = itertools.count(1)
 IMPATIENT: dict[str, str] = {}
 """As the configuration says: a request is looked into four seconds after it was sent."""
 PAYMENTS, KILLS = 12, 2
 
 
-async def _make(server: Server, name: str) -> None:
-    connection = await connect(server.address)
-    await connection.execute(f"CREATE DATABASE {name}")
-    await connection.close()
-
-
-async def _migrate(server: Server, name: str) -> None:
-    connection = await connect(server.of(name))
-    await migrate(connection)
-    await connection.close()
-
-
-def new_store(server: Server) -> str:
-    """A database of one's own, as a configuration names it."""
-    name = f"shop_{next(_NAMES)}"
-    asyncio.run(_make(server, name))
-    asyncio.run(_migrate(server, name))
-    return f"postgresql:///{name}?host={server.directory}"
-
-
 @contextmanager
 def paying_with(folder: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Street]:
     """A gateway on this server, before a provider that executes whatever it is asked."""
-    monkeypatch.setenv("STORE", new_store(server))
+    monkeypatch.setenv("STORE", server.migrated())
     with street(folder, races.PAYING) as found:
         yield found
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from gateway.ports import Unavailable
+from gateway.pure.leases import SURE
 from gateway.workers.lease import LeaseKeeper
 from tests.conftest import HandClock, Recorder
 
@@ -30,6 +31,7 @@ class Leases:
     takes: float = 0.0
     lives: int = 1
     found: Found = field(default_factory=Found)
+    expired: list[bool] = field(default_factory=list)
 
     async def renew(self) -> bool:
         self.clock.advance(self.takes)
@@ -41,7 +43,8 @@ class Leases:
         self.lives += 1
         self.alive = True
 
-    async def take_over(self) -> Found:
+    async def take_over(self, *, expire: bool) -> Found:
+        self.expired.append(expire)
         return self.found
 
 
@@ -52,7 +55,7 @@ def leases(clock: HandClock) -> Leases:
 
 @pytest.fixture
 def keeper(leases: Leases, clock: HandClock, telemetry: Recorder) -> LeaseKeeper:
-    return LeaseKeeper(leases, clock, telemetry)
+    return LeaseKeeper(leases, clock.monotonic, telemetry)
 
 
 async def test_a_lease_counts_from_before_it_was_asked_for(
@@ -60,26 +63,27 @@ async def test_a_lease_counts_from_before_it_was_asked_for(
 ) -> None:
     leases.takes = 4.0
     await keeper.step()
-    clock.advance(10.9)
-    assert keeper.held
+    clock.advance(15 * SURE - 4.1)
+    assert keeper.holds()
     clock.advance(0.1)
-    assert not keeper.held
+    assert not keeper.holds()
 
 
 async def test_a_store_that_is_away_costs_the_lease_in_the_end_and_no_sooner(
     leases: Leases, keeper: LeaseKeeper, clock: HandClock, telemetry: Recorder
 ) -> None:
+    await keeper.step()
     leases.away = True
-    clock.advance(14)
+    clock.advance(15 * SURE - 0.1)
     await keeper.step()
-    assert keeper.held
-    clock.advance(1)
+    assert keeper.holds()
+    clock.advance(0.1)
     await keeper.step()
-    assert not keeper.held
-    assert [line["held"] for line in telemetry.lines] == [True, False]
+    assert not keeper.holds()
+    assert [line["holds"] for line in telemetry.lines] == [True, False]
     leases.away = False
     await keeper.step()
-    assert keeper.held
+    assert keeper.holds()
 
 
 async def test_a_gateway_that_was_taken_for_dead_begins_a_new_life(
@@ -87,7 +91,7 @@ async def test_a_gateway_that_was_taken_for_dead_begins_a_new_life(
 ) -> None:
     leases.alive = False
     await keeper.step()
-    assert (leases.lives, keeper.held) == (2, True)
+    assert (leases.lives, keeper.holds()) == (2, True)
     assert [line["event"] for line in telemetry.lines] == ["lease_lost"]
 
 
@@ -100,16 +104,18 @@ async def test_what_others_left_is_told(leases: Leases, keeper: LeaseKeeper, tel
     assert (line["event"], line["nodes"], line["keys"], line["calls"]) == ("taken_over", ["b/1"], 2, 1)
 
 
-async def test_a_lease_is_renewed_three_times_before_it_runs_out(
+async def test_a_lease_is_renewed_three_times_before_it_runs_out_and_others_are_buried_late(
     leases: Leases, clock: HandClock, telemetry: Recorder
 ) -> None:
     slept: list[float] = []
 
     async def sleep(seconds: float) -> None:
         slept.append(seconds)
-        if len(slept) == 4:
+        clock.advance(seconds)
+        if len(slept) == 6:
             raise asyncio.CancelledError
 
     with pytest.raises(asyncio.CancelledError):
-        await LeaseKeeper(leases, clock, telemetry, sleep).run()
-    assert slept == [5.0] * 4
+        await LeaseKeeper(leases, clock.monotonic, telemetry, sleep).run()
+    assert slept == [5.0] * 6
+    assert leases.expired == [False] * 5 + [True]
