@@ -63,9 +63,7 @@ async def read_schema(connection: asyncpg.Connection) -> Schema:
 
 async def migrate(connection: asyncpg.Connection) -> tuple[Migration, ...]:
     """Apply what is missing; what was applied. Raises ValueError if the database is not one to go on with."""
-    with contextlib.suppress(
-        asyncpg.UniqueViolationError
-    ):  # somebody else has just made it: IF NOT EXISTS sees no such
+    with contextlib.suppress(*_JUST_MADE):
         await connection.execute(_RECORDS)
     await connection.execute(_LOCK_ROW)
     applied: list[Migration] = []
