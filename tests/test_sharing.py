@@ -99,6 +99,24 @@ def test_what_cannot_be_meant_is_said_at_its_place(tmp_path: Path, shared: str, 
     assert not any(secret in line for line in found for secret in ("hunter2", "pw@"))
 
 
+@pytest.mark.parametrize(
+    ("shared", "warned"),
+    [
+        ('{url: "redis://counters.internal", password: env:X}', True),
+        ('{cluster: ["redis://localhost", "redis://10.0.0.1"], password: env:X}', True),
+        ('{sentinel: {master: m, servers: ["redis://10.0.0.1"], password: env:X}}', True),
+        ('{sentinel: {master: m, servers: ["redis://10.0.0.1"]}, password: env:X}', True),
+        ('{sentinel: {master: m, servers: ["redis://10.0.0.1"]}, password: env:X, tls: {}}', False),
+        ('{url: "rediss://counters.internal", password: env:X}', False),
+        ('{url: "redis://127.0.0.1", password: env:X}', False),
+        ("redis://counters.internal", False),
+    ],
+)
+def test_a_password_that_is_sent_in_clear_is_warned_of(tmp_path: Path, shared: str, warned: bool) -> None:
+    warnings = [str(warning) for warning in load(written(tmp_path, shared)).warnings]
+    assert any("shared: the password is sent in clear" in warning for warning in warnings) == warned
+
+
 def test_everything_that_cannot_be_used_is_said_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PANGATE_TEST_UNSET", raising=False)
     path = written(

@@ -1,13 +1,14 @@
 """Scripts on the servers that hold their keys, each one atomic, many to a round trip, and none of them run twice.
 
 Who gets no answer in time gets an exception, and the connection is thrown away with whatever may still arrive on it. A
-server that failed is asked again in the background, at once and then twice a second; nobody waits for it in the
+server that failed is asked again in the background, soon and then twice a second; nobody waits for it in the
 meantime.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -38,6 +39,8 @@ _PROBE_PAUSES = (0.05, 0.5)
 _PROBE_SECONDS = 2.0
 """For connecting to a server that is lost: longer than any call may take, so that a slow handshake ends once."""
 _MIGRATING_PAUSE = 0.01
+_NO_ANSWER = (LookupError, ValueError, TypeError, AttributeError)
+"""What comes of an answer about the topology that is none."""
 _UNASKED = NotConnected("nobody was asked")
 
 
@@ -92,8 +95,9 @@ class Nodes:
         self._nodes: dict[Address, Node] = {}
         self._holders: list[Node] = []
         """By slot; one alone holds all of them."""
+        self._masters: set[Node] = set()
         self._looked = asyncio.Event()
-        self._looked_at = 0.0
+        self._look_again = 0.0
         self._tending: asyncio.Task[None] | None = None
         self._blind = False
         self._refused = ""
@@ -102,7 +106,7 @@ class Nodes:
         """Sets the answer of each call, in time."""
         loop = asyncio.get_running_loop()
         until = loop.time() + self._timeout
-        await self._find_holders(loop)
+        await self._find_holders(until)
         todo = calls
         while todo and loop.time() < until:
             todo = await self._round(todo, until)
@@ -110,10 +114,10 @@ class Nodes:
 
     async def masters(self) -> Sequence[Node]:
         """Those that hold keys. Raises RedisError if nobody knows them."""
-        await self._find_holders(asyncio.get_running_loop())
+        await self._find_holders(asyncio.get_running_loop().time() + self._timeout)
         if not self._holders:
             raise NotConnected("no server is known")
-        return list(dict.fromkeys(self._holders))
+        return list(self._masters)
 
     def node(self, address: Address) -> Node:
         found = self._nodes.get(address)
@@ -198,11 +202,13 @@ class Nodes:
 
     # --- which servers there are, and whether they answer
 
-    async def _find_holders(self, loop: asyncio.AbstractEventLoop) -> None:
+    async def _find_holders(self, until: float) -> None:
         if not self._holders:
             self._tend()
-            await self._looked.wait()
-        elif not self._topology.fixed and loop.time() - self._looked_at > _LOOK_EVERY:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(until):
+                    await self._looked.wait()
+        elif not self._topology.fixed and until > self._look_again:
             self._tend()
 
     def _suspect(self, node: Node, error: Exception) -> None:
@@ -221,9 +227,9 @@ class Nodes:
     async def _look_around(self) -> None:
         loop = asyncio.get_running_loop()
         pause, longest = _PROBE_PAUSES
-        await asyncio.sleep(self._looked_at + _LOOK_APART - loop.time())
+        await asyncio.sleep(_LOOK_APART if self._looked.is_set() else 0)
         while True:
-            self._looked_at = loop.time()
+            self._look_again = loop.time() + _LOOK_EVERY
             await self._look()
             self._looked.set()
             suspects = [node for node in self._nodes.values() if node.suspect]
@@ -236,8 +242,8 @@ class Nodes:
     async def _look(self) -> None:
         try:
             spans = await self._topology.find(list(self._nodes.values()), self.node, self._timeout)
-        except (RedisError, OSError) as error:
-            self._note_blind(str(error))
+        except (RedisError, OSError, *_NO_ANSWER) as error:
+            self._note_blind(f"{type(error).__name__}: {error}")
             self._tell()
             return
         self._note_blind("")
@@ -250,6 +256,10 @@ class Nodes:
         there = set(holders)
         gone = [node for node in self._nodes.values() if node not in there]
         self._nodes = {node.address: node for node in there}
+        if there != self._masters:
+            self._masters = there
+            if not self._topology.fixed:
+                self._telemetry.log("redis_topology", servers=sorted(str(node.address) for node in there))
         await asyncio.gather(*(node.retire() for node in gone))
         self._tell()
 

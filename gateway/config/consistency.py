@@ -174,6 +174,8 @@ def warnings(settings: ConfigFile, source: Source, policies: Mapping[str, Policy
         for name in names:
             if name not in used[what]:
                 yield source.at((f"{what}s", name), f"no route uses {what} {name}", key=True, warning=True)
+    if settings.shared.tells_password:
+        yield source.at(("shared",), "shared: the password is sent in clear; use TLS (rediss://, tls)", warning=True)
     if settings.admin is not None and not parse_bind(settings.admin.bind).local:
         yield source.at(
             ("admin", "bind"),

@@ -43,6 +43,11 @@ def is_secure(servers: list[str]) -> bool:
     return urlsplit(servers[0]).scheme == "rediss"
 
 
+def _is_far(server: str) -> bool:
+    host = urlsplit(server).hostname or ""
+    return not (host in ("localhost", "::1") or re.fullmatch(r"127(\.\d+){3}", host))
+
+
 def _consistent(servers: list[str], tls: ClientTls | None) -> None:
     if len({urlsplit(server).scheme for server in servers}) > 1:
         raise ValueError("all servers are redis://, or all of them rediss://")
@@ -91,6 +96,18 @@ class Shared(Settings):
     def servers(self) -> list[str] | None:
         """Those that are named here and hold keys."""
         return self.cluster or ([self.url] if self.url not in (None, "memory") else None)
+
+    @property
+    def tells_password(self) -> bool:
+        """A password is sent through a network in clear."""
+        clear = self.servers is not None and not is_secure(self.servers) and any(map(_is_far, self.servers))
+        asked = self.sentinel
+        if asked is not None:
+            far = any(map(_is_far, asked.servers))
+            clear = far and self.tls is None
+            if far and asked.password is not None and not is_secure(asked.servers):
+                return True
+        return clear and self.password is not None
 
     @model_validator(mode="after")
     def _known(self) -> Shared:

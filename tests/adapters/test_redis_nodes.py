@@ -285,6 +285,20 @@ async def test_a_master_that_nobody_knows_is_unavailable_and_said_so_once(
     assert telemetry.counts[Metric.SHARED_LOST, ()] == 1
 
 
+async def test_servers_that_are_not_what_they_are_said_to_be_are_told_of(
+    tmp_path: Path, connect: Connect, telemetry: Recorder
+) -> None:
+    with running_redis(tmp_path, *VOLATILE) as server:
+        here = [Address("127.0.0.1", server.port)]
+        for topology, told in (
+            (Sentinels(here, MASTER, Access()), "no sentinel of 1 names a master: unknown command"),
+            (Cluster(here), "cluster support disabled"),
+        ):
+            shared, _ = connect(topology)
+            assert await tried(shared, limited("a")) == "unavailable"
+            assert told in str(telemetry.lines[-1]["error"])
+
+
 # --- cluster
 
 
