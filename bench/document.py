@@ -44,6 +44,7 @@ GOALS = {
     "bare": "CPU of forwarding alone",
     "stream": "100 MiB of body both ways",
     "redis_limit": "what the rate rules of a route add when Redis counts, 16 at once",
+    "breaker_cost": "what breaker, retry budget, deadline and balancing add to a call to an upstream",
     "jwt_cold": "what an ES256 token adds that was never seen before",
     "handshake": "full mutual TLS handshake and one request",
     "idle": "memory of each of 1,000 idle mutual TLS connections, on uvloop",

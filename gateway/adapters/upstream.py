@@ -118,7 +118,8 @@ class HttpUpstream:
         self._limits = limits or Limits()
         self._wires: set[Wire] = set()
         self._idle: list[Wire] = []
-        self._slots = Bulkhead[asyncio.Future[Wire | None]](self._limits.max_connections, self._limits.max_waiting)
+        self.slots = Bulkhead[asyncio.Future[Wire | None]](self._limits.max_connections, self._limits.max_waiting)
+        """Calls that have a connection, and those that wait for one."""
         self.place = self._host, self._port = address or (self._origin.host, self._origin.port)
         self._lookup = lookup
         self._addresses: tuple[str, ...] = ()
@@ -133,16 +134,16 @@ class HttpUpstream:
     @property
     def in_use(self) -> int:
         """Connections taken or being made; at most `max_connections`."""
-        return self._slots.taken
+        return self.slots.taken
 
     @property
-    def load(self) -> int:
-        """Calls that have a connection or wait for one."""
-        return self._slots.taken + self._slots.pending
+    def total(self) -> float:
+        """Seconds that a call may take."""
+        return self._timeouts.total
 
-    def deadline(self, latest: float = math.inf) -> float:
+    def deadline(self) -> float:
         """When a call that begins now has to be over, on the clock's monotonic time."""
-        return min(self._clock.monotonic() + self._timeouts.total, latest)
+        return self._clock.monotonic() + self._timeouts.total
 
     # --- taking a connection
 
@@ -178,21 +179,21 @@ class HttpUpstream:
     def _lend(self, wire: Wire) -> Wire:
         wire.leased = True
         wire.due = math.inf
-        self._slots.take()  # one is free: there are never more idle connections than free slots
+        self.slots.take()  # one is free: there are never more idle connections than free slots
         return wire
 
     def _take_slot(self) -> bool:
         """Room for one more connection; the one that was idle longest makes room if it must."""
-        if not self._slots.take():
+        if not self.slots.take():
             return False
-        if self._slots.taken + len(self._idle) > self._limits.max_connections:
+        if self.slots.taken + len(self._idle) > self._limits.max_connections:
             self._idle[0].abort()
         return True
 
     async def _wait(self) -> Wire | None:
         """Wait for another's slot, with the connection in it if that lives on."""
         waiter: asyncio.Future[Wire | None] = asyncio.get_running_loop().create_future()
-        if not self._slots.queue(waiter):
+        if not self.slots.queue(waiter):
             raise UpstreamError(Outcome.REFUSED, Reason.UPSTREAM_BUSY, _BUSY)
         try:
             async with asyncio.timeout(self._timeouts.pending):
@@ -207,7 +208,7 @@ class HttpUpstream:
     def _leave(self, waiter: asyncio.Future[Wire | None]) -> None:
         """Wait no longer; what was handed over in the same moment goes to the next."""
         if waiter.cancelled():
-            self._slots.leave(waiter)
+            self.slots.leave(waiter)
         elif (wire := waiter.result()) is None:
             self._pass_on(None)
         else:
@@ -273,13 +274,13 @@ class HttpUpstream:
 
     def _pass_on(self, wire: Wire | None) -> None:
         """A slot is free, with a live connection in it or without: to who waits longest, else to the idle."""
-        while (waiter := self._slots.next()) is not None:
+        while (waiter := self.slots.next()) is not None:
             if not waiter.done():
                 if wire is not None:
                     wire.leased = True
                 waiter.set_result(wire)
                 return
-        self._slots.free()
+        self.slots.free()
         if wire is not None:
             wire.due = wire.idle_since + self._timeouts.keep_alive
             self._idle.append(wire)
@@ -357,7 +358,7 @@ class _Lease:
     async def send(self, method: str, head: bytes, body: bytes | BodyStream) -> Response:
         wire, self._wire = self._wire, None
         assert wire is not None, "a connection takes one request"
-        deadline = self._pool.deadline(self.deadline)
+        deadline = self.deadline if self.deadline < math.inf else self._pool.deadline()
         try:
             return await wire.exchange(method, head, body, deadline)
         except UpstreamError as error:

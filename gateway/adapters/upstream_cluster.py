@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from gateway.adapters.upstream import HttpUpstream
 from gateway.adapters.upstream_call import Lane
@@ -17,6 +18,8 @@ from gateway.pure.health import HealthSettings, Roster
 from gateway.pure.metrics import Metric
 from gateway.pure.retries import Budget, RetrySettings, back_off
 
+_SUCCESS: Final = Result.SUCCESS  # a member of an enum is looked up by a descriptor, which takes its time
+_NOTHING: Final = Result.NOTHING
 _STATES = {State.CLOSED: "closed", State.HALF_OPEN: "half_open", State.OPEN: "open"}
 
 
@@ -41,11 +44,6 @@ class Endpoint:
     def name(self) -> str:
         """In logs."""
         return "{}:{}".format(*self.front.place)
-
-    @property
-    def load(self) -> int:
-        """See `pure.balancing.Loaded`."""
-        return self.front.load
 
     @property
     def pools(self) -> tuple[HttpUpstream, ...]:
@@ -99,10 +97,14 @@ class HttpCluster:
         self.telemetry = telemetry
         self._chance = chance
         self._settings = resilience or Resilience()
-        self.budget = Budget(self._settings.retries, clock.monotonic())
+        self.calls = 0
+        """Begun since the start, those made again not counted."""
+        self._budget = Budget(self._settings.retries, clock.monotonic())
         self._breakers: dict[str, Breaker] = {}
+        self._places = {endpoint: place for place, endpoint in enumerate(self.endpoints)}
         self._roster = Roster(len(self.endpoints), self._settings.health)
-        self._one = self.endpoints[0] if len(self.endpoints) == 1 else None
+        self.only = self.endpoints[0] if len(self.endpoints) == 1 else None
+        """The endpoint, where there is no choice."""
         self._available: list[Endpoint]
         self._balancer: Balancer
         self._told = False
@@ -129,9 +131,9 @@ class HttpCluster:
 
     def pick(self, but: Endpoint | None = None) -> Endpoint:
         """The endpoint for a call; for one that is made again, another than before, if there is one."""
-        if self._one is not None:
-            return self._one
-        if (now := self.clock.monotonic()) >= self._roster.due:
+        if self.only is not None:
+            return self.only
+        if self._roster.due < math.inf and (now := self.clock.monotonic()) >= self._roster.due:
             self._survey(now)
         place = self._balancer.choose(self._chance)
         if self._available[place] is but:
@@ -141,7 +143,7 @@ class HttpCluster:
     def _survey(self, now: float) -> None:
         """Who gets calls from now on."""
         self._available = [self.endpoints[place] for place in self._roster.available(now)]
-        self._balancer = Balancer(self._available)
+        self._balancer = Balancer([each.front.slots for each in self._available], [e.weight for e in self._available])
         if self._told:
             self._tell_endpoints(now)
 
@@ -150,10 +152,10 @@ class HttpCluster:
 
     def heard(self, endpoint: Endpoint, result: Result) -> None:
         """What a call, or the attempt to make one, says about the endpoint."""
-        if self._one is not None or result is Result.NOTHING:
+        if self.only is not None or result is _NOTHING:
             return
-        place = self.endpoints.index(endpoint)
-        if result is Result.SUCCESS:
+        place = self._places[endpoint]
+        if result is _SUCCESS:
             self._roster.succeeded(place)
         elif self._roster.failed(place, now := self.clock.monotonic()):
             self.telemetry.count(Metric.UPSTREAM_EJECTIONS, self.name)
@@ -172,7 +174,7 @@ class HttpCluster:
         """See `ports.Upstream`."""
         if tried >= self._settings.retries.num_retries:
             return None
-        granted = self.budget.spend(self.clock.monotonic())
+        granted = self._budget.spend(self.clock.monotonic(), self.calls)
         self.telemetry.count(Metric.UPSTREAM_RETRIES, self.name, "made" if granted else "over_budget")
         return back_off(self._settings.retries, waited, self._chance()) if granted else None
 

@@ -12,10 +12,7 @@ Chance = Callable[[], float]
 
 
 class Loaded(Protocol):
-    """An endpoint. `weight` is its share of the calls, beside the weights of the others."""
-
-    @property
-    def weight(self) -> int: ...
+    """What an endpoint has to do."""
 
     @property
     def load(self) -> int:
@@ -31,22 +28,27 @@ class Balancer:
     that a canary is one.
     """
 
-    __slots__ = ("_members", "_sums")
+    __slots__ = ("_count", "_members", "_sums", "_weights")
 
-    def __init__(self, members: Sequence[Loaded]) -> None:
+    def __init__(self, members: Sequence[Loaded], weights: Sequence[int]) -> None:
+        """`weights` are the members' shares of the calls, beside one another."""
         self._members = tuple(members)
-        weights = [member.weight for member in members]
+        self._count = len(members)
+        self._weights = tuple(weights)
         self._sums = [] if len(set(weights)) == 1 else list(accumulate(weights))
 
     def choose(self, chance: Chance) -> int:
         """The place of the member to be called."""
-        count = len(self._members)
+        count, members = self._count, self._members
         if count == 1:
             return 0
         if self._sums:
-            first, second = (bisect_right(self._sums, chance() * self._sums[-1]) for _ in range(2))
-        else:
-            first = int(chance() * count)
-            second = (first + 1 + int(chance() * (count - 1))) % count
-        a, b = self._members[first], self._members[second]
-        return second if b.load * a.weight < a.load * b.weight else first
+            return self._weighed(chance)
+        first = int(chance() * count)
+        second = 1 - first if count == 2 else (first + 1 + int(chance() * (count - 1))) % count
+        return second if members[second].load < members[first].load else first
+
+    def _weighed(self, chance: Chance) -> int:
+        first, second = (bisect_right(self._sums, chance() * self._sums[-1]) for _ in range(2))
+        a, b = self._members[first].load, self._members[second].load
+        return second if b * self._weights[first] < a * self._weights[second] else first

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from typing import Final
 
 
 class State(enum.IntEnum):
@@ -26,6 +27,11 @@ class Result(enum.Enum):
     FAILURE = "failure"
     NOTHING = "nothing"
     """It was not made, broke off for another's sake, or was told to come later: an upstream that throttles works."""
+
+
+_CLOSED: Final = State.CLOSED  # a member of an enum is looked up by a descriptor, which takes its time
+_FAILURE: Final = Result.FAILURE
+_NOTHING: Final = Result.NOTHING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,10 +69,12 @@ class Breaker:
         "_failed",
         "_failures",
         "_opened_at",
+        "_place",
         "_probed",
         "_probing",
         "_second",
         "_slow",
+        "_slow_from",
         "_slows",
         "_total",
         "generation",
@@ -78,7 +86,8 @@ class Breaker:
         self.settings = settings
         self.state = State.CLOSED
         self.generation = 0
-        self._second = 0
+        self._slow_from = settings.slow_call_duration_threshold
+        self._second = self._place = 0
         self._opened_at = 0.0
         self._forget()
 
@@ -120,29 +129,21 @@ class Breaker:
         """A call that was let in has ended, after so long; whether the state has changed."""
         if generation != self.generation:
             return False
-        if self.state is State.HALF_OPEN:
-            self._probing = False
-        if result is Result.NOTHING or self.state is State.OPEN:
+        if self.state is not _CLOSED:
+            return self._found_out(now, result, seconds)
+        if result is _NOTHING:
             return False
-        failed, slow = result is Result.FAILURE, seconds >= self.settings.slow_call_duration_threshold
-        if self.state is State.HALF_OPEN:
-            return self._found_out(now, failed, slow)
-        return self._count(int(now), failed, slow) and self._tripped(now)
-
-    def _count(self, second: int, failed: bool, slow: bool) -> bool:
-        """Into this second's bucket; whether there is anything bad in the window."""
-        if second != self._second:
+        if (second := int(now)) != self._second:
             self._turn(second)
-        place = second % self.settings.sliding_window_size
-        self._calls[place] += 1
+        self._calls[self._place] += 1
         self._total += 1
-        if failed:
-            self._failures[place] += 1
+        if result is _FAILURE:
+            self._failures[self._place] += 1
             self._failed += 1
-        if slow:
-            self._slows[place] += 1
+        if seconds >= self._slow_from:
+            self._slows[self._place] += 1
             self._slow += 1
-        return bool(self._failed or self._slow)
+        return bool(self._failed or self._slow) and self._tripped(now)
 
     def _turn(self, second: int) -> None:
         """Empty the buckets of the seconds that have left the window."""
@@ -153,7 +154,7 @@ class Breaker:
             self._failed -= self._failures[place]
             self._slow -= self._slows[place]
             self._calls[place] = self._failures[place] = self._slows[place] = 0
-        self._second = max(second, self._second)
+        self._second, self._place = second, second % size
 
     def _tripped(self, now: float) -> bool:
         total, settings = self._total, self.settings
@@ -173,12 +174,15 @@ class Breaker:
         self._become(State.OPEN)
         self._opened_at = now
 
-    def _found_out(self, now: float, failed: bool, slow: bool) -> bool:
-        """Decide as soon as no further call could change the decision."""
+    def _found_out(self, now: float, result: Result, seconds: float) -> bool:
+        """A probe has ended: decide as soon as no further one could change the decision."""
+        self._probing = False
+        if result is _NOTHING:
+            return False
         permitted = self.settings.permitted_calls_in_half_open_state
         self._probed += 1
-        self._failed += failed
-        self._slow += slow
+        self._failed += result is _FAILURE
+        self._slow += seconds >= self._slow_from
         if self._reached(permitted):
             self._open(now)
         elif self._probed >= permitted:

@@ -20,9 +20,9 @@ class Bulkhead(Generic[W]):
         self.taken = 0
 
     @property
-    def pending(self) -> int:
-        """How many wait."""
-        return len(self._waiting)
+    def load(self) -> int:
+        """How many have a slot or wait for one."""
+        return self.taken + len(self._waiting)
 
     def take(self) -> bool:
         """A free slot, if there is one."""

@@ -25,28 +25,26 @@ class RetrySettings:
 class Budget:
     """What may be spent on retries. Every call pays in a part of a retry, and time a few."""
 
-    __slots__ = ("_floor", "_floor_at", "_part", "_rate", "balance")
+    __slots__ = ("_balance", "_calls", "_floor", "_floor_at", "_part", "_rate")
 
     def __init__(self, settings: RetrySettings, now: float) -> None:
         self._part = settings.budget_percent / 100
         self._rate = settings.min_retries_per_second
         self._floor = self._rate
         self._floor_at = now
-        self.balance = BURST if self._part else 0.0
+        self._balance = BURST if self._part else 0.0
+        self._calls = 0
 
-    def call(self) -> None:
-        """A call is made for the first time."""
-        if self.balance < BURST:
-            self.balance += self._part
-
-    def spend(self, now: float) -> bool:
-        """May a call be made again?"""
+    def spend(self, now: float, calls: int) -> bool:
+        """May a call be made again, now that `calls` were made for the first time since the start?"""
+        self._balance = min(self._balance + (calls - self._calls) * self._part, BURST if self._part else 0.0)
+        self._calls = calls
         self._floor = min(self._floor + (now - self._floor_at) * self._rate, max(self._rate, 1.0) if self._rate else 0)
         self._floor_at = now
         if self._floor >= 1:
             self._floor -= 1
-        elif self.balance >= 1:
-            self.balance -= 1
+        elif self._balance >= 1:
+            self._balance -= 1
         else:
             return False
         return True

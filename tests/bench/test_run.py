@@ -74,7 +74,7 @@ def test_only_runs_the_families_that_know_one_of_the_rows() -> None:
 
 def test_every_row_has_one_family() -> None:
     assert sorted(row for family in families([]) for row in family.IDS) == sorted([
-        "policed", "durable", "bare", "stream", "redis_limit", "jwt_cold",
+        "policed", "durable", "bare", "stream", "redis_limit", "jwt_cold", "breaker_cost",
         "handshake", "idle", "latency", "growth_routes", "growth_tokens", "growth_time",
         "store_units", "store_prepare", "store_keys", "relay", "flow_rate", "flow_latency",
     ])  # fmt: skip

@@ -20,7 +20,7 @@ def test_who_waits_longest_gets_the_slot_that_is_done_with() -> None:
     bulkhead = Bulkhead[str](1, 2)
     assert bulkhead.take()
     assert [bulkhead.queue(name) for name in "abc"] == [True, True, False]
-    assert (bulkhead.next(), bulkhead.taken, bulkhead.pending) == ("a", 1, 1)
+    assert (bulkhead.next(), bulkhead.taken, bulkhead.load) == ("a", 1, 2)
     bulkhead.leave("b")
     bulkhead.leave("nobody")
     assert bulkhead.next() is None
@@ -44,4 +44,4 @@ def test_never_more_than_the_limit_are_in_and_never_more_than_may_wait(steps: li
         elif step == "leave" and waiting:
             bulkhead.leave(waiting.pop())
         assert bulkhead.taken == inside <= 3
-        assert bulkhead.pending == len(waiting) <= 2
+        assert bulkhead.load - inside == len(waiting) <= 2

@@ -11,31 +11,25 @@ from gateway.pure.retries import BURST, Budget, RetrySettings, back_off
 
 def test_so_many_percent_of_the_calls_may_be_made_again() -> None:
     budget = Budget(RetrySettings(budget_percent=20, min_retries_per_second=0), now=0.0)
-    while budget.spend(0.0):
-        pass
-    for _ in range(25):
-        budget.call()
-    assert [budget.spend(0.0) for _ in range(6)] == [True] * 5 + [False]
+    assert [budget.spend(0.0, 0) for _ in range(11)] == [True] * 10 + [False]
+    assert [budget.spend(0.0, 25) for _ in range(6)] == [True] * 5 + [False]
 
 
 def test_a_few_a_second_may_be_made_again_without_any_calls() -> None:
     budget = Budget(RetrySettings(budget_percent=0, min_retries_per_second=2), now=0.0)
-    assert [budget.spend(0.0) for _ in range(3)] == [True, True, False]
-    assert [budget.spend(0.5) for _ in range(2)] == [True, False]
-    assert [budget.spend(60.0) for _ in range(3)] == [True, True, False], "what is not used is not saved up"
+    assert [budget.spend(0.0, 0) for _ in range(3)] == [True, True, False]
+    assert [budget.spend(0.5, 0) for _ in range(2)] == [True, False]
+    assert [budget.spend(60.0, 0) for _ in range(3)] == [True, True, False], "what is not used is not saved up"
 
 
 def test_without_percent_and_floor_nothing_is_made_again() -> None:
     budget = Budget(RetrySettings(budget_percent=0, min_retries_per_second=0), now=0.0)
-    budget.call()
-    assert not budget.spend(1000.0)
+    assert not budget.spend(1000.0, 1000)
 
 
 def test_a_busy_hour_does_not_pay_for_a_storm() -> None:
     budget = Budget(RetrySettings(budget_percent=20, min_retries_per_second=0), now=0.0)
-    for _ in range(100_000):
-        budget.call()
-    assert sum(budget.spend(0.0) for _ in range(1000)) == 10
+    assert sum(budget.spend(0.0, 100_000) for _ in range(1000)) == 10
 
 
 @given(
@@ -48,10 +42,8 @@ def test_never_more_than_the_budget_is_spent(percent: float, floor: float, steps
     budget, calls, spent, now = Budget(settings, 0.0), 0, 0, 0.0
     for made, wanted, pause in steps:
         now += pause
-        for _ in range(made):
-            budget.call()
         calls += made
-        spent += sum(budget.spend(now) for _ in range(wanted))
+        spent += sum(budget.spend(now, calls) for _ in range(wanted))
         assert spent <= calls * percent / 100 + floor * now + max(floor, 1) + BURST + 1e-6
 
 

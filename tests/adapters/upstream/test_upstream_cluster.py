@@ -39,7 +39,7 @@ async def sent(*servers: ScriptedUpstream) -> list[int]:
 async def test_calls_go_to_the_endpoint_that_has_less_to_do() -> None:
     async with scripted(answering(OK)) as a, scripted(answering(OK)) as b, cluster(a.url, b.url) as both:
         held = [await settled(both.lane("").acquire(safe=False)) for _ in range(6)]
-        assert [endpoint.load for endpoint in both.endpoints] == [3, 3]
+        assert [endpoint.front.slots.load for endpoint in both.endpoints] == [3, 3]
         for connection in held:
             connection.release()
 
