@@ -47,11 +47,15 @@ class Sized:
 
 
 class Chunked:
-    """A chunked body (RFC 9112 section 7.1) without extensions and without trailers, in chunks of sensible size."""
+    """A chunked body (RFC 9112 section 7.1) without extensions and without trailers, in chunks of sensible size.
 
-    __slots__ = ("_chunks", "_expects", "_left", "_line", "_total", "done")
+    A chunk that would take it beyond `limit` bytes is refused by its size, before any of it came.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_chunks", "_expects", "_left", "_limit", "_line", "_total", "done")
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
         self._expects = "size"
         self._line = b""
         self._left = 0
@@ -98,6 +102,8 @@ class Chunked:
         self._expects = "separator" if self._left else "end"
         self._chunks += 1
         self._total += self._left
+        if self._total > self._limit:
+            raise Refused(Reason.BODY_TOO_LARGE, f"Send at most {self._limit} bytes.")
         if self._chunks > _FREE_CHUNKS + self._total // _CHUNK_BYTES_MIN:
             raise Refused(Reason.MALFORMED_REQUEST, f"Send chunks of at least {_CHUNK_BYTES_MIN} bytes.")
 

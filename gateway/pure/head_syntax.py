@@ -28,6 +28,8 @@ _CONTROLS = frozenset([*range(0x20), 0x7F])
 _ALPHANUMERIC = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789")
 _NEVER_ESCAPED_IN_PATH = _CONTROLS | _ALPHANUMERIC | frozenset(b"-._~/\\;?#%")
 _NEVER_ESCAPED_IN_QUERY = _CONTROLS | _ALPHANUMERIC
+_DELIMITERS = frozenset("\u2044\u2215\u2571\u29f8\u2216\u2572\u29f5")
+"""What looks like a slash, either way, and stays what it is in NFKC."""
 
 _STRICT_NAMES = re.compile(rb"(?:[a-z0-9]++(?:-[a-z0-9]++)*+:\n)*+")
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9a-z-]+")
@@ -129,8 +131,10 @@ def _check_path(path: str) -> None:
         _refuse(Reason.TARGET_NOT_CANONICAL, "Send the path without dot segments.")
     _check_escapes(path, _NEVER_ESCAPED_IN_PATH)
     text = unquote_to_bytes(path).decode()
-    if not text.isprintable() or unicodedata.normalize("NFKC", text) != text:
+    if not text.isprintable() or unicodedata.normalize("NFKC", text) != text or not _DELIMITERS.isdisjoint(text):
         _refuse(Reason.TARGET_NOT_CANONICAL, "Send visible characters in their composed form (NFKC) in the path.")
+    if any(segment.strip(" ") != segment or unicodedata.combining(segment[:1] or "a") for segment in text.split("/")):
+        _refuse(Reason.TARGET_NOT_CANONICAL, "Begin and end no segment of the path with a space or an accent.")
 
 
 def _check_query(query: str) -> None:

@@ -55,7 +55,7 @@ class RequestBody:
         self.length = head.length
         self.buffered = 0
         """Bytes that have arrived and wait to be read."""
-        self._framing: Framing = Chunked() if head.length is None else Sized(head.length)
+        self._framing: Framing = Chunked(limits.body) if head.length is None else Sized(head.length)
         self._sender = sender
         self._limits = limits
         self._now = now

@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.pure.errors import Refused
+from gateway.pure.errors import Reason, Refused
 from gateway.pure.framing import Chunked, Framing, Sized
+
+LIMIT = 1 << 20
 
 
 def feed(framing: Framing, *pieces: bytes) -> tuple[bytes, int]:
@@ -43,14 +45,14 @@ def test_a_chunked_body_ends_at_the_same_byte_however_it_is_cut(
     body = b"".join(b"%X\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks) + b"0\r\n\r\n"
     wire = body + rest
     places = sorted({0, len(wire), *(cut for cut in cuts if cut < len(wire))})
-    framing = Chunked()
+    framing = Chunked(LIMIT)
     pieces = [wire[a:b] for a, b in pairwise(places)]
     assert feed(framing, *pieces) == (b"".join(chunks), len(body))
     assert framing.done
 
 
 def test_leading_zeros_of_a_size_are_zeros() -> None:
-    framing = Chunked()
+    framing = Chunked(LIMIT)
     assert framing.take(b"00002\r\n{}\r\n0\r\n\r\n") == (b"{}", 16)
     assert framing.done
 
@@ -80,12 +82,19 @@ def test_leading_zeros_of_a_size_are_zeros() -> None:
 )
 def test_what_other_readers_may_read_otherwise_is_refused(wire: bytes) -> None:
     with pytest.raises(Refused):
-        Chunked().take(wire)
+        Chunked(LIMIT).take(wire)
     with pytest.raises(Refused):
-        feed(Chunked(), *(bytes([byte]) for byte in wire))
+        feed(Chunked(LIMIT), *(bytes([byte]) for byte in wire))
 
 
 def test_a_body_in_very_small_chunks_is_refused_before_it_costs_much() -> None:
     with pytest.raises(Refused):
-        Chunked().take(b"1\r\nx\r\n" * 2000)
-    Chunked().take(b"40\r\n" + b"x" * 64 + b"\r\n")
+        Chunked(LIMIT).take(b"1\r\nx\r\n" * 2000)
+    Chunked(LIMIT).take(b"40\r\n" + b"x" * 64 + b"\r\n")
+
+
+@pytest.mark.parametrize("wire", [b"100001\r\n", b"ffffffff\r\n", b"80000\r\n" + b"x" * 0x80000 + b"\r\n80001\r\n"])
+def test_a_chunk_too_large_is_refused_by_its_size_before_any_of_it_came(wire: bytes) -> None:
+    with pytest.raises(Refused) as raised:
+        Chunked(LIMIT).take(wire)
+    assert raised.value.reason is Reason.BODY_TOO_LARGE
