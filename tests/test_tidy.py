@@ -55,8 +55,6 @@ TESTED_ELSEWHERE = {
     "adapters/redis.py": "tests/adapters/test_shared.py",
     "adapters/redis_node.py": "tests/adapters/test_redis_nodes.py",
     "adapters/redis_sad.py": "tests/adapters/test_sad.py",
-    "adapters/redis_topology.py": "tests/adapters/test_redis_nodes.py",
-    "adapters/redis_volatile.py": "tests/adapters/test_sad.py",
     "adapters/postgres_connections.py": "tests/adapters/test_postgres.py",
     "adapters/postgres_steps.py": "tests/adapters/test_store_units.py",
     "adapters/postgres_touches.py": "tests/adapters/test_postgres.py",

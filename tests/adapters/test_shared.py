@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
-import signal
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +21,7 @@ from gateway.adapters.redis_nodes import Script
 from gateway.adapters.redis_topology import One
 from gateway.ports import Hit, Shared, Unavailable, settled
 from gateway.pure.gcra import SECOND, STRATEGIES, Limit, State, decide
+from tests.adapters.redis_scene import found, halted
 from tests.conftest import CountingEntropy, HandClock, Recorder
 from tests.servers import VOLATILE, address_of, redis_url, running_redis
 
@@ -311,28 +309,6 @@ async def test_a_server_that_forgot_the_script_is_told_it_again(
         answers = await asyncio.gather(*(shared.hit([hit]) for _ in range(5)))
     assert [decision.allowed for (decision,) in answers] == [True, True, False, False, False]
     await shared.close()
-
-
-@contextmanager
-def halted(pid: int) -> Iterator[None]:
-    """The process stands still, and its connections stay open."""
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
-
-
-async def found(shared: RedisShared, seconds: float = 10.0) -> float:
-    """Ask until there is an answer; for how long that was, in seconds."""
-    loop = asyncio.get_running_loop()
-    began = loop.time()
-    while loop.time() < began + seconds:
-        with suppress(Unavailable):
-            await shared.first_use([uuid.uuid4().hex], 1.0)
-            return loop.time() - began
-        await asyncio.sleep(0.005)
-    raise AssertionError(f"no answer in {seconds} s")
 
 
 async def test_a_server_that_does_not_answer_in_time_is_unavailable_and_its_late_answers_reach_nobody(
