@@ -91,6 +91,39 @@ def migrate(path: Path, *, only_look: bool) -> None:
         click.echo(line)
 
 
+@main.command()
+@_CONFIG
+def doctor(path: Path) -> None:
+    """Say which versions run here, and what the store promises. Exit code 1 if a gateway cannot rely on it."""
+    from gateway.tending import diagnose, versions  # noqa: PLC0415
+
+    for version in versions():
+        click.echo(version)
+    findings = _tended(path, diagnose)
+    for finding in findings:
+        click.echo(str(finding))
+    sys.exit(not all(finding.good for finding in findings))
+
+
+@main.group()
+def store() -> None:
+    """The durable truth: moving it."""
+
+
+@store.command("copy")
+@_CONFIG
+@click.argument("file", type=click.Path(path_type=Path))
+def copy_store(path: Path, file: Path) -> None:
+    """Copy a store of SQLite (FILE) into the PostgreSQL that `store` names, and compare every row.
+
+    No gateway may run on either. A copy that was broken off goes on when it is asked for again.
+    """
+    from gateway.tending import copy_into  # noqa: PLC0415
+
+    for line in _tended(path, functools.partial(copy_into, source=file)):
+        click.echo(line)
+
+
 def _tended(path: Path, tend: Callable[[Store, Callable[[str], bytes]], Coroutine[Any, Any, T]]) -> T:
     """What becomes of the store that a configuration names. Ends the command if it cannot be used."""
     from gateway.adapters.keys import read_secret  # noqa: PLC0415

@@ -9,8 +9,10 @@ from click.testing import CliRunner, Result
 
 from gateway.adapters.keys import generate_key
 from gateway.adapters.migrations import migrations
+from gateway.adapters.sqlite import open_sqlite
 from gateway.cli import main
 from tests.config.world import CONFIG, POLICY
+from tests.conftest import HandClock, Recorder
 from tests.postgres import Server, postgres_server
 
 __all__ = ["postgres_server"]
@@ -58,3 +60,40 @@ def test_a_database_is_migrated_once_and_told_to_be_so(config: Path) -> None:
 def test_what_cannot_be_migrated_is_said_in_a_sentence(tmp_path: Path, store: str, told: str) -> None:
     result = pangate("migrate", "--config", configured(tmp_path, store))
     assert (result.exit_code, told in result.output) == (1, True), result.output
+
+
+def test_the_doctor_says_what_runs_and_what_postgresql_promises(config: Path) -> None:
+    assert "migrations are missing" in pangate("doctor", "--config", config).output
+    pangate("migrate", "--config", config)
+    said = pangate("doctor", "--config", config)
+    assert "asyncpg 0." in said.output
+    assert "ok   synchronous_commit = on: nobody is answered before the commit is on the disk" in said.output
+    assert "BAD  fsync = off: what was answered is lost when the machine fails" in said.output  # a server of the tests
+    assert said.exit_code == 1
+
+
+def test_the_doctor_says_what_sqlite_promises(tmp_path: Path) -> None:
+    config = configured(tmp_path, "sqlite:var/pangate.db")
+    assert "is not there yet" in pangate("doctor", "--config", config).output
+    open_sqlite(str(tmp_path / "var" / "pangate.db"), clock=HandClock(), telemetry=Recorder())._close_file()
+    said = pangate("doctor", "--config", config)
+    assert "ok   synchronous = 2: nobody is answered before the commit is on the disk" in said.output
+    assert said.exit_code == 0, said.output
+
+
+def test_a_file_that_is_held_is_not_looked_into(tmp_path: Path) -> None:
+    config = configured(tmp_path, "sqlite:var/pangate.db")
+    store = open_sqlite(str(tmp_path / "var" / "pangate.db"), clock=HandClock(), telemetry=Recorder())
+    said = pangate("doctor", "--config", config)
+    store._close_file()
+    assert (said.exit_code, "is held by a gateway that runs" in said.output) == (1, True)
+
+
+def test_a_store_is_copied_and_its_rows_are_counted(config: Path, tmp_path: Path) -> None:
+    source = tmp_path / "old.db"
+    assert "is not there" in pangate("store", "copy", source, "--config", config).output
+    open_sqlite(str(source), clock=HandClock(), telemetry=Recorder())._close_file()
+    assert "run `pangate migrate`" in pangate("store", "copy", source, "--config", config).output
+    pangate("migrate", "--config", config)
+    said = pangate("store", "copy", source, "--config", config)
+    assert (said.exit_code, "tokens: 0 rows are the same, 0 of them new" in said.output) == (0, True), said.output

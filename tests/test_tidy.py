@@ -56,6 +56,8 @@ TESTED_ELSEWHERE = {
     "adapters/redis_node.py": "tests/adapters/test_redis_nodes.py",
     "adapters/redis_sad.py": "tests/adapters/test_sad.py",
     "adapters/postgres_connections.py": "tests/adapters/test_postgres.py",
+    "adapters/postgres_doctor.py": "tests/test_tending.py",
+    "adapters/sqlite_doctor.py": "tests/test_tending.py",
     "adapters/postgres_steps.py": "tests/adapters/test_store_units.py",
     "adapters/postgres_touches.py": "tests/adapters/test_postgres.py",
     "adapters/sql_calls.py": "tests/adapters/test_store_calls.py",

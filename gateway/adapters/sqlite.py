@@ -79,7 +79,7 @@ def open_sqlite(
             _create(Path(path))
         db = apsw.Connection(path, vfs=vfs)
         try:
-            _configure(db, path)
+            configure(db, path)
             _migrate(db, path)
             for statement in _ON_OPENING:
                 db.execute(statement, {"now": micros(clock.now())})
@@ -102,7 +102,7 @@ def _create(path: Path) -> None:
     path.chmod(0o600)
 
 
-def _configure(db: apsw.Connection, path: str) -> None:
+def configure(db: apsw.Connection, path: str) -> None:
     db.set_busy_timeout(_BUSY_MILLISECONDS)
     for name, value in _PRAGMAS.items():
         db.pragma(name, value)
