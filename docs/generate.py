@@ -28,6 +28,7 @@ ADVICE: Mapping[str, Mapping[Reason, str]] = {
         Reason.MALFORMED_REQUEST: "Speak HTTP/1.1; frame the body once, and send all of it.",
         Reason.TARGET_NOT_CANONICAL: "Send path and query in their one spelling; each query parameter once.",
         Reason.HOST_INVALID: "Send one valid Host field.",
+        Reason.MISDIRECTED_REQUEST: "Open a connection for each host, and send it no requests for another.",
         Reason.HEADER_INVALID: "Send each field once, in printable ASCII; no Upgrade, Trailer or method override.",
         Reason.HEADERS_TOO_LARGE: "Send fewer or shorter header fields.",
         Reason.TARGET_TOO_LONG: "Shorten the query, or send it as a body.",

@@ -28,6 +28,8 @@ class Peer:
     address: str
     certificate: bytes | None = None
     identity: str | None = None
+    server_name: str | None = None
+    """The host that the TLS handshake asked for, in lower case."""
 
 
 @dataclass(slots=True)

@@ -22,6 +22,7 @@ class Reason(enum.Enum):
     MALFORMED_REQUEST = "malformed_request", 400, "The request is not well-formed HTTP"
     TARGET_NOT_CANONICAL = "target_not_canonical", 400, "The request target is not in canonical form"
     HOST_INVALID = "host_invalid", 400, "The Host header is missing or not valid"
+    MISDIRECTED_REQUEST = "misdirected_request", 421, "The connection was made for another host"
     HEADER_INVALID = "header_invalid", 400, "A header field is not allowed"
     HEADERS_TOO_LARGE = "headers_too_large", 431, "The header section is too large"
     TARGET_TOO_LONG = "target_too_long", 414, "The request target is too long"

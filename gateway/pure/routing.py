@@ -91,6 +91,10 @@ class RouteTable(Generic[T]):
             if pattern.host is None and _WALKED.isdisjoint(pattern.path):
                 self._literal[pattern.path] = leaf
 
+    def names(self, host: str) -> bool:
+        """Does a route name this host?"""
+        return host in self._hosts
+
     def match(self, host: str, method: str, path: str) -> Found[T] | Missed:
         """`host` in lower case without port; `path` canonical, as it stands in the request line."""
         named = self._hosts.get(host)

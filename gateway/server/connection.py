@@ -79,6 +79,7 @@ class Connection(asyncio.BufferedProtocol):
             address=peername[0] if isinstance(peername, tuple) else UNNAMED,
             certificate=tls.getpeercert(binary_form=True) if tls is not None else None,
             identity=self._edge.identity,
+            server_name=tls.server_name and tls.server_name.lower() if tls is not None else None,
         )
         self._expect(self._edge.limits.header, Connection._head_late)
         self._loop.create_task(self._serve())

@@ -101,7 +101,10 @@ class Proxy:
 
     async def _answer(self, connection: Connection, arrival: Arrival, record: _Record) -> Response:
         head = arrival.head
-        found = self._running.snapshot.tables[record.listener].match(head.name, record.method, head.path)
+        table, asked_for = self._running.snapshot.tables[record.listener], connection.peer.server_name
+        if asked_for is not None and asked_for != head.name and table.names(asked_for):
+            raise _MISDIRECTED
+        found = table.match(head.name, record.method, head.path)
         if record.method == "DELETE" and arrival.body is not None and not _allows_body(found):
             raise _NO_BODY
         if isinstance(found, Missed):
@@ -211,6 +214,9 @@ def _allows_body(found: Found[Route] | Missed) -> bool:
 
 _NO_BODY = Refused(Reason.BODY_NOT_ALLOWED, "Send this method without a body.")
 _CRASHED = Refused(Reason.INTERNAL_ERROR, "The request was refused; nothing is known to be wrong with it.")
+
+
+_MISDIRECTED = Refused(Reason.MISDIRECTED_REQUEST, "Open a connection for the host that the request names.")
 
 
 def _has_failed(exchange: Exchange) -> bool:

@@ -101,7 +101,13 @@ def _context(chain: Path, key: Path | None, authorities: str | None, mode: ssl.V
     if authorities is not None:
         context.load_verify_locations(cadata=authorities)
     context.verify_mode = mode
+    context.sni_callback = _note_name
     return context
+
+
+def _note_name(handshake: Any, name: str | None, _: ssl.SSLContext) -> None:
+    """Remember which host a handshake asked for (RFC 6066 section 3), for the requests that follow it."""
+    handshake.server_name = name
 
 
 def _check_pair(certificate: Path, key: Path) -> None:
@@ -150,6 +156,7 @@ def _handshakes(
     """What the event loops drive: the one place that sees why a handshake fails, and its first bytes."""
 
     class Handshake(ssl.SSLObject):
+        server_name: str | None = None
         _under_way = True
         _greeted = one_time is None
 

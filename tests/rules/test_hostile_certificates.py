@@ -230,7 +230,7 @@ async def _published_and_shown(edge: Edge) -> bool:
 
 
 ELSEWHERE = {
-    "mtls-032": "a handshake has no policy of its own, whatever name it asks for: routes are guarded by theirs",
+    "mtls-032": "tests/server/test_listener.py: of a listener whose routes tell hosts apart",
 }
 
 

@@ -12,11 +12,14 @@ from pathlib import Path
 
 import pytest
 
+from gateway.pipeline import Pipeline
 from gateway.ports import Response
 from gateway.pure.metrics import Metric
+from gateway.pure.routing import Pattern
 from gateway.server.edge import Limits
 from gateway.server.sockets import bound
 from gateway.server.tls import server_context
+from gateway.snapshot import Route
 from tests.certificates import Authority, Pair
 from tests.server.edge_world import GET, Client, Seen, World, turns, world
 
@@ -52,6 +55,30 @@ async def test_a_caller_with_and_one_without_certificate_get_through_an_optional
         for context in (caller(authority), caller(authority, partner)):
             assert (await (await it.client(context)).ask(GET)).status == 200
         assert seen == [None, partner.der()]
+
+
+def for_two_hosts(pipeline: Pipeline) -> list[tuple[Pattern, Route]]:
+    """A route for the host that clients of these tests ask for in the handshake, and one for another."""
+    hosts = ("localhost", "api.example")
+    return [(Pattern("/v1/payments", frozenset({"GET"}), h), Route(h, "default", pipeline=pipeline)) for h in hosts]
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize("asked", ["none", "optional"])
+async def test_a_connection_that_was_made_for_one_host_serves_no_other(
+    authority: Authority, version: ssl.TLSVersion, asked: str
+) -> None:
+    server = authority.server()
+    ca = authority.file if asked == "optional" else None
+    context = server_context(server.certificate, server.key, ca, asked)  # type: ignore[arg-type]
+    async with world(context=context, routes=for_two_hosts) as it:
+        dialing = caller(authority)
+        dialing.minimum_version = dialing.maximum_version = version
+        answer = await (await it.client(dialing)).ask(GET)
+        assert (answer.status, answer.reason) == (421, "misdirected_request")
+        assert it.upstream.seen == []
+        own = GET.replace(b"api.example", b"LOCALHOST:8443")
+        assert (await (await it.client(dialing)).ask(own)).status == 200
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
