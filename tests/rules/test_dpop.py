@@ -19,6 +19,7 @@ from gateway.exchange import Exchange
 from gateway.pipeline import Placed
 from gateway.ports import Keys, Ports, Response, Shared, VerifyKey, settled
 from gateway.pure.errors import Reason
+from gateway.pure.metrics import Metric
 from gateway.rule import PASS, Deny, Place, RuleSettings, Verdict
 from gateway.rules import dpop, jwt
 from tests.conftest import CountingEntropy, HandClock, Recorder, make_exchange
@@ -291,6 +292,17 @@ async def test_two_proofs_are_refused_before_anything_is_read(edge: World) -> No
     bound = bound_token()
     answer = await edge.ask(request(bound, proof(bound), proof(bound, jti="proof-2")))
     assert (answer.status, answer.reason) == (400, "header_invalid")
+
+
+async def test_in_report_mode_a_proof_is_judged_and_not_asked_for(rules: Rules) -> None:
+    placed = [Placed("jwt", rules.jwt()), Placed("dpop", rules.dpop(origin="https://api.example"), "report")]
+    bound = bound_token()
+    async with world(placed=placed) as it:
+        for proofs in ((), (proof(bound, htm="GET"),), (proof(bound),), (proof(bound),)):
+            assert (await it.ask(request(bound, *proofs))).status == 200
+        assert (await it.ask(request(bound, proof(bound), scheme="Bearer"))).status == 401
+    reported = [labels[2] for metric, labels in it.telemetry.counts if metric is Metric.BLOCKED and "report" in labels]
+    assert sorted(reported) == ["proof_invalid", "proof_replayed", "proof_required"]
 
 
 # --- settings
