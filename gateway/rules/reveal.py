@@ -188,12 +188,12 @@ class Reveal(Rule):
 
     async def _lease_codes(self, exchange: Exchange, revealing: _Revealing) -> Verdict:
         for target, match in revealing.codes:
+            exchange.leased.append(match.value)  # before it is: the answer may be lost
             code = await self._ports.sad.lease(exchange.tenant, match.value, exchange.id)
             if code is None:
                 self._count(target, "expired")
                 detail = f"Ask the cardholder again: the security code in {target.selector.text} is gone."
                 return Deny(Reason.SAD_EXPIRED, detail)
-            exchange.leased.append(match.value)
             exchange.edits.append(Edit(match.start, match.end, match.encode(code.decode())))
             self._count(target, "revealed")
         return PASS

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,19 @@ async def test_a_master_that_nobody_knows_is_unavailable_and_said_so_once(
         await sad.require_volatile()
     assert [line["event"] for line in telemetry.lines] == ["redis_topology_lost"]
     assert telemetry.counts[Metric.SHARED_LOST, ()] == 1
+
+
+async def test_the_sentinel_that_knows_of_the_latest_failover_is_believed(tmp_path: Path, connect: Connect) -> None:
+    with running_redis(tmp_path, *VOLATILE) as old, running_redis(tmp_path, *VOLATILE) as new, ExitStack() as stack:
+        sentinels = []
+        for master, epoch in ((old, 3), (new, 12), (old, 5)):
+            file = tmp_path / f"sentinel-{epoch}.conf"
+            watch = f"sentinel monitor {MASTER} 127.0.0.1 {master.port} 1\nsentinel config-epoch {MASTER} {epoch}\n"
+            file.write_text(f"sentinel myid {epoch:040x}\n{watch}")
+            sentinels.append(stack.enter_context(running_redis(tmp_path, "--sentinel", config=file)))
+        shared, _ = connect(Sentinels([Address("127.0.0.1", s.port) for s in sentinels], MASTER, Access()))
+        assert await tried(shared, limited("a")) == "allowed"
+        assert [direct(server).exists("{a}") for server in (old, new)] == [0, 1]
 
 
 async def test_servers_that_are_not_what_they_are_said_to_be_are_told_of(

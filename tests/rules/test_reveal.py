@@ -172,6 +172,15 @@ async def test_a_vault_that_is_down_lets_nothing_pass(world: World) -> None:
     assert (response.status, reason(response), world.wire.sent) == (503, "vault_unavailable", [])
 
 
+async def test_a_code_whose_lease_was_not_heard_of_is_given_back(world: World) -> None:
+    code = await world.code("123")
+    world.sad.deaf = True
+    response = await world.call(world.reveal(CODE), {"card": {"cvc": code}})
+    assert (response.status, reason(response), world.wire.sent) == (503, "vault_unavailable", [])
+    world.sad.deaf = False
+    assert (await world.call(world.reveal(CODE), {"card": {"cvc": code}})).status == 200
+
+
 async def test_a_row_put_in_the_place_of_another_does_not_open(world: World) -> None:
     key = world.keys.mac("default", "token")
     token, swapped = opaque("pan", "live", b"a" * 16, key), opaque("pan", "live", b"b" * 16, key)

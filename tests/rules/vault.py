@@ -74,9 +74,10 @@ class TappedStore:
 
 
 class SwitchedSad(MemorySad):
-    """Codes in memory; not available while `down`."""
+    """Codes in memory; not available while `down`, and `deaf` to its own answer where it leases."""
 
     down = False
+    deaf = False
 
     async def put(self, tenant: str, token: str, value: bytes, seconds: float) -> None:
         if self.down:
@@ -86,7 +87,10 @@ class SwitchedSad(MemorySad):
     async def lease(self, tenant: str, token: str, exchange: str) -> bytes | None:
         if self.down:
             raise Unavailable("sad")
-        return await super().lease(tenant, token, exchange)
+        code = await super().lease(tenant, token, exchange)
+        if self.deaf:
+            raise Unavailable("sad")
+        return code
 
 
 class World:
