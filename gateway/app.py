@@ -270,11 +270,17 @@ class Gateway:
         return [relay]
 
     async def _require_volatile(self, config: Config) -> None:
-        """Security codes may only be held by a Redis that writes to no disk. Raises ValueError, Unavailable."""
+        """Security codes may only be held by a Redis that writes to no disk. Raises ValueError.
+
+        One that is away gets no code before it was asked.
+        """
         rules = [rule for policy in config.policies.values() for rule in policy.rules]
         codes = any(isinstance(rule, TokenizeSettings) and rule.holds_codes for rule in rules)
         if codes and isinstance(self._ports.sad, RedisSad):
-            await self._ports.sad.require_volatile()
+            try:
+                await self._ports.sad.require_volatile()
+            except Unavailable:
+                self.telemetry.log("sad_unseen", level="warning")
 
     async def _look_at_certificates(self) -> None:
         while True:

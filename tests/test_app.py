@@ -11,7 +11,11 @@ import pytest
 from gateway.adapters.dev_certificates import make_dev_certificates
 from gateway.app import Gateway
 from gateway.check import check
+from gateway.ports import Unavailable
 from gateway.pure.routing import Found
+from tests.servers import free_port, persistent_redis_url
+
+__all__ = ["persistent_redis_url"]
 
 CONFIG = """\
 version: 1
@@ -50,6 +54,9 @@ def rewrite(path: Path, before: str, after: str) -> None:
     changed = path.read_text().replace(before, after)
     assert changed != path.read_text()
     path.write_text(changed)
+
+
+CODES = "  - {kind: tokenize, fields: [{select: $.card.cvc, class: cvc}]}\n"
 
 
 @asynccontextmanager
@@ -99,3 +106,23 @@ async def test_a_reload_applies_policies_certificates_and_upstreams(path: Path) 
     assert isinstance(found, Found)
     assert found.route.pipeline is not None
     assert [placed.kind for placed in found.route.pipeline.placed] == ["mtls", "rate_limit"]
+
+
+async def test_codes_are_held_by_no_redis_that_writes_to_a_disk(path: Path, persistent_redis_url: str) -> None:
+    rewrite(path, "keys: {", f"shared: {persistent_redis_url}\nkeys: {{")
+    async with running(path) as gateway:
+        rewrite(path.parent / "policies" / "out.yaml", POLICY, POLICY + CODES)
+        (complaint,) = await gateway.reload()
+        assert "writes to its disk" in complaint
+    with pytest.raises(ValueError, match="writes to its disk"):
+        async with running(path):
+            pass
+
+
+async def test_a_redis_that_is_away_keeps_nobody_from_starting_and_gets_no_code(path: Path) -> None:
+    rewrite(path, "keys: {", f"shared: redis://127.0.0.1:{free_port()}\nkeys: {{")
+    rewrite(path.parent / "policies" / "out.yaml", POLICY, POLICY + CODES)
+    async with running(path) as gateway:
+        assert await gateway.reload() == []
+        with pytest.raises(Unavailable):
+            await gateway._ports.sad.put("t", "token", b"737", 60)
