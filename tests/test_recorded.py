@@ -5,6 +5,7 @@ What becomes of a call afterwards is in tests/workers/test_resolver.py.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -112,6 +113,14 @@ async def test_nothing_is_sent_after_the_deadline_of_the_first(it: Scene) -> Non
     it.client.says = [LOST, answer(201)]
     assert (await it.send()).status == 504
     assert len(it.client.got) == 1
+
+
+async def test_nobody_waits_beyond_the_deadline_for_another_try(it: Scene) -> None:
+    it.client.deadline = it.clock.monotonic() + 10
+    it.client.wait = 3600.0
+    it.client.says = [LOST, answer(201)]
+    async with asyncio.timeout(5):
+        assert (await it.send()).status == 504
 
 
 async def test_an_upstream_that_is_not_to_be_reached_leaves_the_first_in_doubt(it: Scene) -> None:

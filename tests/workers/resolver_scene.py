@@ -69,6 +69,7 @@ class Provider:
         self.unreachable = False
         self.deadline = math.inf
         self.retries = 0
+        self.wait = 0.0
 
     async def acquire(self, *, safe: bool) -> Provider:
         if self.unreachable:
@@ -76,7 +77,7 @@ class Provider:
         return self
 
     def again(self, tried: int, waited: float) -> float | None:
-        return 0.0 if tried < self.retries else None
+        return self.wait if tried < self.retries else None
 
     def release(self) -> None: ...
 

@@ -80,6 +80,13 @@ async def test_an_endpoint_that_refuses_connections_costs_no_call() -> None:
         assert both.count(Metric.UPSTREAM_EJECTIONS) == 1
 
 
+async def test_a_call_that_is_made_again_goes_to_another_endpoint() -> None:
+    dead, once = f"http://127.0.0.1:{free_port()}", RetrySettings(num_retries=1, min_retries_per_second=100)
+    patient = HealthSettings(consecutive_5xx=1000)
+    async with scripted(answering(OK)) as b, cluster(dead, b.url, health=patient, retries=once) as both:
+        assert {(await ask(both.lane(""))).status for _ in range(20)} == {200}
+
+
 async def test_a_health_check_that_fails_takes_an_endpoint_out_and_one_that_passes_brings_it_back() -> None:
     answers = {"well": OK, "sick": SICK}
     state = "sick"
