@@ -229,7 +229,7 @@ class Outcome(enum.Enum):
 class UpstreamError(Exception):
     """A call that got no usable answer. `outcome` is REFUSED or UNKNOWN; `detail` holds no peer bytes.
 
-    `retry_after` is in how many seconds it is worth trying again.
+    `retry_after` is in how many seconds it is worth trying again; `blameless` if it was not the upstream's failure.
     """
 
     def __init__(self, outcome: Outcome, reason: Reason, detail: str, retry_after: float = 1.0) -> None:
@@ -238,6 +238,7 @@ class UpstreamError(Exception):
         self.reason = reason
         self.detail = detail
         self.retry_after = retry_after
+        self.blameless = False
 
 
 class BodyStream(Protocol):
@@ -312,9 +313,9 @@ class Upstream(Protocol):
         """
 
     def again(self, tried: int, waited: float) -> float | None:
-        """May a call be made once more, so many retries and a last wait of so many seconds after the first?
+        """Seconds until a call may be made again, `tried` retries and a last wait of `waited` after it failed.
 
-        Seconds to wait until then, and the budget of retries is charged; None: no.
+        None: it may not.
         """
 
 

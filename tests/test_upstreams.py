@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from pathlib import Path
 
 import pytest
 
+from gateway.adapters.upstream_signing import SigningCluster
 from gateway.config.load import Config, load
-from gateway.ports import no_secrets
 from gateway.pure.metrics import Metric
 from gateway.upstreams import Upstreams
 from tests.conftest import CountingEntropy, HandClock, Recorder
@@ -38,7 +39,8 @@ LESS = """
 
 @pytest.fixture
 def upstreams(clock: HandClock, telemetry: Recorder) -> Upstreams:
-    return Upstreams(clock, CountingEntropy(), telemetry, no_secrets)
+    keys = itertools.count(1)
+    return Upstreams(clock, CountingEntropy(), telemetry, lambda _: str(next(keys)).encode() * 32)
 
 
 def configured(folder: Path, upstreams: str) -> Config:
@@ -71,6 +73,21 @@ async def test_a_plan_that_is_not_adopted_changes_nothing(
     upstreams.plan(configured(tmp_path, OTHER))
     assert upstreams.plan(configured(tmp_path, ONE)) == before
     assert telemetry.counts[Metric.UPSTREAM_ENDPOINTS, ("payments", "available")] == 1
+    await upstreams.close()
+
+
+async def test_what_is_to_be_signed_is_signed_by_the_key_that_there_is_now(
+    upstreams: Upstreams, tmp_path: Path
+) -> None:
+    config = configured(tmp_path, ONE.replace('9"}', '9", sign: {id: k1, algorithm: hmac-sha256, key: env:KEY}}', 1))
+    before = upstreams.plan(config)
+    await upstreams.adopt()
+    after = upstreams.plan(config)
+    await upstreams.adopt()
+    assert isinstance(before["payments"], SigningCluster)
+    assert isinstance(after["payments"], SigningCluster)
+    assert after["payments"].cluster is before["payments"].cluster
+    assert (before["payments"].key.key, after["payments"].key.key) == (b"1" * 32, b"2" * 32)
     await upstreams.close()
 
 

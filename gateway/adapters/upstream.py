@@ -122,7 +122,7 @@ class HttpUpstream:
         """Calls that have a connection, and those that wait for one."""
         self.place = self._host, self._port = address or (self._origin.host, self._origin.port)
         self._lookup = lookup
-        self._addresses: tuple[str, ...] = ()
+        self.addresses: tuple[str, ...] = ()
         """Of the host, as they were found last; none: each connection finds out for itself."""
         self.buffer = memoryview(bytearray(_READ_BYTES))
         self._draining = False
@@ -235,13 +235,13 @@ class HttpUpstream:
     async def _reach(self, wire: Wire) -> None:
         """Connect to the first address that takes the connection; one that does not is tried last from then on."""
         loop, name = asyncio.get_running_loop(), self._origin.host if self._origin.secure else None
-        places = self._addresses or (self._host,)
+        places = self.addresses or (self._host,)
         for place in places:
             try:
                 await loop.create_connection(lambda: wire, place, self._port, ssl=self._tls, server_hostname=name)
             except BaseException as error:
-                if place in self._addresses:
-                    self._addresses = (*(a for a in self._addresses if a != place), place)
+                if place in self.addresses:
+                    self.addresses = (*(a for a in self.addresses if a != place), place)
                 if not isinstance(error, OSError) or isinstance(error, ssl.SSLError) or place == places[-1]:
                     raise
             else:
@@ -250,25 +250,27 @@ class HttpUpstream:
     # --- where it is
 
     async def resolve(self) -> None:
-        """Look the host up again: new addresses are used, connections to old ones end with what they carry.
-
-        The old addresses stay if the new ones cannot be found out.
-        """
+        """Look the host up again, and `move`. The addresses stay if others cannot be found out."""
         try:
             async with asyncio.timeout(_LOOKUP_SECONDS):
                 found = tuple(dict.fromkeys(await self._lookup(self._host, self._port)))
         except OSError:
             return
-        if not found or set(found) == set(self._addresses):
+        if found:
+            self.move(found)
+
+    def move(self, addresses: tuple[str, ...]) -> None:
+        """New connections go to these; those to others end with what they carry."""
+        if set(addresses) == set(self.addresses):
             return
-        self._addresses = found
+        self.addresses = addresses
         for wire in tuple(self._idle):
             if not self._keeps(wire):
                 wire.abort()
 
     def _keeps(self, wire: Wire) -> bool:
         """May it carry another exchange?"""
-        return not self._draining and (not self._addresses or wire.address in self._addresses)
+        return not self._draining and (not self.addresses or wire.address in self.addresses)
 
     # --- giving it back
 

@@ -180,6 +180,9 @@ class Call:
         return await connection.send(method, head, body)
 
     def _blame(self, error: UpstreamError) -> None:
+        if error.blameless:
+            self._over(Result.NOTHING)
+            return
         if error.reason is not Reason.UPSTREAM_BUSY:
             self._lane.cluster.heard(self._endpoint, Result.FAILURE)
         self._refused(error)

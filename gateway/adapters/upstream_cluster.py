@@ -14,6 +14,7 @@ from gateway.bodies import abandon
 from gateway.ports import Clock, Telemetry, UpstreamError, settled
 from gateway.pure.balancing import Balancer, Chance
 from gateway.pure.breaker import Breaker, BreakerSettings, Result, State
+from gateway.pure.errors import where
 from gateway.pure.health import HealthSettings, Roster
 from gateway.pure.metrics import Metric
 from gateway.pure.retries import Budget, RetrySettings, back_off
@@ -211,15 +212,24 @@ class HttpCluster:
         care, rounds = self._settings.care, list[Coroutine[Any, Any, None]]()
         for place, endpoint in enumerate(self.endpoints):
             if care.dns_refresh is not None:
-                rounds.append(_every(care.dns_refresh, self._resolver(endpoint)))
+                rounds.append(self._every(care.dns_refresh, self._resolver(endpoint)))
             if endpoint.probe is not None:
-                rounds.append(_every(care.interval, self._checker(place, endpoint.probe)))
+                rounds.append(self._every(care.interval, self._checker(place, endpoint.probe)))
         await asyncio.gather(*rounds)
+
+    async def _every(self, seconds: float, act: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        while True:
+            try:
+                await act()
+            except Exception as error:  # noqa: BLE001 - a mistake of ours must not leave the endpoints alone for good
+                self.telemetry.log("care_crashed", level="error", upstream=self.name, where=where(error))
+            await asyncio.sleep(seconds)
 
     def _resolver(self, endpoint: Endpoint) -> Callable[[], Coroutine[Any, Any, None]]:
         async def resolve() -> None:
+            await endpoint.front.resolve()
             for pool in endpoint.pools:
-                await pool.resolve()
+                pool.move(endpoint.front.addresses)
 
         return resolve
 
@@ -257,9 +267,3 @@ class HttpCluster:
 
     def _pools(self) -> list[HttpUpstream]:
         return [pool for endpoint in self.endpoints for pool in endpoint.pools]
-
-
-async def _every(seconds: float, act: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    while True:
-        await act()
-        await asyncio.sleep(seconds)

@@ -202,7 +202,10 @@ class Wire(asyncio.BufferedProtocol):
         if self._reader is None:
             self.abort()
         else:
-            self._fail(Reason.UPSTREAM_TIMEOUT, f"The upstream did not answer in time; {_IN_DOUBT}")
+            client_is_slow = self._paused or (self._sending and self._drained is None)
+            self._fail(
+                Reason.UPSTREAM_TIMEOUT, f"The upstream did not answer in time; {_IN_DOUBT}", ours=client_is_slow
+            )
 
     def abort(self) -> None:
         """Close at once, whatever is under way: what the upstream did not read by now it will not get."""
@@ -214,12 +217,13 @@ class Wire(asyncio.BufferedProtocol):
             self._owner.ended(self)
 
     def _fail(self, reason: Reason, detail: str, *, ours: bool = False) -> None:
-        """`ours`: it was not the upstream that broke it off; nor is it if the body's reader does not keep up."""
+        """`ours`: it was not the upstream that took too long, or broke it off."""
         error = UpstreamError(Outcome.UNKNOWN, reason, detail)
+        error.blameless = ours
         answer, stream = self._answer, self._stream
         self._forget()
         if stream is not None:
-            stream.finish(error, failed=not ours and not self._paused)
+            stream.finish(error, failed=not ours)
         elif answer is not None and not answer.done():
             answer.set_exception(error)
             answer.exception()
@@ -277,7 +281,7 @@ class Wire(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._loop = asyncio.get_running_loop()
         self._transport = cast("asyncio.Transport", transport)
-        self.address = transport.get_extra_info("peername", ("",))[0]
+        self.address = (transport.get_extra_info("peername") or ("",))[0]
         self._owner.made(self)
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from gateway.adapters.upstream import HttpUpstream
-from gateway.adapters.upstream_signing import SigningKey, SigningUpstream, read_signing_key
+from gateway.adapters.upstream_signing import SigningCluster, SigningKey, SigningUpstream, read_signing_key
 from gateway.ports import Outcome, UpstreamError, settled
 from gateway.pure.errors import Reason
 from gateway.pure.message_signatures import (
@@ -22,6 +22,7 @@ from gateway.pure.message_signatures import (
     signature_base,
     verify,
 )
+from tests.adapters.upstream.clusters import cluster
 from tests.conftest import Body, CountingEntropy, HandClock
 from tests.upstreams import OK, ScriptedUpstream, answering, scripted
 
@@ -151,3 +152,18 @@ async def test_a_key_of_each_kind_signs(raw: bytes, algorithm: str) -> None:
     key = read_signing_key(raw, "k1", algorithm)
     public = key.key if algorithm == HMAC else key.key.public_key()
     assert holds(await sent(b"{}", key), algorithm, public)
+
+
+async def test_a_cluster_signs_on_every_lane_and_what_it_signs_has_a_deadline_and_retries_all_the_same() -> None:
+    clock = HandClock()
+    async with scripted(answering(OK)) as server, cluster(server.url, clock=clock) as unsigned:
+        key = SigningKey("k1", ED25519, KEY)
+        signing = SigningCluster(unsigned, "http", key, clock, CountingEntropy(), 100)
+        for lane in (signing.lane("capture"), signing.reserve()):
+            connection = await settled(lane.acquire(safe=False))
+            connection.deadline = clock.monotonic() + 3
+            await connection.send("POST", HEAD % lane.authority, b"{}")
+            assert connection.deadline == clock.monotonic() + 3
+            assert lane.again(0, 0.0) is not None
+        deadline = b"X-Request-Deadline: %.3f" % (clock.now() + 3)
+        assert [b"Signature-Input: pangate=" in raw and deadline in raw for raw in server.requests] == [True, True]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -169,6 +170,34 @@ async def test_a_reader_that_gives_up_or_does_not_keep_up_is_no_failure_of_the_u
             clock.advance(31)
             front.sweep()
             await response.stream.aclose()
+        assert one.count(Metric.BREAKER_STATE, "write") == State.CLOSED
+
+
+class Slow:
+    """A body that begins, and then takes for ever."""
+
+    length = 9
+
+    def __init__(self) -> None:
+        self.begun = asyncio.Event()
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield b"half"
+        self.begun.set()
+        await asyncio.Event().wait()
+
+    async def aclose(self) -> None: ...
+
+
+async def test_a_client_that_takes_for_ever_to_send_is_no_failure_of_the_upstream(clock: HandClock) -> None:
+    async with scripted(silence) as server, cluster(server.url, clock=clock, breaker=QUICK) as one:
+        for _ in range(3):
+            body = Slow()
+            asking = asyncio.create_task(ask(one.lane(""), body=body))
+            await body.begun.wait()
+            clock.advance(31)
+            one.endpoints[0].front.sweep()
+            assert await failure(asking) == (Outcome.UNKNOWN, Reason.UPSTREAM_TIMEOUT)
         assert one.count(Metric.BREAKER_STATE, "write") == State.CLOSED
 
 

@@ -201,7 +201,7 @@ async def test_an_address_that_takes_no_connection_is_tried_last_from_then_on() 
     async with at("127.0.0.2", port), pool(f"http://payments.test:{port}", lookup=names) as upstream:
         await upstream.resolve()
         (await settled(upstream.acquire(safe=False))).release()
-        assert upstream._addresses == ("127.0.0.2", "127.0.0.3")
+        assert upstream.addresses == ("127.0.0.2", "127.0.0.3")
 
 
 async def test_if_no_address_takes_a_connection_nothing_was_sent() -> None:
@@ -221,7 +221,7 @@ async def test_names_are_looked_up_again_and_again() -> None:
             caring, front = asyncio.create_task(one.care()), one.endpoints[0].front
             for address in ("127.0.0.1", "127.0.0.2"):
                 names.addresses = (address,)
-                await until(lambda: front._addresses == (address,))  # noqa: B023
+                await until(lambda: front.addresses == (address,))  # noqa: B023
             caring.cancel()
             await asyncio.wait((caring,))
 
