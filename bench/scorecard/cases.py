@@ -23,6 +23,8 @@ class Exchange:
     answer: bytes = field(default=b"", repr=False)
     closes: bool = False
     """The connection must be closed afterwards."""
+    kept: bool = False
+    """The gateway answers by itself: nothing has to reach the backend for it to be accepted."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -137,7 +137,7 @@ def _whole(received: bytes) -> bool:
 
 def _count(case: Case, exchange: Exchange, reply: Reply, tally: Tally, *, ours: bool) -> str:
     """What is wrong, after all of the counts were taken. Peers promise nothing of card numbers."""
-    wrong = _VERDICTS[case.expect](reply)
+    wrong = _taken(reply) if exchange.kept and case.expect == "accept" else _VERDICTS[case.expect](reply)
     if reply.status >= 500 and reply.status not in _SERVED_STATUSES and not exchange.answer:
         tally.server_errors += 1
         wrong = wrong or f"answered {reply.status}"
@@ -160,6 +160,10 @@ def _canaries(expect: str, reply: Reply) -> int:
 
 def _rejected(reply: Reply) -> str:
     return "" if reply.refused else f"answered {reply.status}, the backend saw {len(reply.seen)}"
+
+
+def _taken(reply: Reply) -> str:
+    return "" if 200 <= reply.status < 300 else f"answered {reply.status}"
 
 
 def _accepted(reply: Reply) -> str:

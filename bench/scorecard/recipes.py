@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.scorecard import proofs, signed, tokens, vectors
+from bench.scorecard import delivered, proofs, signed, tokens, vectors
 from bench.scorecard.cases import Case, Exchange, Expect, Steps
 
 _PUBLISHED = Path(__file__).parent / "samples" / "rfc9421.json"
@@ -23,6 +23,9 @@ def case(row: Mapping[str, Any]) -> Case:
         return _signed_message(row, expect)
     if standard in {"jwt", "dpop"}:
         make = tokens.steps(row["name"], row.get("header")) if standard == "jwt" else _proof(row["name"], expect)
+        return Case(row["id"], row["name"], expect, None if make is None else Steps(make))
+    if standard == "wh":
+        make = delivered.steps(row["name"])
         return Case(row["id"], row["name"], expect, None if make is None else Steps(make))
     return Case(row["id"], row["name"], expect, None)
 

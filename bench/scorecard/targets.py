@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bench.processes import free_port
-from bench.scorecard import signed, tokens
+from bench.scorecard import delivered, signed, tokens
 from bench.scorecard.backend import Backend
 from bench.scorecard.drive import Proxy
 from bench.stage import FOLDER, PANGATE, Stage, client_context
@@ -41,6 +41,7 @@ def target(name: str, folder: Path, backend: Backend) -> Iterator[Proxy]:
             (folder / "revoked.json").write_bytes(tokens.revocations())
             given = {
                 "SCORECARD_OPEN": str(opened),
+                "SCORECARD_WHSEC": delivered.SECRET,
                 "SCORECARD_TOLERANT": str(tolerant),
                 "SCORECARD_KEYS": str(folder),
                 "SCORECARD_MAC": signed.shared_secret(),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.scorecard import recipes
 from bench.scorecard.__main__ import SAMPLES, _log, _play
 from bench.scorecard.backend import recording
 from bench.scorecard.cases import Case, Exchange, Expect, Suite, Tally
@@ -118,3 +119,16 @@ def test_the_page_shows_every_row_and_every_exception() -> None:
     assert "| hostile/wire | JSON lines | 208 | 3 | 10 |" in text
     assert "it is strict" in text
     assert "2026-11-23" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "built"),
+    [("method changed", True), ("nonce replay on another worker", True), ("something nobody ever wrote", False)],
+)
+def test_a_recipe_is_built_from_the_words_of_its_name_or_not_at_all(name: str, built: bool) -> None:
+    found = recipes.case({"id": "sig-1", "name": name, "expect": "reject", "ref": ""})
+    assert (found.play is not None) is built
+
+
+def test_a_recipe_of_a_standard_that_nobody_knows_is_not_built() -> None:
+    assert recipes.case({"id": "xyz-1", "name": "control", "expect": "accept", "ref": ""}).play is None
