@@ -34,7 +34,7 @@ from gateway.ports import (
     settled,
 )  # fmt: skip
 from gateway.pure.errors import PROBLEM_TYPE, Reason, Refused, problem, where
-from gateway.pure.http import request_head, response_headers
+from gateway.pure.http import DIGESTS, request_head, response_headers
 from gateway.pure.metrics import Metric
 from gateway.rule import PASS, Answer, Deny, Mode, Rule, Verdict
 
@@ -302,6 +302,7 @@ class Pipeline:
         assert x.response is not None
         if x.response_edits:
             x.response.body = splice(x.response.body, x.response_edits, rows)
+            x.response.headers = [line for line in x.response.headers if line[0].lower() not in DIGESTS]
         return x.response
 
     def _unsettled(self, x: Exchange, why: str) -> Response:
@@ -317,7 +318,8 @@ class Pipeline:
         request = x.request
         add = x.own_lines(self._host, egress=self._egress)
         add += x.added
-        return request_head(request.method, request.target, request.headers, drop=x.consumed, add=add)
+        drop = x.consumed | DIGESTS if x.edits else x.consumed
+        return request_head(request.method, request.target, request.headers, drop=drop, add=add)
 
     def _crashed(self, x: Exchange, kind: str, error: Exception) -> Deny:
         """What a hook that raised has decided: ports and parsers refuse by raising, anything else is our mistake."""

@@ -393,6 +393,29 @@ async def test_edits_are_rendered_with_the_rows_of_their_unit(world: World) -> N
     assert response.body == b"False"
 
 
+async def test_a_digest_of_bytes_that_were_replaced_is_not_passed_on(world: World) -> None:
+    def edits(x: Exchange) -> Any:
+        x.edits.append(Edit(0, 1, b"b"))
+        return PASS
+
+    def edits_back(x: Exchange) -> Any:
+        x.response_edits.append(Edit(0, 1, b"b"))
+        return PASS
+
+    async def ask(rule: Scripted) -> tuple[bytes, Response]:
+        headers = [(b"Content-Digest", b"sha-256=:AA==:"), (b"X-Kept", b"1")]
+        world.wire.answer = Response(200, headers, b"ok")
+        response = await world.run(rule, x=make_exchange(headers={"Content-Digest": "sha-256=:AA==:"}, body=b"a"))
+        return world.wire.sent[-1][1], response
+
+    head, response = await ask(world.rule("a", reads_request=True, request=edits, response=edits_back))
+    assert b"Content-Digest" not in head
+    assert [name for name, _ in response.headers] == [b"X-Kept"]
+    head, response = await ask(world.rule("a", reads_request=True))
+    assert b"Content-Digest: sha-256=:AA==:\r\n" in head
+    assert response.header(b"content-digest") == b"sha-256=:AA==:"
+
+
 async def test_a_finish_that_crashes_keeps_no_other_from_finishing(world: World) -> None:
     response = await world.run(world.rule("a"), world.rule("b", finish=RuntimeError()))
     assert (response.status, world.said) == (200, "a> b> <b <a b. a.")

@@ -31,6 +31,9 @@ _NOT_FORWARDED_PREFIXES = (
 _NOT_ANSWERED = _HOP_BY_HOP | {b"server", b"x-powered-by", b"x-request-id", b"forwarded", b"alt-svc"}
 _NOT_ANSWERED_PREFIXES = (b"proxy-", b"pangate-", b"x-pangate-", b"x-forwarded-", b"x-gateway-", b"x-accel-")
 
+DIGESTS = frozenset({b"content-digest", b"repr-digest", b"digest", b"content-md5"})
+"""Fields about the very bytes of a body (RFC 9530): they are wrong once a byte of it was replaced."""
+
 _STATUS_LINES = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n".encode() for s in HTTPStatus}
 
 
