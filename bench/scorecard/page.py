@@ -11,6 +11,7 @@ from bench.report import REPORTS
 
 PAGE = Path(__file__).parents[2] / "docs" / "security-scorecard.md"
 NAMES = {"pangate": "Pangate", "minimal_aiohttp": "a minimal aiohttp proxy", "nginx": "nginx"}
+_VERSIONS = {"python", "openssl", "aiohttp", "uvloop", "httptools", "cryptography", "pyjwt", "nginx"}
 _COLUMNS = {
     "cases": "cases",
     "wrong": "wrong",
@@ -25,19 +26,24 @@ _COLUMNS = {
 _INTRODUCTION = """\
 # Security scorecard
 
-Every figure on this page is from one run of `make scorecard` on {date}: {versions}. `python -m bench.scorecard.page`
-makes it from the run's report, `var/reports/scorecard.json`.
+Every figure on this page is from one run of `make scorecard` on {date}, with {versions}.
+`python -m bench.scorecard.page` makes it from the run's report, `var/reports/scorecard.json`.
 
 A case is wrong if an attack came through, if honest traffic (a control) was refused, if the answer was a 5xx that does
 not speak of the request, if a connection was left open after framing had been refused, or if a canary (a card number, a
 secret) stood where it must not: in what the backend got, in an error, in the log. *Not built* are cases that are a name
-only and that the run does not know how to make; they count neither way.
+only and that the run does not know how to make; they count neither way. Honest cases that Pangate refuses by a rule of
+its own, *on purpose*, are told one by one below.
+
+The peers get the same bytes where a case is bytes, with their defaults. They forward, and read no bodies: what they
+pass on of JSON is what a service behind them has to refuse by itself. Cases under `samples` are ours and in the
+repository; those under `corpora` are not.
 """
 
 
 def page(report: Mapping[str, Any]) -> str:
     """The page of a report."""
-    versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items() if name != "machine")
+    versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items() if name in _VERSIONS)
     parts = [_INTRODUCTION.format(date=report["date"][:10], versions=versions)]
     for name, rows in report["rows"].items():
         parts.append(f"\n## {NAMES.get(name, name)}\n\n{''.join(_table(rows))}")
