@@ -373,8 +373,7 @@ ReadSecret = Callable[[str], bytes]
 """What `env:NAME` or `file:PATH` refers to, for settings that name secrets. Raises ValueError with a sentence."""
 
 
-def no_secrets(reference: str) -> bytes:
-    """A `ReadSecret` where there are none."""
+def _no_secrets(reference: str) -> bytes:
     raise ValueError(f"{reference} cannot be read here")
 
 
@@ -397,5 +396,5 @@ class Ports:
     key_sets: KeySets
     telemetry: Telemetry
     files: Files
-    read_secret: ReadSecret = no_secrets
+    read_secret: ReadSecret = _no_secrets
     lease: Lease | None = None
