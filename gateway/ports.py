@@ -313,10 +313,7 @@ class Upstream(Protocol):
         """
 
     def again(self, tried: int, waited: float) -> float | None:
-        """Seconds until a call may be made again, `tried` retries and a last wait of `waited` after it failed.
-
-        None: it may not.
-        """
+        """Seconds until a call that was `tried` again, the last time after `waited` seconds, may be again; None: never."""
 
 
 class Cluster(Protocol):
