@@ -313,7 +313,7 @@ class Upstream(Protocol):
         """
 
     def again(self, tried: int, waited: float) -> float | None:
-        """Seconds until a call that was `tried` again, the last time after `waited` seconds, may be again; None: never."""
+        """Seconds until a call that was `tried` again, the last time after `waited` seconds, may be again, or None."""
 
 
 class Cluster(Protocol):

@@ -321,9 +321,10 @@ async def test_every_panel_and_every_alert_has_data_after_a_run(tmp_path: Path) 
             await asyncio.to_thread(act)
             done = time.time()
             await asyncio.to_thread(wait_until, lambda: prometheus.scraped_after(done), 20, "a scrape")  # noqa: B023
-        with caller(run.gateway, "edge", None), suppress(AssertionError):
-            await asyncio.to_thread(wait_until, lambda: not without_data(prometheus), 5)
-        assert without_data(prometheus) == []
+        with caller(run.gateway, "edge", None):
+            with suppress(AssertionError):
+                await asyncio.to_thread(wait_until, lambda: not without_data(prometheus), 5)
+            assert without_data(prometheus) == []
         assert prometheus.failing_rules() == []
         assert prometheus.query('ALERTS{alertname="PangateOutcomesUnknown", alertstate="firing"}') == [1]
         assert not prometheus.query('rate(pangate_blocked_total{reason="none"}[1m])'), "what does not exist has no data"
