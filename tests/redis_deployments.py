@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -27,6 +28,14 @@ QUICK_REPLICATION = (
     "1",
 )
 WITHOUT_DISK = ("--repl-diskless-load", "on-empty-db")
+
+
+def documented_user() -> list[str]:
+    """The name and the permissions of the user of docs/operate/scaling.md, and a password."""
+    page = (Path(__file__).parents[1] / "docs/operate/scaling.md").read_text("utf-8")
+    found = re.search(r"^```\nuser (pangate .*?)^```", page, re.MULTILINE | re.DOTALL)
+    assert found is not None
+    return found[1].replace("PASSWORD", "correct-horse").split()
 
 
 def direct(server: RunningRedis) -> Redis:

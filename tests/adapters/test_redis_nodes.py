@@ -18,20 +18,12 @@ from tests.adapters.redis_scene import Connect, Load, connect, found, halted, ha
 from tests.certificates import Authority, Pair
 from tests.conftest import Recorder
 from tests.faults.tcp import Way, proxied
-from tests.redis_deployments import (
-    direct,
-    tls_redis,
-)
+from tests.redis_deployments import direct, documented_user, tls_redis
 from tests.servers import VOLATILE, RunningRedis, free_port, running_redis
 
 __all__ = ["connect"]
 
 # --- TLS and users
-
-NEEDED = (
-    "+eval +evalsha +time +get +set +exists +del +hset +hget +hdel +pexpire +ping +client|setname +config|get +info"
-    " ~pangate:*"
-)
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +38,7 @@ def ours(authority: Authority) -> Pair:
 
 @pytest.fixture(scope="module")
 def secure(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Iterator[RunningRedis]:
-    user = ("--user", "default", "off", "--user", "pangate", "on", ">correct-horse", *NEEDED.split())
+    user = ("--user", "default", "off", "--user", *documented_user())
     with tls_redis(tmp_path_factory.mktemp("tls"), authority, *user) as server:
         yield server
 

@@ -6,6 +6,7 @@ import asyncio
 import uuid
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from tests.redis_deployments import (
     MASTER,
     RedisCluster,
     direct,
+    documented_user,
     redis_cluster,
 )
 from tests.servers import VOLATILE, RunningRedis, free_port, running_redis
@@ -183,17 +185,21 @@ async def test_limits_of_one_call_that_are_parted_for_a_moment_wait_for_each_oth
 async def test_a_key_that_is_new_while_its_slot_moves_is_counted_where_it_goes(
     redis_cluster: RedisCluster, connect: Connect
 ) -> None:
+    """As the user who may do no more than is documented."""
+    for server in redis_cluster.servers:
+        direct(server).execute_command("ACL", "SETUSER", *documented_user())
     tag = a_tag(redis_cluster, 1)
-    shared, _ = connect(Cluster(redis_cluster.addresses()))
-    await shared.first_use(["warm"], 1.0)
+    shared, sad = connect(Cluster(redis_cluster.addresses()), Access("pangate", "correct-horse"))
+    await sad.require_volatile()
     move = Move(redis_cluster, key_slot(tag.encode()), 1, 0)
     move.announce()
-    assert [await tried(shared, limited(tag, amount=2)) for _ in range(3)] == ["allowed", "allowed", "limited"]
-    assert await shared.first_use(["{" + tag + "}once"], 60.0)
+    hit, once = replace(limited(tag, amount=2), key=f"pangate:{{{tag}}}"), f"pangate:{{{tag}}}once"
+    assert [await tried(shared, hit) for _ in range(3)] == ["allowed", "allowed", "limited"]
+    assert await shared.first_use([once], 60.0)
     move.carry()
     move.finish()
-    assert await tried(shared, limited(tag, amount=2)) == "limited"
-    assert not await shared.first_use(["{" + tag + "}once"], 60.0)
+    assert await tried(shared, hit) == "limited"
+    assert not await shared.first_use([once], 60.0)
 
 
 async def test_codes_are_spread_over_a_cluster_and_every_gateway_finds_them(

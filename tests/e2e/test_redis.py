@@ -12,9 +12,8 @@ import pytest
 from tests.certificates import Authority
 from tests.e2e.harness import Gateway, wait_until
 from tests.e2e.test_limits import LIMIT, OVER, burst, hammer, sharing, statuses
-from tests.redis_deployments import MASTER, tls_redis, watched_redis
+from tests.redis_deployments import MASTER, documented_user, tls_redis, watched_redis
 
-USER = "+eval +evalsha +time +get +set +ping +client|setname ~pangate:*"
 FIXED = "strategy: fixed_window"
 
 
@@ -42,7 +41,7 @@ async def test_by_tls_as_a_user_the_limit_is_exact_and_a_restart_in_mid_load_hea
     monkeypatch.setenv("REDIS_PASSWORD", "correct-horse")
     authority = Authority(tmp_path)
     ours = authority.client("gateway", "spiffe://shop.example/gateway")
-    user = ("--user", "default", "off", "--user", "pangate", "on", ">correct-horse", *USER.split())
+    user = ("--user", "default", "off", "--user", *documented_user())
     with tls_redis(tmp_path, authority, *user) as redis:
         tls = f"{{ca: {authority.file}, certificate: {ours.certificate}, key: file:{ours.key}}}"
         where = f'url: "rediss://127.0.0.1:{redis.port}", username: pangate, password: env:REDIS_PASSWORD'
