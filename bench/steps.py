@@ -42,7 +42,7 @@ _RULES: Final = tuple(
         ("route", r"/routing\.py|/snapshot\.py"),
         ("mtls", r"rules/mtls\.py|/certificates\.py"),
         ("jwt", r"rules/jwt\.py|/jose\.py|/identity\.py|/key_sets\.py"),
-        ("rate_limit", r"rules/rate_limit\.py|/gcra\.py|^MemoryShared|adapters/redis\.py"),
+        ("rate_limit", r"rules/rate_limit\.py|/gcra\.py|^MemoryShared|adapters/redis"),
         ("tokenize", r"rules/tokenize\.py|pure/(body|\w+_reader|cards|tokens)\.py|/keys\.py|^MemorySad|^splice "),
         ("store", r"adapters/sqlite\w*\.py|gateway/operations/|/writer\.py|/relay\.py"),
         ("telemetry", r"adapters/telemetry\.py|/redaction\.py|/served\.py|prometheus_client"),

@@ -5,19 +5,17 @@ A call is a script: one atomic step. The clock that counts is the server's.
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import math
 from collections.abc import Sequence
 from importlib.resources import files
-from typing import Any
 
 from gateway.adapters.memory import MemoryShared, decision
 from gateway.adapters.redis_node import Access, Node
 from gateway.adapters.redis_nodes import Call, Nodes, Script
 from gateway.adapters.redis_sad import RedisSad
 from gateway.adapters.redis_topology import Topology
-from gateway.ports import Clock, Decision, Entropy, Hit, Keys, Telemetry, Unavailable
+from gateway.ports import Clock, Decision, Entropy, Hit, Keys, Telemetry
 from gateway.pure.gcra import Room
 
 _USE = """
@@ -52,15 +50,13 @@ def open_redis(
 
 
 class RedisShared:
-    """The calls of one turn of the event loop share a round trip (in a cluster: one to each server)."""
+    """Implements `ports.Shared`; its `local` counters are those of this process."""
 
     def __init__(self, nodes: Nodes, local: MemoryShared) -> None:
         self._nodes = nodes
         self._local = local
         self._hit = Script(files("gateway.adapters").joinpath("lua/hit.lua").read_text("utf-8"))
         self._use = Script(_USE)
-        self._waiting: list[tuple[Call, asyncio.Future[Any]]] = []
-        self._trips: set[asyncio.Task[None]] = set()
 
     @property
     def local(self) -> MemoryShared:
@@ -70,46 +66,16 @@ class RedisShared:
         arguments: list[str | int | bytes] = []
         for hit in hits:
             arguments += (hit.strategy, *hit.limit, int(hit.enforced))
-        numbers = iter(await self._ask(Call(self._hit, [hit.key for hit in hits], arguments)))
+        numbers = iter(await self._nodes.ask("shared", Call(self._hit, [hit.key for hit in hits], arguments)))
         return [
             decision(allowed == 1, Room(remaining, reset_after, retry_after))
             for allowed, remaining, reset_after, retry_after in zip(numbers, numbers, numbers, numbers, strict=True)
         ]
 
     async def first_use(self, keys: Sequence[str], seconds: float) -> bool:
-        answer: int = await self._ask(Call(self._use, keys, (max(1, math.ceil(seconds * 1000)),)))
+        answer: int = await self._nodes.ask("shared", Call(self._use, keys, (max(1, math.ceil(seconds * 1000)),)))
         return answer == 1
-
-    def _ask(self, call: Call) -> asyncio.Future[Any]:
-        """The answer to come, by the round trip that leaves at the end of this turn."""
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[Any] = loop.create_future()
-        if not self._waiting:
-            loop.call_soon(self._depart, loop)
-        self._waiting.append((call, answer))
-        return answer
-
-    def _depart(self, loop: asyncio.AbstractEventLoop) -> None:
-        waiting, self._waiting = self._waiting, []
-        trip = loop.create_task(self._trip(waiting))
-        self._trips.add(trip)
-        trip.add_done_callback(self._trips.discard)
-
-    async def _trip(self, waiting: Sequence[tuple[Call, asyncio.Future[Any]]]) -> None:
-        try:
-            await self._nodes.run([call for call, _ in waiting])
-        finally:
-            for call, future in waiting:
-                if future.done():
-                    continue
-                if call.failed:
-                    future.set_exception(Unavailable("shared"))
-                else:
-                    future.set_result(call.answer)
 
     async def close(self) -> None:
         """Waits for what is under way, then closes the connections, those of `RedisSad` too."""
-        while self._waiting or self._trips:
-            await asyncio.sleep(0)
-            await asyncio.gather(*self._trips)
         await self._nodes.close()

@@ -28,7 +28,7 @@ from redis.exceptions import ConnectionError as NotConnected
 
 from gateway.adapters.redis_node import Address, Command, Node
 from gateway.adapters.redis_topology import SLOTS, Topology
-from gateway.ports import Telemetry
+from gateway.ports import Telemetry, Unavailable
 from gateway.pure.metrics import Metric
 
 _LOOK_EVERY = 5.0
@@ -96,21 +96,28 @@ class Nodes:
         self._holders: list[Node] = []
         """By slot; one alone holds all of them."""
         self._masters: set[Node] = set()
+        self._waiting: list[tuple[Call, asyncio.Future[None]]] = []
+        self._trips: set[asyncio.Task[None]] = set()
         self._looked = asyncio.Event()
         self._look_again = 0.0
         self._tending: asyncio.Task[None] | None = None
         self._blind = False
         self._refused = ""
 
-    async def run(self, calls: Sequence[Call]) -> None:
-        """Sets the answer of each call, in time."""
+    async def ask(self, port: str, call: Call) -> Any:
+        """The answer, in time. The calls of one turn of the event loop share a round trip to each server.
+
+        Raises `Unavailable` in the name of `port`.
+        """
         loop = asyncio.get_running_loop()
-        until = loop.time() + self._timeout
-        await self._find_holders(until)
-        todo = calls
-        while todo and loop.time() < until:
-            todo = await self._round(todo, until)
-        self._note_refusals(calls)
+        answered: asyncio.Future[None] = loop.create_future()
+        if not self._waiting:
+            loop.call_soon(self._depart, loop)
+        self._waiting.append((call, answered))
+        await answered
+        if call.failed:
+            raise Unavailable(port)
+        return call.answer
 
     async def masters(self) -> Sequence[Node]:
         """Those that hold keys. Raises RedisError if nobody knows them."""
@@ -126,6 +133,10 @@ class Nodes:
         return found
 
     async def close(self) -> None:
+        """Waits for what is under way."""
+        while self._waiting or self._trips:
+            await asyncio.sleep(0)
+            await asyncio.gather(*self._trips)
         if self._tending is not None:
             self._tending.cancel()
             await asyncio.gather(self._tending, return_exceptions=True)
@@ -133,6 +144,27 @@ class Nodes:
         await asyncio.gather(self._topology.close(), *(node.close() for node in self._nodes.values()))
 
     # --- one round trip to each server
+
+    def _depart(self, loop: asyncio.AbstractEventLoop) -> None:
+        waiting, self._waiting = self._waiting, []
+        trip = loop.create_task(self._trip(loop, waiting))
+        self._trips.add(trip)
+        trip.add_done_callback(self._trips.discard)
+
+    async def _trip(
+        self, loop: asyncio.AbstractEventLoop, waiting: Sequence[tuple[Call, asyncio.Future[None]]]
+    ) -> None:
+        until = loop.time() + self._timeout
+        todo: Sequence[Call] = [call for call, _ in waiting]
+        try:
+            await self._find_holders(until)
+            while todo and loop.time() < until:
+                todo = await self._round(todo, until)
+            self._note_refusals(waiting)
+        finally:
+            for _, answered in waiting:
+                if not answered.done():
+                    answered.set_result(None)
 
     async def _round(self, calls: Sequence[Call], until: float) -> Sequence[Call]:
         """Those to be asked again, because their server says that it did nothing."""
@@ -192,9 +224,11 @@ class Nodes:
             self._tend()
         return isinstance(answer, TryAgainError)
 
-    def _note_refusals(self, calls: Sequence[Call]) -> None:
+    def _note_refusals(self, waiting: Sequence[tuple[Call, object]]) -> None:
         """What a server that answers will not do: memory that is full, a permission that lacks."""
-        refused = next((type(call.answer).__name__ for call in calls if isinstance(call.answer, ResponseError)), "")
+        refused = next(
+            (type(call.answer).__name__ for call, _ in waiting if isinstance(call.answer, ResponseError)), ""
+        )
         if refused != self._refused:
             self._refused = refused
             if refused:

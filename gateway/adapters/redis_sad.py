@@ -117,11 +117,7 @@ class RedisSad:
         await self._run(self._erase, self._name(tenant, token), exchange)
 
     async def _run(self, script: Script, name: str, *arguments: str | int | bytes) -> Any:
-        call = Call(script, (name,), arguments)
-        await self._nodes.run([call])
-        if call.failed:
-            raise Unavailable("sad")
-        return call.answer
+        return await self._nodes.ask("sad", Call(script, (name,), arguments))
 
     async def _look(self) -> None:
         """One look for all who wait for it."""
