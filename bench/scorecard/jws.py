@@ -8,60 +8,62 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from bench.scorecard.cases import Case
-from gateway.pure.jose import ALGORITHMS, decode_base64url, read_jwk, read_jws
+from gateway.pure.jose import ALGORITHMS, Jwk, decode_base64url, read_jwk, read_jws
 
 _PRIVATE = frozenset({"d", "p", "q", "dp", "dq", "qi", "k"})
+_NO_JWE = "it takes no encrypted tokens"
 _EXPECT = {"valid": "accept", "invalid": "reject", "acceptable": "any"}
 
 
 def cases(content: Mapping[str, Any]) -> Iterator[Case]:
     """Raises KeyError and ValueError for a file of another type of vectors."""
     for group in content["testGroups"]:
-        key = group.get("public") or group.get("private")
+        given = group.get("public") or group["private"]
+        members = given.get("keys", [given])
         for test in group["tests"]:
             expect: Any = _EXPECT[test["result"]]
-            play = functools.partial(_judge, test["jws"], key, expect)
+            text = test["jws"] if "jws" in test else test["jwe"]
+            play = functools.partial(_judge, text, members, expect)
             name = f"{group.get('comment', '')} {test['comment']}".strip()
-            yield Case(f"tc-{test['tcId']}", name, expect, play, strict=_strict(test["jws"], key))
+            yield Case(f"tc-{test['tcId']}", name, expect, play, strict=_strict(text) if "jws" in test else _NO_JWE)
 
 
-def _strict(text: str, key: Mapping[str, Any]) -> str:
+def _strict(text: object) -> str:
     """Why a valid token is refused that is signed by a rule we do not take, or spelled in a way that we do not."""
-    if key.get("kty") == "oct" or key.get("alg") not in ALGORITHMS:
-        return "its algorithm is none that a route can take"
+    if not isinstance(text, str):
+        return "it takes the compact form only"
     if "=" in text:
         return "it takes base64url without padding only (RFC 7515 section 2)"
-    return "its header has members but alg, typ and kid" if _extra_members(text) else ""
-
-
-def _extra_members(text: str) -> bool:
     try:
-        return not json.loads(decode_base64url(text.partition(".")[0])).keys() <= {"alg", "typ", "kid"}
+        header = json.loads(decode_base64url(text.partition(".")[0]))
+        if header.get("alg") not in ALGORITHMS:
+            return "its algorithm is none that a route can take"
+        return "" if header.keys() <= {"alg", "typ", "kid"} else "its header has members but alg, typ and kid"
     except (ValueError, AttributeError):
-        return False
+        return "it takes base64url in its one spelling only"
 
 
-async def _judge(text: str, key: Mapping[str, Any], expect: str) -> str:
-    accepted = _accepts(text, key)
+async def _judge(text: object, members: Sequence[Mapping[str, Any]], expect: str) -> str:
+    accepted = isinstance(text, str) and _accepts(text, members)
     if expect == "any" or accepted is (expect == "accept"):
         return ""
     return "accepted" if accepted else "refused"
 
 
-def _accepts(text: str, member: Mapping[str, Any]) -> bool:
-    """Public members alone: an issuer publishes no others."""
-    key = read_jwk({name: value for name, value in member.items() if name not in _PRIVATE})
+def _accepts(text: str, members: Sequence[Mapping[str, Any]]) -> bool:
+    """By the one key of its id: a set in which two have it is none."""
     try:
         jws = read_jws(text)
     except ValueError:
         return False
-    return (
-        key is not None
-        and jws.algorithm in key.algorithms
-        and jws.header.get("kid") == key.kid
-        and jws.signed_by(key.key)
-    )
+    keys = [key for member in members if (key := _public(member)) is not None and key.kid == jws.header.get("kid")]
+    return len(keys) == 1 and jws.algorithm in keys[0].algorithms and jws.signed_by(keys[0].key)
+
+
+def _public(member: Mapping[str, Any]) -> Jwk | None:
+    """Public members alone: an issuer publishes no others."""
+    return read_jwk({name: value for name, value in member.items() if name not in _PRIVATE})

@@ -214,9 +214,30 @@ def _ed25519(member: Mapping[str, Any]) -> ed25519.Ed25519PublicKey:
 def _rsa(member: Mapping[str, Any]) -> rsa.RSAPublicKey | None:
     modulus, exponent = (int.from_bytes(decode_base64url(member[name]), "big") for name in ("n", "e"))
     # A long exponent makes each verification slow; those in use are 3 and 65537.
-    if modulus.bit_length() not in RSA_BITS or exponent.bit_length() > 32:
+    if modulus.bit_length() not in RSA_BITS or exponent.bit_length() > 32 or _is_roca(modulus):
         return None
     return rsa.RSAPublicNumbers(exponent, modulus).public_key()
+
+
+def _is_roca(modulus: int) -> bool:
+    """Was it made by the library whose keys can be factored (CVE-2017-15361)? Those are powers of 65537 modulo each of
+    these primes; of others one in 2^27 looks so.
+    """
+    return all(modulus % prime in powers for prime, powers in _POWERS.items())
+
+
+def _powers(prime: int) -> frozenset[int]:
+    found, value = {1}, 65537 % prime
+    while value not in found:
+        found.add(value)
+        value = value * 65537 % prime
+    return frozenset(found)
+
+
+_POWERS: Final = {
+    prime: _powers(prime)
+    for prime in (11, 13, 17, 19, 37, 53, 61, 71, 73, 79, 97, 103, 107, 109, 127, 151, 157)
+}  # fmt: skip
 
 
 def _exactly(length: int, text: str) -> bytes:

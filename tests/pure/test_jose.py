@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import pytest
@@ -241,6 +242,15 @@ def test_a_key_made_for_something_else_or_malformed_is_left_out(change: dict[str
 def test_a_short_rsa_key_is_left_out(bits: int) -> None:
     weak = RSAAlgorithm.to_jwk(rsa.generate_private_key(65537, bits).public_key(), as_dict=True)
     assert keys_of({**weak, "alg": "PS256", "key_ops": ["verify"]}) == []
+
+
+def test_a_key_of_the_library_whose_keys_can_be_factored_is_left_out() -> None:
+    """CVE-2017-15361: such a modulus is a power of 65537 modulo each small prime."""
+    small = math.prod(p for p in range(3, 168) if all(p % d for d in range(2, p)))
+    modulus = pow(65537, 12345, small) + small * ((3 << 2046) // small)
+    modulus += small * (1 - modulus % 2)
+    assert keys_of(jwk("RS256", "a", n=spell(modulus.to_bytes(256, "big")))) == []
+    assert keys_of(jwk("RS256", "a", n=spell((modulus + 2).to_bytes(256, "big")))) == [("a", ("RS256",))]
 
 
 def test_an_rsa_key_that_is_slow_to_use_is_left_out() -> None:
