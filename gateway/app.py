@@ -7,10 +7,9 @@ import contextlib
 import functools
 import gc
 import os
-import signal
 import socket
-import sys
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -21,29 +20,28 @@ from gateway.adapters.keys import FileKeys, read_secret
 from gateway.adapters.postgres import PostgresStore
 from gateway.adapters.redis_sad import RedisSad
 from gateway.adapters.telemetry import PrometheusTelemetry
-from gateway.check import check
+from gateway.check import recheck
 from gateway.config.base import file_of
 from gateway.config.build import Config, build
-from gateway.config.complaints import Complaint, ConfigError
+from gateway.config.complaints import ConfigError
 from gateway.config.inert import NoKeys
-from gateway.config.settings import ConfigFile
 from gateway.config.settings import Listener as ListenerSettings
-from gateway.ports import Keys, Ports, Unavailable
+from gateway.ports import Keys, Ports, Telemetry, Unavailable
 from gateway.publishing import make_publishers
 from gateway.pure.head_syntax import syntax
 from gateway.pure.metrics import Metric
 from gateway.pure.request_reader import HeadLimits
-from gateway.renewal import LOOK_SECONDS, Renewal
+from gateway.renewal import LOOK_SECONDS, Fresh, Renewal
 from gateway.rules.tokenize import Settings as TokenizeSettings
-from gateway.server.admin import Admin
-from gateway.server.admin_events import event_routes
-from gateway.server.admin_payments import payment_routes
+from gateway.server.actions import Action
+from gateway.server.admin_events import event_actions
+from gateway.server.admin_payments import payment_actions
 from gateway.server.edge import Limits as EdgeLimits
 from gateway.server.inbox import InboxReceiver
 from gateway.server.listener import Listener
 from gateway.server.proxy import Proxy, Running
-from gateway.server.sockets import bound, deafen
 from gateway.sharing import make_shared
+from gateway.snapshot import Snapshot
 from gateway.storing import open_store
 from gateway.upstreams import Upstreams
 from gateway.workers.deliveries import DeliveryForwarder
@@ -56,36 +54,13 @@ from gateway.workers.retention import all_purges, run_retention
 _READ_SECRET = functools.partial(read_secret, base=Path())
 
 
-def run(path: Path) -> int:
-    """Run until SIGTERM or SIGINT; the exit code. Raises ConfigError when the configuration cannot run."""
-    config = check(path)
-    try:
-        import uvloop  # noqa: PLC0415 - an accelerator that some platforms lack
-    except ImportError:
-        return asyncio.run(_serve(path, config))
-    return uvloop.run(_serve(path, config))
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """A configuration of which everything is built; it only has to be taken."""
 
-
-async def _serve(path: Path, config: Config) -> int:
-    gateway = Gateway(path, config)
-    try:
-        await gateway.open()
-    except (OSError, ValueError, Unavailable) as error:
-        gateway.telemetry.log("start_failed", level="error", error=str(error))
-        await gateway.close()
-        sys.stderr.write(f"pangate: {error}\n")
-        return 1
-    _calm_collector()
-    await gateway.stopped()
-    await gateway.close()
-    return 0
-
-
-def _calm_collector() -> None:
-    """What was loaded stays: the cycle collector need not look at it again, nor at every short-lived request."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 50, 50)
+    config: Config
+    snapshot: Snapshot
+    fresh: Mapping[str, Fresh]
 
 
 class _Loop(Protocol):
@@ -96,38 +71,49 @@ class _Loop(Protocol):
 
 
 class Gateway:
-    """One process: adapters that live as long as it does, and the configuration that runs right now."""
+    """One process: adapters that live as long as it does, and the configuration that runs right now.
 
-    def __init__(self, path: Path, config: Config) -> None:
+    As one of several workers it has a `seat`, from whose socket of each listener it accepts, and a `number` that no
+    other that lives has.
+    """
+
+    def __init__(
+        self, path: Path, config: Config, telemetry: PrometheusTelemetry, seat: int = 0, number: int = 0
+    ) -> None:
         self._path = path
-        self._config = config
-        self._stop = asyncio.Event()
+        self.config = config
+        self._seat = seat
+        self._number = number
         self._reloading = asyncio.Lock()
         self._clock = SystemClock()
-        self.telemetry = PrometheusTelemetry(self._clock, sys.stdout.buffer, config.settings.logging.level)
+        self.telemetry = telemetry
         self._key_sets = JwkSets(self._clock, self.telemetry)
         self._renewal = Renewal(self.telemetry)
-        self._sockets: dict[str, socket.socket] = {}
         self._upstreams = Upstreams(self._clock, os.urandom, self.telemetry, _READ_SECRET)
+        self._prepared: _Prepared | None = None
         self._listeners: dict[str, Listener] = {}
-        self._workers: list[asyncio.Task[None]] = []
+        self._tasks: list[asyncio.Task[None]] = []
+        self._leading: list[asyncio.Task[None]] = []
         self._store: Announcing
         self._lease: LeaseKeeper | None = None
         self._ports: Ports
         self._running: Running
         self._loops: Sequence[_Loop] = ()
-        self._admin: Admin | None = None
+        self.actions: Sequence[Action] = ()
+        """What an operator may ask of it, once it is open."""
         self._open = contextlib.AsyncExitStack()
 
     # --- life
 
-    async def open(self) -> None:
-        """Adapters, then configuration, then workers, then sockets: nothing is let in that could not be served.
+    async def open(self, sockets: Mapping[str, Sequence[socket.socket]], *, leading: bool = True) -> None:
+        """Adapters, then configuration, then listeners: nothing is let in that could not be served.
 
+        `sockets` are bound, one for each worker, by listener; `leading` as `lead`.
         Raises ConfigError, ValueError, OSError, Unavailable.
         """
-        config = self._config
-        self.telemetry.start()
+        config = self.config
+        for one in (one for group in sockets.values() for one in group):
+            self._open.callback(one.close)
         self._ports = await self._make_ports(config)
         await self._require_volatile(config)
         upstreams = self._upstreams.plan(config)
@@ -137,94 +123,106 @@ class Gateway:
         forwarder = DeliveryForwarder(self._ports, lambda: self._running.snapshot.inboxes)
         resolver = Resolver(self._ports, lambda: self._running.snapshot.recorded)
         self._loops = [forwarder, resolver, *self._make_relay(config)]
-        events = config.settings.events
-        purges = all_purges(events.keep, unsent=not events.publish)
-        retention = run_retention(self._ports.store, self._clock, self.telemetry, purges)
-        opening = run_opening(self._ports, lambda: self._running.snapshot.inboxes)
-        loops = [*(loop.run() for loop in self._loops), retention, opening, self._look_at_certificates()]
-        if self._lease is not None:
-            loops.append(self._lease.run())
-        self._workers = [asyncio.create_task(work) for work in loops]
+        self.actions = [*payment_actions(resolver), *event_actions(self._ports.store, self._clock)]
+        lease = () if self._lease is None else (self._lease.run(),)
+        self._tasks = [asyncio.create_task(work) for work in (self._look_at_certificates(), *lease)]
         proxy = Proxy(self._ports, self._running, InboxReceiver(self._ports, forwarder.wake))
         for name, settings in config.settings.listeners.items():
             listener = Listener(name, proxy, self._ports, _limits(settings), identity=settings.identity)
             tls = fresh.get(name)
-            self._sockets[name] = bound(str(settings.bind))
-            await listener.open([self._sockets[name]], None if tls is None else tls.context)
+            listener.open(sockets[name], None if tls is None else tls.context, [self._seat])
             if tls is not None:
                 self._renewal.installed(name, tls)
             self._listeners[name] = listener
-        if config.settings.admin is not None:
-            routes = [*payment_routes(resolver), *event_routes(self._ports.store, self._clock)]
-            self._admin = Admin(checks=self._checks, scrape=self.telemetry.render, reload=self.reload, routes=routes)
-            await self._admin.open(str(config.settings.admin.bind))
         self._applied(config)
-        self._listen_to_signals()
+        if leading:
+            self.lead()
         self.telemetry.log("started", digest=config.digest, pid=os.getpid(), routes=len(config.settings.routes))
 
-    async def stopped(self) -> None:
-        """Until SIGTERM or SIGINT."""
-        await self._stop.wait()
+    def lead(self) -> None:
+        """Begin with what one process does for all: it forwards, finds out, publishes and forgets."""
+        events = self.config.settings.events
+        purges = all_purges(events.keep, unsent=not events.publish)
+        retention = run_retention(self._ports.store, self._clock, self.telemetry, purges)
+        opening = run_opening(self._ports, lambda: self._running.snapshot.inboxes)
+        loops = (*(loop.run() for loop in self._loops), retention, opening)
+        self._leading = [asyncio.create_task(work) for work in loops]
 
-    async def close(self) -> None:
-        """Not ready any more, then no new connections, then the exchanges in flight, then the adapters."""
-        if self._admin is not None:
-            self._admin.retire()
+    async def follow(self) -> None:
+        """End that for good. On return nothing of it is under way, unless it took longer than `drain`."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.gather(*(loop.stop() for loop in self._loops)), self.config.settings.drain)
+        await _end(self._leading)
+
+    def accept(self, numbers: Sequence[int]) -> None:
+        """Accept from these sockets of each listener, and from no others."""
+        for listener in self._listeners.values():
+            listener.accept(numbers)
+
+    def retire(self) -> None:
+        """Go on accepting, but end each connection after its next answer."""
         self.telemetry.log("draining")
-        seconds = self._config.settings.drain
         for listener in self._listeners.values():
             listener.retire()
-        await asyncio.sleep(self._config.settings.drain_delay)
-        await deafen(self._sockets.values())
-        left = await asyncio.gather(*(listener.drain(seconds) for listener in self._listeners.values()))
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.gather(*(loop.stop() for loop in self._loops)), seconds)
-        for worker in self._workers:
-            worker.cancel()
-        await asyncio.gather(*self._workers, return_exceptions=True)
+
+    async def close(self, grace: float = 0.0) -> None:
+        """No new connections, then the exchanges in flight, then the loops, then the adapters.
+
+        A connection on which nothing is asked is kept for `grace` seconds.
+        """
+        seconds = self.config.settings.drain
+        left = await asyncio.gather(*(listener.drain(seconds, grace) for listener in self._listeners.values()))
+        await self.follow()
+        await _end(self._tasks)
         await self._upstreams.close()
         await self._open.aclose()
         await self._key_sets.close()
-        if self._admin is not None:
-            await self._admin.close()
         self.telemetry.log("stopped", cut_off=sum(left))
-        self.telemetry.close()
 
     # --- configuration
 
     async def reload(self) -> Sequence[str]:
         """Read, check and build everything anew, then swap one reference. The complaints, if it was not applied."""
-        async with self._reloading, _swept():
-            try:
-                config = await asyncio.to_thread(self._read)
-                await self._require_volatile(config)
-                upstreams = self._upstreams.plan(config)
-                snapshot = build(config, self._ports, upstreams, _READ_SECRET)
-                fresh = self._renewal.fresh(config.settings.listeners)
-            except (ConfigError, ValueError, OSError, Unavailable) as error:
-                complaints = [str(c) for c in error.complaints] if isinstance(error, ConfigError) else [str(error)]
-                self.telemetry.count(Metric.CONFIG_RELOADS, "rejected")
-                self.telemetry.set(Metric.CONFIG_LAST_RELOAD_SUCCESSFUL, 0)
-                self.telemetry.log("reload_rejected", level="error", complaints=complaints, running=self._config.digest)
-                return complaints
-            self._running.snapshot = snapshot
-            await self._upstreams.adopt()
-            self._renewal.install(self._listeners, fresh)
-            self._applied(config)
-            self.telemetry.count(Metric.CONFIG_RELOADS, "applied")
-            self.telemetry.log("reloaded", digest=config.digest)
-            return []
+        async with self._reloading:
+            complaints = await self.prepare()
+            if not complaints:
+                await self.apply()
+            return complaints
 
-    def _read(self) -> Config:
-        config = check(self._path)
-        complaints = list(_needs_restart(self._config.settings, config))
-        if complaints:
-            raise ConfigError(complaints)
-        return config
+    @property
+    def digest(self) -> str:
+        """Of the configuration that is prepared, or else of the one that runs."""
+        return (self._prepared or self).config.digest
+
+    async def prepare(self) -> Sequence[str]:
+        """Read, check and build everything anew, and take nothing of it yet. The complaints, if it cannot be taken."""
+        try:
+            config = await asyncio.to_thread(recheck, self._path, self.config.settings)
+            await self._require_volatile(config)
+            upstreams = self._upstreams.plan(config)
+            snapshot = build(config, self._ports, upstreams, _READ_SECRET)
+            self._prepared = _Prepared(config, snapshot, self._renewal.fresh(config.settings.listeners))
+        except (ConfigError, ValueError, OSError, Unavailable) as error:
+            self._prepared = None
+            return rejected(error, self.telemetry, self.config.digest)
+        return []
+
+    async def apply(self) -> None:
+        """Take what was prepared."""
+        prepared, self._prepared = self._prepared, None
+        assert prepared is not None
+        self._running.snapshot = prepared.snapshot
+        await self._upstreams.adopt()
+        self._renewal.install(self._listeners, prepared.fresh)
+        self._applied(prepared.config)
+        self.telemetry.count(Metric.CONFIG_RELOADS, "applied")
+        self.telemetry.log("reloaded", digest=prepared.config.digest)
+        del prepared
+        gc.collect()  # a configuration is full of cycles, and requests make the collector run seldom
 
     def _applied(self, config: Config) -> None:
-        self.telemetry.set(Metric.CONFIG_INFO, 0, self._config.digest)
-        self._config = config
+        self.telemetry.set(Metric.CONFIG_INFO, 0, self.config.digest)
+        self.config = config
         self.telemetry.set(Metric.CONFIG_INFO, 1, config.digest)
         self.telemetry.set(Metric.CONFIG_LAST_RELOAD_SUCCESSFUL, 1)
 
@@ -233,7 +231,7 @@ class Gateway:
     async def _make_ports(self, config: Config) -> Ports:
         settings = config.settings
         keys: Keys = FileKeys(Path(file_of(settings.keys.key))) if settings.keys is not None else NoKeys()
-        opened = await open_store(settings, _READ_SECRET, self._clock, self.telemetry)
+        opened = await open_store(settings, _READ_SECRET, self._clock, self.telemetry, self._number)
         if isinstance(opened, PostgresStore):
             self._lease = LeaseKeeper(opened, self._clock.boottime, self.telemetry)
             await self._lease.step()
@@ -286,37 +284,40 @@ class Gateway:
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             async with self._reloading:
-                await self._renewal.look(self._config.settings.listeners, self._listeners)
+                await self._renewal.look(self.config.settings.listeners, self._listeners)
 
     # --- outside
 
-    async def _checks(self) -> Mapping[str, bool]:
+    async def roll(self) -> Sequence[str]:
+        """There are no workers to replace: all that can be done is to reload."""
+        return await self.reload()
+
+    def scrape(self) -> tuple[bytes, str]:
+        """The metrics of this process, and their media type."""
+        return self.telemetry.render()
+
+    async def checks(self) -> Mapping[str, bool]:
+        """What must work for requests to be served, by name."""
         try:
             await self._ports.store.commit([])
         except Unavailable:
             return {"store": False}
         return {"store": True}
 
-    def _listen_to_signals(self) -> None:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop.set)
-        loop.add_signal_handler(signal.SIGHUP, self._reload_soon)
 
-    def _reload_soon(self) -> None:
-        task = asyncio.create_task(self._reload_quietly())
-        self._workers.append(task)
-        task.add_done_callback(self._workers.remove)
-
-    async def _reload_quietly(self) -> None:
-        await self.reload()
+async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
-@contextlib.asynccontextmanager
-async def _swept() -> AsyncIterator[None]:
-    """Collect what is left of a configuration: it is full of cycles, and requests make the collector run seldom."""
-    yield
-    gc.collect()
+def rejected(error: Exception, telemetry: Telemetry, running: str) -> list[str]:
+    """Count and tell that a configuration is not taken; `running` is the digest of the one that goes on."""
+    complaints = [str(c) for c in error.complaints] if isinstance(error, ConfigError) else [str(error)]
+    telemetry.count(Metric.CONFIG_RELOADS, "rejected")
+    telemetry.set(Metric.CONFIG_LAST_RELOAD_SUCCESSFUL, 0)
+    telemetry.log("reload_rejected", level="error", complaints=complaints, running=running)
+    return complaints
 
 
 def _limits(settings: ListenerSettings) -> EdgeLimits:
@@ -333,21 +334,3 @@ def _limits(settings: ListenerSettings) -> EdgeLimits:
         body_time=limits.body_timeout,
         write_stall=limits.write_timeout,
     )
-
-
-def _needs_restart(running: ConfigFile, config: Config) -> Iterator[Complaint]:
-    """Settings that a reload cannot change, because sockets or files were opened by them."""
-    for part in ("admin", "store", "shared", "keys", "events", "logging"):
-        if getattr(running, part) != getattr(config.settings, part):
-            yield config.source.at((part,), f"{part}: a change needs a restart")
-    for name in running.listeners.keys() | config.settings.listeners.keys():
-        before, after = running.listeners.get(name), config.settings.listeners.get(name)
-        if before is None or after is None or _socket_of(before) != _socket_of(after):
-            text = f"listeners.{name}: a change other than of TLS files needs a restart"
-            yield config.source.at(("listeners", name), text)
-
-
-def _socket_of(listener: ListenerSettings) -> tuple[object, ...]:
-    """Whether certificates are asked for is part of it: connections that exist would not be asked again."""
-    asked = listener.tls and listener.tls.client_certificate
-    return listener.bind, listener.identity, listener.limits, listener.tolerate, asked

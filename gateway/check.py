@@ -16,7 +16,8 @@ from gateway.config.build import build
 from gateway.config.complaints import Complaint, ConfigError
 from gateway.config.inert import NoKeys, NoStore, NoTelemetry, NoUpstream
 from gateway.config.load import Config, load
-from gateway.config.settings import Tls
+from gateway.config.settings import ConfigFile, Tls
+from gateway.config.settings import Listener as ListenerSettings
 from gateway.config.upstreams import UpstreamSign, UpstreamTls
 from gateway.contexts import listener_context, upstream_context
 from gateway.ports import Keys, Ports
@@ -38,6 +39,15 @@ def check(path: Path) -> Config:
             step(config)
         except ConfigError as error:
             complaints += error.complaints
+    if complaints:
+        raise ConfigError(complaints)
+    return config
+
+
+def recheck(path: Path, running: ConfigFile) -> Config:
+    """The configuration at `path`, if it can replace the one that runs. Raises ConfigError with all complaints."""
+    config = check(path)
+    complaints = list(_needs_restart(running, config))
     if complaints:
         raise ConfigError(complaints)
     return config
@@ -101,3 +111,21 @@ def _build(config: Config) -> None:
     )
     upstreams = {name: NoUpstream(name) for name in config.settings.upstreams}
     build(config, ports, upstreams, _READ_SECRET)
+
+
+def _needs_restart(running: ConfigFile, config: Config) -> Iterator[Complaint]:
+    """Settings that a reload cannot change, because sockets or files were opened by them."""
+    for part in ("workers", "admin", "store", "shared", "keys", "events", "logging"):
+        if getattr(running, part) != getattr(config.settings, part):
+            yield config.source.at((part,), f"{part}: a change needs a restart")
+    for name in running.listeners.keys() | config.settings.listeners.keys():
+        before, after = running.listeners.get(name), config.settings.listeners.get(name)
+        if before is None or after is None or _socket_of(before) != _socket_of(after):
+            text = f"listeners.{name}: a change other than of TLS files needs a restart"
+            yield config.source.at(("listeners", name), text)
+
+
+def _socket_of(listener: ListenerSettings) -> tuple[object, ...]:
+    """Whether certificates are asked for is part of it: connections that exist would not be asked again."""
+    asked = listener.tls and listener.tls.client_certificate
+    return listener.bind, listener.identity, listener.limits, listener.tolerate, asked

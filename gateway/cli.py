@@ -40,12 +40,13 @@ def main() -> None:
 
 @main.command()
 @_CONFIG
-def run(path: Path) -> None:
-    """Run the gateway until SIGTERM or Ctrl-C; SIGHUP reloads the configuration."""
-    from gateway import app  # noqa: PLC0415 - the other commands need no server
+@click.option("--channel", type=int, hidden=True, help="Where a supervisor speaks to this process, its worker.")
+def run(path: Path, channel: int | None) -> None:
+    """Run the gateway until SIGTERM or Ctrl-C; SIGHUP reloads the configuration, SIGUSR2 also replaces the workers."""
+    from gateway import start  # noqa: PLC0415 - the other commands need no server
 
     try:
-        sys.exit(app.run(path))
+        sys.exit(start.run(path, channel))
     except ConfigError as error:
         _complain(error.complaints)
         sys.exit(1)

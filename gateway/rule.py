@@ -113,6 +113,8 @@ class Rule:
 
     needs_principal: bool = False
     """Set by `__init__`: this rule relies on who calls, so no identifying rule before it may be in report mode."""
+    needs_shared: bool = False
+    """Set by `__init__`: workers must see what others of them noted in `shared` or `sad`."""
     reads_request: bool = False
     """Set by `__init__`: the body is read before `on_request` runs."""
     reads_response: bool = False

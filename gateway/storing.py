@@ -18,14 +18,14 @@ from gateway.pure.bind import Tcp, parse_bind
 
 
 async def open_store(
-    settings: ConfigFile, read_secret: Callable[[str], bytes], clock: Clock, telemetry: Telemetry
+    settings: ConfigFile, read_secret: Callable[[str], bytes], clock: Clock, telemetry: Telemetry, number: int = 0
 ) -> SqliteStore | PostgresStore:
-    """Raises ValueError with a sentence for the operator when it cannot be used."""
+    """Raises ValueError with a sentence for the operator when it cannot be used. `number` as `node_name`."""
     store = settings.store
     if store.place is None:
         return open_sqlite(store.path, clock=clock, telemetry=telemetry)
     address = address_of(store, read_secret)
-    return await open_postgres(address, node=node_name(settings), clock=clock, telemetry=telemetry)
+    return await open_postgres(address, node=node_name(settings, number), clock=clock, telemetry=telemetry)
 
 
 def address_of(store: Store, read_secret: Callable[[str], bytes]) -> Address:
@@ -42,9 +42,12 @@ def address_of(store: Store, read_secret: Callable[[str], bytes]) -> Address:
     )
 
 
-def node_name(settings: ConfigFile) -> str:
-    """A gateway is called as where it listens first: that is one process of one host, the same when it comes back."""
+def node_name(settings: ConfigFile, number: int = 0) -> str:
+    """A gateway is called as where it listens first, and by its number among the processes that listen there: that is
+    one process of one host, the same when it comes back.
+    """
     bind = str(next(iter(settings.listeners.values())).bind)
     place = parse_bind(bind)
     life = f" {os.getpid()}" if isinstance(place, Tcp) and place.port == 0 else ""
-    return f"{socket.gethostname()} {bind}{life}"
+    among = f" {number}" if number else ""
+    return f"{socket.gethostname()} {bind}{life}{among}"

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
+from gateway.adapters.clock import SystemClock
 from gateway.adapters.dev_certificates import make_dev_certificates
+from gateway.adapters.telemetry import PrometheusTelemetry
 from gateway.app import Gateway
 from gateway.check import check
 from gateway.ports import Unavailable
 from gateway.pure.routing import Found
+from gateway.server.sockets import bound
 from tests.servers import free_port, persistent_redis_url
 
 __all__ = ["persistent_redis_url"]
@@ -61,9 +65,11 @@ CODES = "  - {kind: tokenize, fields: [{select: $.card.cvc, class: cvc}]}\n"
 
 @asynccontextmanager
 async def running(path: Path) -> AsyncIterator[Gateway]:
-    gateway = Gateway(path, check(path))
+    config = check(path)
+    telemetry = PrometheusTelemetry(SystemClock(), io.BytesIO(), config.settings.logging.level)
+    gateway = Gateway(path, config, telemetry)
     try:
-        await gateway.open()
+        await gateway.open({name: [bound(listener.bind)] for name, listener in config.settings.listeners.items()})
         yield gateway
     finally:
         await gateway.close()

@@ -28,7 +28,7 @@ RULES_TEST = Path(__file__).parent / "data" / "prometheus_rules_test.yml"
 QUERIES = [*dashboard_queries(), *rule_queries(), *watched_queries()]
 
 OF_THE_SCRAPE = {"job", "instance"}
-FOREIGN = {"up": set(), "process_cpu_seconds_total": set(), "process_resident_memory_bytes": set()}
+FOREIGN = {"up": set(), "process_cpu_seconds_total": {"worker"}, "process_resident_memory_bytes": {"worker"}}
 """Series that Prometheus or its client library expose."""
 
 

@@ -87,7 +87,12 @@ TESTED_ELSEWHERE = {
     "pure/json_reader.py": "tests/pure/test_body.py",
     "pure/metrics.py": "tests/test_deploy.py",
     "pure/units.py": "tests/config/test_settings.py",
+    "server/actions.py": "tests/server/test_admin_events.py",
     "server/edge.py": "tests/server/test_listener.py",
+    "start.py": "tests/e2e/test_workers.py",
+    "supervising/process.py": "tests/e2e/test_workers.py",
+    "supervising/supervisor.py": "tests/e2e/test_workers.py",
+    "supervising/worker.py": "tests/e2e/test_workers.py",
 }
 """Modules whose promises are those of a larger thing, and where they are tested."""
 
@@ -187,6 +192,11 @@ EXCUSED = {
     "adapters/postgres.py: create_task": "a task for each tenant that somebody waits for, awaited at the end",
     "adapters/redis_nodes.py: create_task": "a round trip for all who wait; a look after lost servers. Ended in close",
     "adapters/upstream_connection.py: create_task": "sends a body while the answer is read; ended with the call",
+    "start.py: ensure_future": "reloads that signals ask for, cancelled at the end",
+    "supervising/channel.py: create_task": "answers under way, each ends by itself",
+    "supervising/process.py: ensure_future": "a worker's end, awaited by its supervisor",
+    "supervising/supervisor.py: create_task": "one for each worker, cancelled at the end",
+    "supervising/worker.py: ensure_future": "hears the supervisor, cancelled at the end",
     "server/acceptor.py: create_task": "handshakes under way, awaited at the end",
     "server/connection.py: create_task": "a task for each connection, ended with it",
     "adapters/publishers.py: create_task": "a task group",

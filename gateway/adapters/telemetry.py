@@ -4,39 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from bisect import bisect_left
 from collections import deque
-from collections.abc import Iterator
 from datetime import UTC, datetime
-from itertools import accumulate
 from typing import Any, Final, Protocol
 
 import orjson
-from prometheus_client import (
-    CONTENT_TYPE_PLAIN_0_0_4,
-    CollectorRegistry,
-    GCCollector,
-    PlatformCollector,
-    ProcessCollector,
-    generate_latest,
-)
-from prometheus_client import Metric as Family
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
-from prometheus_client.registry import Collector
-from prometheus_client.utils import floatToGoString
 
+from gateway.adapters.exposition import exposition, process_families
 from gateway.ports import Clock
 from gateway.pure.metrics import Metric
 from gateway.pure.redaction import redact
+from gateway.pure.series import Series
 from gateway.pure.served import Served
 
-PREFIX = "pangate_"
-BUCKETS = (
-    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
-)  # fmt: skip
-"""Upper bounds in seconds: from what the gateway adds to what an upstream may take."""
-CHILDREN_MAX = 10_000
-"""Label sets of one family; what comes beyond is counted under `other`."""
 FLUSH_SECONDS = 0.1
 NOTES_MAX = 2048
 
@@ -49,7 +29,6 @@ _OURS: Final = frozenset({
 
 _NUMBERS: Final = frozenset({int, float, bool, type(None)})
 
-_FAMILIES: Final = {"counter": CounterMetricFamily, "gauge": GaugeMetricFamily}
 _LINE = orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z | orjson.OPT_PASSTHROUGH_DATACLASS
 
 
@@ -68,15 +47,13 @@ class PrometheusTelemetry:
     other work, the same takes several times as long.
     """
 
-    def __init__(self, clock: Clock, sink: Sink, level: str = "info") -> None:
+    def __init__(self, clock: Clock, sink: Sink, level: str = "info", **always: object) -> None:
+        """`always` are fields of every line."""
         self._clock = clock
         self._sink = sink
         self._threshold = LEVELS[level]
-        self._registry = CollectorRegistry()
-        for collector in (ProcessCollector, PlatformCollector, GCCollector):
-            collector(registry=self._registry)
-        self._series = _Series()
-        self._registry.register(self._series)
+        self._always = always
+        self._series = Series()
         self._notes: deque[tuple[Any, ...]] = deque()
         """(metric, labels, value), (None, time, level, event, fields) or (Served, time, what was served)."""
         self._lock = threading.Lock()
@@ -113,8 +90,12 @@ class PrometheusTelemetry:
 
     def render(self) -> tuple[bytes, str]:
         """All families in the text format of Prometheus, and its media type."""
+        return exposition(self.counted(), process_families())
+
+    def counted(self) -> Series:
+        """All that was counted up to now. It goes on changing."""
         self.flush()
-        return generate_latest(self._registry), CONTENT_TYPE_PLAIN_0_0_4
+        return self._series
 
     def served(self, served: Served) -> None:
         """See `ports.Telemetry`."""
@@ -153,9 +134,10 @@ class PrometheusTelemetry:
                     for counted in served.notes():
                         self._series.change(*counted)
                     if self._threshold <= LEVELS["info"]:
-                        lines.append(_line(now, "info", "request", served.line()))
+                        lines.append(_line(now, "info", "request", self._always | served.line()))
                 elif note[0] is None:
-                    lines.append(_line(*note[1:]))
+                    _, now, level, event, fields = note
+                    lines.append(_line(now, level, event, self._always | fields))
                 else:
                     self._series.change(*note)
             if lines:
@@ -196,58 +178,6 @@ class PrometheusTelemetry:
 
 def _mislabelled(metric: Metric) -> ValueError:
     return ValueError(f"{metric.family} takes the labels {metric.labels}")
-
-
-class _One:
-    """One series: a number, and for a histogram the observations by bucket."""
-
-    __slots__ = ("buckets", "total")
-
-    def __init__(self) -> None:
-        self.total = 0.0
-        self.buckets = [0] * (len(BUCKETS) + 1)
-
-
-class _Series(Collector):
-    """Every series of our own, kept as plain numbers; turned into families of the client library when it is scraped."""
-
-    def __init__(self) -> None:
-        self._by_metric: dict[Metric, dict[tuple[str, ...], _One]] = {metric: {} for metric in Metric}
-
-    def change(self, metric: Metric, labels: tuple[str, ...], value: float) -> None:
-        """Add to a counter, set a gauge, observe in a histogram. Once a family has too many series, one is for all."""
-        ones = self._by_metric[metric]
-        one = ones.get(labels)
-        if one is None:
-            chosen = labels if len(ones) < CHILDREN_MAX else ("other",) * len(labels)
-            one = ones.setdefault(chosen, _One())
-        kind = metric.kind
-        if kind == "gauge":
-            one.total = value
-            return
-        one.total += value
-        if kind == "histogram":
-            one.buckets[bisect_left(BUCKETS, value)] += 1
-
-    def collect(self) -> Iterator[Family]:
-        for metric, ones in self._by_metric.items():
-            series = list(ones.items())
-            yield _histogram(metric, series) if metric.kind == "histogram" else _numbers(metric, series)
-
-
-def _numbers(metric: Metric, series: list[tuple[tuple[str, ...], _One]]) -> Any:
-    family: Any = _FAMILIES[metric.kind](PREFIX + metric.family, metric.help, labels=metric.labels)
-    for labels, one in series if metric.labels else series or [((), _One())]:
-        family.add_metric(labels, one.total)
-    return family
-
-
-def _histogram(metric: Metric, series: list[tuple[tuple[str, ...], _One]]) -> Any:
-    family = HistogramMetricFamily(PREFIX + metric.family, metric.help, labels=metric.labels)
-    for labels, one in series if metric.labels else series or [((), _One())]:
-        counted = zip((*map(floatToGoString, BUCKETS), "+Inf"), accumulate(one.buckets), strict=True)
-        family.add_metric(labels, buckets=list(counted), sum_value=one.total)
-    return family
 
 
 def _line(now: float, level: object, event: str, fields: dict[str, object]) -> bytes:

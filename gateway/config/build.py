@@ -154,9 +154,18 @@ class _Builder:
             except ValueError as error:
                 self._complain(policy, position, str(error))
             else:
+                self._refuse_unshared(policy, position, rule)
                 if not kind.per_route:
                     self._common[policy.name, position] = rule
                 yield _Standing(position, settings, rule)
+
+    def _refuse_unshared(self, policy: Policy, position: int, rule: Rule) -> None:
+        """What one worker remembers in its memory, the others do not know."""
+        workers = self._settings.workers
+        if workers > 1 and rule.needs_shared and self._settings.shared.in_memory:
+            self._complain(
+                policy, position, f"{workers} workers would each remember for themselves: shared: redis://HOST"
+            )
 
     def _place(
         self,

@@ -73,6 +73,7 @@ def contradictions(settings: ConfigFile, source: Source, policies: Mapping[str, 
     """Routes that match the same requests, publishers of one name, inboxes that lack what they need, tenants that
     nothing determines.
     """
+    yield from _unshared(settings, source)
     yield from _ambiguous(settings, source)
     yield from _namesakes(settings, source)
     for i, route in enumerate(settings.routes):
@@ -86,6 +87,13 @@ def contradictions(settings: ConfigFile, source: Source, policies: Mapping[str, 
             if missing:
                 text = f"routes[{i}]: the tenant comes from {missing}, and policy {route.policy} has no rule {missing}"
                 yield source.at(("routes", i, "policy"), text)
+
+
+def _unshared(settings: ConfigFile, source: Source) -> Iterator[Complaint]:
+    """Workers cannot share SQLite."""
+    if settings.workers > 1 and settings.store.place is None:
+        text = "workers: one process holds the file of SQLite; more of them need store: postgresql://HOST/DATABASE"
+        yield source.at(("workers",), text)
 
 
 def _too_soon(settings: ConfigFile, route: Route, source: Source, position: int) -> Iterator[Complaint]:

@@ -233,12 +233,14 @@ Globs = Annotated[
 class ConfigFile(Settings):
     """config.yaml: where requests come in, where they go, and which policy stands between.
 
+    `workers` processes share the work; with more than one, nothing that they need together may be in one of them.
     On SIGTERM `/readyz` answers 503 at once, new requests are still served for `drain_delay` (a balancer needs time to
     look elsewhere), and those in flight then have `drain` to finish.
     """
 
     version: Literal[1]
     tenant: TenantSetting = Field(default_factory=lambda: Tenant(name="default"))
+    workers: int = Field(default=1, ge=1, le=256)
     listeners: dict[Name, Listener] = Field(min_length=1)
     admin: Admin | None = None
     store: StoreSetting

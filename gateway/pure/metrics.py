@@ -9,7 +9,7 @@ import enum
 
 
 class Metric(enum.Enum):
-    """`family` (without prefix), type, label names, help text."""
+    """`family` (without prefix), type, label names, help text; of a gauge, which value is that of several workers."""
 
     REQUESTS = "requests", "counter", ("route", "method", "code", "source"), "Requests answered"
     REQUEST_SECONDS = "request_duration_seconds", "histogram", ("route",), "Time from the head's arrival to the answer"
@@ -22,9 +22,15 @@ class Metric(enum.Enum):
     UPSTREAM_EJECTIONS = "upstream_ejections", "counter", ("upstream",), "Endpoints ejected for failing in a row"
     UPSTREAM_ENDPOINTS = "upstream_endpoints", "gauge", ("upstream", "state"), "Endpoints by whether they get calls"
     BLOCKED = "blocked", "counter", ("route", "stage", "reason", "mode"), "Requests refused, or refused but for report"
-    CONNECTIONS = "connections", "gauge", ("listener",), "Open client connections"
+    CONNECTIONS = "connections", "gauge", ("listener",), "Open client connections", "sum"
     HANDSHAKE_FAILURES = "tls_handshake_failures", "counter", ("listener", "reason"), "TLS handshakes that failed"
-    CERTIFICATE_NOT_AFTER = "certificate_not_after_seconds", "gauge", ("name",), "Unix time a certificate expires"
+    CERTIFICATE_NOT_AFTER = (
+        "certificate_not_after_seconds",
+        "gauge",
+        ("name",),
+        "Unix time a certificate expires",
+        "min",
+    )
     CERTIFICATE_RENEWALS = "certificate_renewals", "counter", ("name", "result"), "Certificates taken into use, or not"
     JWKS_REFRESHES = "jwks_refreshes", "counter", ("result",), "Fetches of a key set"
     FILE_RELOADS = "file_reloads", "counter", ("file", "result"), "Looks at a changed list of what was revoked"
@@ -52,8 +58,16 @@ class Metric(enum.Enum):
     STORE_COMMITS = "store_commits", "counter", (), "Commits of the durable store"
     STORE_UNITS = "store_units", "counter", ("result",), "Units by result"
     STORE_COMMIT_SECONDS = "store_commit_duration_seconds", "histogram", (), "Time a commit took"
+    WORKERS = "workers", "gauge", (), "Workers that serve; 0 where one process serves alone"
+    WORKER_DEATHS = "worker_deaths", "counter", (), "Workers that ended without being told to"
     CONFIG_RELOADS = "config_reloads", "counter", ("result",), "Reloads of the configuration"
-    CONFIG_LAST_RELOAD_SUCCESSFUL = "config_last_reload_successful", "gauge", (), "1 if the last reload was applied"
+    CONFIG_LAST_RELOAD_SUCCESSFUL = (
+        "config_last_reload_successful",
+        "gauge",
+        (),
+        "1 if the last reload was applied",
+        "min",
+    )
     CONFIG_INFO = "config_info", "gauge", ("hash",), "1 for the configuration that runs"
 
     __hash__ = object.__hash__  # that of Enum is a function in Python, called for every count
@@ -62,9 +76,11 @@ class Metric(enum.Enum):
     kind: str
     labels: tuple[str, ...]
     help: str
+    of_several: str
 
-    def __init__(self, family: str, kind: str, labels: tuple[str, ...], text: str) -> None:
+    def __init__(self, family: str, kind: str, labels: tuple[str, ...], text: str, of_several: str = "") -> None:
         self.family = family
         self.kind = kind
         self.labels = labels
         self.help = text
+        self.of_several = of_several or ("max" if kind == "gauge" else "sum")

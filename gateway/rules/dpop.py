@@ -50,6 +50,7 @@ class Dpop(Rule):
     needs_principal = True
 
     def __init__(self, settings: Settings, clock: Clock, shared: Shared, nonces: _Nonces | None) -> None:
+        self.needs_shared = True
         self._policy = Policy(frozenset(settings.algorithms), settings.max_age, settings.leeway)
         self._algorithms = " ".join(settings.algorithms)
         self._origin = settings.origin

@@ -106,6 +106,7 @@ class RateLimit(Rule):
 
     def __init__(self, settings: Settings, policy: str, name: str, shared: Shared, telemetry: Telemetry) -> None:
         self.needs_principal = any(fact.partition(".")[0] in (*_IDENTIFYING, "principal") for fact in settings.key)
+        self.needs_shared = True
         self.name = name
         self.enforced = settings.mode == "enforce"
         self.on_store_error: OnStoreError = settings.on_store_error

@@ -69,7 +69,7 @@ class Reveal(Rule):
     def __init__(self, settings: Settings, ports: Ports, destination: str) -> None:
         self._targets = tuple(_Target(compile_selector(f.select), f.token_class, f.required) for f in settings.fields)
         self._kinds = {"empty", *(target.selector.kind for target in self._targets)}
-        self.sends_once = any(target.token_class == "cvc" for target in self._targets)
+        self.sends_once = self.needs_shared = any(target.token_class == "cvc" for target in self._targets)
         self._ports = ports
         self._destination = destination
 

@@ -97,6 +97,7 @@ class MessageSignature(Rule):
     reportable = True
 
     def __init__(self, settings: Settings, keys: Mapping[str, _Key], jwks: KeySet | None, ports: Ports) -> None:
+        self.needs_shared = True
         self._settings = settings
         self._keys = keys
         self._jwks = jwks

@@ -122,6 +122,7 @@ class Tokenize(Rule):
 
     def __init__(self, settings: Settings, ports: Ports) -> None:
         self.reads_request = bool(settings.fields)
+        self.needs_shared = settings.holds_codes
         self.reads_response = bool(settings.response)
         self._request = tuple(
             _Target(compile_selector(f.select), f.token_class, f.compiled(), f.required) for f in settings.fields

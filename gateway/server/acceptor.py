@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 
 from gateway.server.sockets import BACKLOG
@@ -27,37 +27,42 @@ class Acceptor:
     """
 
     def __init__(
-        self, make: Callable[[], asyncio.BaseProtocol], context: ssl.SSLContext | None, handshake: float
+        self,
+        make: Callable[[], asyncio.BaseProtocol],
+        sockets: Sequence[socket.socket],
+        context: ssl.SSLContext | None,
+        handshake: float,
     ) -> None:
+        self.sockets = sockets
         self.context = context
-        self.sockets: set[socket.socket] = set()
         self._make = make
         self._handshake = handshake
+        self._accepting: set[socket.socket] = set()
         self._welcoming: set[asyncio.Task[None]] = set()
 
-    def accept(self, sockets: Iterable[socket.socket]) -> None:
-        """Accept from these from now on, and from no others; what waits in the queue of another stays there.
+    def accept(self, numbers: Iterable[int]) -> None:
+        """Accept from these sockets from now on, and from no others: what waits in another's queue stays there.
 
         Raises OSError.
         """
         loop = asyncio.get_running_loop()
-        wanted = set(sockets)
-        for one in self.sockets - wanted:
+        wanted = {self.sockets[number] for number in numbers}
+        for one in self._accepting - wanted:
             loop.remove_reader(one)
-            self.sockets.discard(one)
-        for one in wanted - self.sockets:
+            self._accepting.discard(one)
+        for one in wanted - self._accepting:
             one.setblocking(False)  # noqa: FBT003 - the name of the argument is positional
             one.listen(BACKLOG)
             loop.add_reader(one, self._take, one)
-            self.sockets.add(one)
+            self._accepting.add(one)
 
     async def close(self) -> None:
-        """Take what is in the queues, and close the sockets; on return no handshake is under way."""
-        sockets = set(self.sockets)
+        """Take what is in the queues, and close all sockets; on return no handshake is under way."""
+        emptied = set(self._accepting)
         self.accept(())
-        for one in sockets:
-            for accepted in _queued(one):
-                self._begin(accepted)
+        for accepted in (accepted for one in emptied for accepted in _queued(one)):
+            self._begin(accepted)
+        for one in self.sockets:
             one.close()
         if self._welcoming:
             await asyncio.wait(self._welcoming)
@@ -72,7 +77,7 @@ class Acceptor:
             loop.call_later(_PAUSE_SECONDS, self._again, one)
 
     def _again(self, one: socket.socket) -> None:
-        if one in self.sockets:
+        if one in self._accepting:
             asyncio.get_running_loop().add_reader(one, self._take, one)
 
     def _begin(self, accepted: socket.socket) -> None:

@@ -1,10 +1,11 @@
-"""The admin listener: health, readiness, metrics, reload, and what others hang in. Bound to this machine.
+"""The admin listener: health, readiness, metrics, reload, and other actions. Bound to this machine.
 
 Nothing of a request is shown here, and no web page may change anything (its browser says that it is one).
 """
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
@@ -12,25 +13,28 @@ import orjson
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from gateway.ports import Soon, settled
 from gateway.pure.bind import Unix, parse_bind
+from gateway.server.actions import Action
 
 Checks = Callable[[], Awaitable[Mapping[str, bool]]]
 Reload = Callable[[], Awaitable[Sequence[str]]]
-Scrape = Callable[[], tuple[bytes, str]]
+Scrape = Callable[[], Soon[tuple[bytes, str]]]
 
 
 class Admin:
-    """Serves four routes, and `routes`. `retire` makes `/readyz` answer 503 from then on, whatever the checks say.
+    """Serves four paths of its own, and `actions`.
 
-    `checks` names what must work for requests to be served; `scrape` renders the metrics and names their
-    media type; `reload` returns the complaints for which the configuration was not applied, none if it was.
+    `retire` makes `/readyz` answer 503 from then on, whatever the checks say. `checks` names what must work for
+    requests to be served; `scrape` renders the metrics and names their media type; `reload` returns the complaints for
+    which the configuration was not applied, none if it was.
     """
 
-    def __init__(self, *, checks: Checks, scrape: Scrape, reload: Reload, routes: Sequence[web.RouteDef] = ()) -> None:
+    def __init__(self, *, checks: Checks, scrape: Scrape, reload: Reload, actions: Sequence[Action] = ()) -> None:
         self._checks = checks
         self._scrape = scrape
         self._reload = reload
-        self._routes = routes
+        self._actions = actions
         self._retired = False
         self._runner: web.AppRunner | None = None
 
@@ -43,7 +47,7 @@ class Admin:
             web.get("/readyz", self._readyz),
             web.get("/metrics", self._metrics),
             web.post("/reload", self._reloaded),
-            *self._routes,
+            *(web.route(action.method, action.path, functools.partial(_acted, action)) for action in self._actions),
         ])  # fmt: skip
         app.on_response_prepare.append(_name_no_software)
         self._runner = web.AppRunner(app, access_log=None, keepalive_timeout=75.0, handle_signals=False)
@@ -75,7 +79,7 @@ class Admin:
         return json_response(200 if ready else 503, {"ready": ready, "checks": checks})
 
     async def _metrics(self, _: web.Request) -> web.Response:
-        body, media_type = self._scrape()
+        body, media_type = await settled(self._scrape())
         return web.Response(body=body, headers={"Content-Type": media_type})
 
     async def _reloaded(self, _: web.Request) -> web.Response:
@@ -84,6 +88,10 @@ class Admin:
         except Exception as error:  # noqa: BLE001 - the operator reads what failed; the old configuration runs on
             return json_response(500, {"applied": False, "complaints": [f"The reload failed: {type(error).__name__}."]})
         return json_response(409 if complaints else 200, {"applied": not complaints, "complaints": list(complaints)})
+
+
+async def _acted(action: Action, request: web.Request) -> web.Response:
+    return json_response(*await action.perform(request.query, await request.read()))
 
 
 def json_response(status: int, document: Mapping[str, object]) -> web.Response:

@@ -6,45 +6,34 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import orjson
-from aiohttp import web
 
 from gateway.operations import ListEvents, OutboxEvent, ReplayEvent
-from gateway.ports import Clock, Store, Unavailable
-from gateway.server.admin import json_response
+from gateway.ports import Clock, Store
+from gateway.server.actions import Action, Reply, decided
 
 LISTED_MAX = 1000
 _STATES: Mapping[str, Literal["parked", "pending"]] = {"parked": "parked", "pending": "pending"}
 
 
-def event_routes(store: Store, clock: Clock) -> list[web.RouteDef]:
+def event_actions(store: Store, clock: Clock) -> list[Action]:
     """`GET /events?state=parked|pending&tenant=NAME`; `POST /events/replay` with `{"tenant", "id"}`.
 
     200, or 409 with `complaints`; 400 for what is not understood; 503 while the store is away.
     """
 
-    async def listed(request: web.Request) -> web.Response:
-        state = _STATES.get(request.query.get("state", "parked"))
+    async def listed(query: Mapping[str, str], _: bytes) -> Reply:
+        state = _STATES.get(query.get("state", "parked"))
         if state is None:
-            return json_response(400, {"complaints": ["state is parked or pending"]})
-        asked = ListEvents(request.query.get("tenant"), state, LISTED_MAX)
-        try:
-            events = (await store.commit([asked]))[asked].events
-        except Unavailable:
-            return _unavailable()
-        return json_response(200, {"events": [_shown(event) for event in events]})
+            raise ValueError("state is parked or pending")
+        asked = ListEvents(query.get("tenant"), state, LISTED_MAX)
+        events = (await store.commit([asked]))[asked].events
+        return 200, {"events": [_shown(event) for event in events]}
 
-    async def replayed(request: web.Request) -> web.Response:
-        try:
-            asked = ReplayEvent(*_named(await request.read()), clock.now())
-            refused = (await store.commit([asked])).refused is not None
-        except ValueError as error:
-            return json_response(400, {"complaints": [str(error)]})
-        except Unavailable:
-            return _unavailable()
-        complaints = ["there is no event of this tenant and id that is parked or sent"] if refused else []
-        return json_response(409 if refused else 200, {"complaints": complaints})
+    async def replayed(_: Mapping[str, str], body: bytes) -> Reply:
+        refused = (await store.commit([ReplayEvent(*_named(body), clock.now())])).refused is not None
+        return decided("there is no event of this tenant and id that is parked or sent" if refused else "")
 
-    return [web.get("/events", listed), web.post("/events/replay", replayed)]
+    return [Action("GET", "/events", listed), Action("POST", "/events/replay", replayed)]
 
 
 def _named(body: bytes) -> tuple[str, str]:
@@ -68,7 +57,3 @@ def _shown(event: OutboxEvent) -> dict[str, object]:
         "next_at": event.next_at,
         "note": event.note,
     }
-
-
-def _unavailable() -> web.Response:
-    return json_response(503, {"complaints": ["the store is not available: try again in a moment"]})

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 import orjson
-from aiohttp import web
 
 from gateway.operations import UnknownCall
-from gateway.ports import Unavailable
 from gateway.pure.ids import is_provider_id
-from gateway.server.admin import json_response
+from gateway.server.actions import Action, Reply, decided
 
 LISTED_MAX = 1000
 NOTE_CHARACTERS_MAX = 200
@@ -27,34 +25,33 @@ class Decisions(Protocol):
     ) -> str: ...
 
 
-def payment_routes(resolver: Decisions) -> list[web.RouteDef]:
+def payment_actions(resolver: Decisions) -> list[Action]:
     """`GET /payments`; `POST /payments/retry|done|failed` with `{"tenant", "id", "note", "provider_id"}`.
 
     200, or 409 with `complaints`; 400 for what is not understood; 503 while the store is away.
     """
 
-    async def listed(request: web.Request) -> web.Response:
-        try:
-            calls = await resolver.listed(request.query.get("tenant"), LISTED_MAX)
-        except Unavailable:
-            return _unavailable()
-        return json_response(200, {"calls": [_shown(call) for call in calls]})
+    async def listed(query: Mapping[str, str], _: bytes) -> Reply:
+        calls = await resolver.listed(query.get("tenant"), LISTED_MAX)
+        return 200, {"calls": [_shown(call) for call in calls]}
 
-    async def decided(request: web.Request) -> web.Response:
-        try:
-            action = request.match_info["action"]
-            tenant, owner, note, alias = _asked(await request.read(), action)
-            if action == "retry":
-                complaint = await resolver.retry(tenant, owner)
-            else:
-                complaint = await resolver.decide(tenant, owner, "done" if action == "done" else "failed", note, alias)
-        except ValueError as error:
-            return json_response(400, {"complaints": [str(error)]})
-        except Unavailable:
-            return _unavailable()
-        return json_response(409 if complaint else 200, {"complaints": [complaint] if complaint else []})
+    async def retried(_: Mapping[str, str], body: bytes) -> Reply:
+        tenant, owner, _note, _alias = _asked(body, "retry")
+        return decided(await resolver.retry(tenant, owner))
 
-    return [web.get("/payments", listed), web.post("/payments/{action:retry|done|failed}", decided)]
+    def ended(decision: Literal["done", "failed"]) -> Action:
+        async def act(_: Mapping[str, str], body: bytes) -> Reply:
+            tenant, owner, note, alias = _asked(body, decision)
+            return decided(await resolver.decide(tenant, owner, decision, note, alias))
+
+        return Action("POST", f"/payments/{decision}", act)
+
+    return [
+        Action("GET", "/payments", listed),
+        Action("POST", "/payments/retry", retried),
+        ended("done"),
+        ended("failed"),
+    ]
 
 
 def _asked(body: bytes, action: str) -> tuple[str, str, str, str]:
@@ -88,7 +85,3 @@ def _shown(unknown: UnknownCall) -> dict[str, object]:
         "command": unknown.command,
         "amount": unknown.amount,
     }
-
-
-def _unavailable() -> web.Response:
-    return json_response(503, {"complaints": ["the store is not available: try again in a moment"]})

@@ -7,7 +7,7 @@ import contextlib
 import socket
 import ssl
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from gateway.exchange import UNNAMED
 from gateway.ports import Ports
@@ -43,27 +43,29 @@ class Listener:
         self._sweeper: asyncio.TimerHandle | None = None
         self._connections: _Connections
 
-    async def open(self, sockets: Iterable[socket.socket], context: ssl.SSLContext | None = None) -> None:
-        """Accept from bound sockets. Raises OSError."""
+    def open(
+        self, sockets: Sequence[socket.socket], context: ssl.SSLContext | None = None, accept: Iterable[int] = (0,)
+    ) -> None:
+        """Accept connections from those of the bound sockets whose numbers `accept` gives. Raises OSError."""
         self._edge.scheme = "http" if context is None else "https"
         self._connections = _Connections(self._edge, asyncio.get_running_loop())
-        self._acceptor = Acceptor(self._connections, context, self._edge.limits.handshake)
-        self.accept(sockets)
+        self._acceptor = Acceptor(self._connections, sockets, context, self._edge.limits.handshake)
+        self.accept(accept)
         self._sweep_later()
 
     @property
     def port(self) -> int:
         """The bound TCP port."""
-        return int(next(iter(self._acceptor.sockets)).getsockname()[1])
+        return int(self._acceptor.sockets[0].getsockname()[1])
 
     @property
     def in_flight(self) -> int:
         """Exchanges under way, also those whose client has gone."""
         return self._edge.in_flight
 
-    def accept(self, sockets: Iterable[socket.socket]) -> None:
-        """Accept from these from now on, and from no others. Raises OSError."""
-        self._acceptor.accept(sockets)
+    def accept(self, numbers: Iterable[int]) -> None:
+        """Accept from these sockets from now on, and from no others. Raises OSError."""
+        self._acceptor.accept(numbers)
 
     def renew(self, context: ssl.SSLContext) -> None:
         """New connections use this TLS context; those that exist stay as they are, and none is refused meanwhile."""

@@ -11,8 +11,9 @@ from prometheus_client import REGISTRY
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.adapters import telemetry as module
-from gateway.adapters.telemetry import CHILDREN_MAX, NOTES_MAX, PrometheusTelemetry
+from gateway.adapters.telemetry import NOTES_MAX, PrometheusTelemetry
 from gateway.ports import Telemetry
+from gateway.pure import series
 from gateway.pure.metrics import Metric
 from tests.conftest import HandClock
 from tests.pure.test_served import SERVED
@@ -117,6 +118,14 @@ def test_the_media_type_is_the_one_of_the_text_format(telemetry: PrometheusTelem
     assert telemetry.render()[1].startswith("text/plain; version=0.0.4")
 
 
+def test_what_is_always_said_stands_in_every_line(clock: HandClock, sink: Sink) -> None:
+    telemetry = PrometheusTelemetry(clock, sink, worker=3)
+    telemetry.log("x")
+    telemetry.served(SERVED)
+
+    assert [line["worker"] for line in sink.lines] == [3, 3]
+
+
 def test_two_telemetries_know_nothing_of_each_other_nor_of_the_global_registry(clock: HandClock) -> None:
     one, other = PrometheusTelemetry(clock, Sink()), PrometheusTelemetry(clock, Sink())
     one.count(Metric.STORE_COMMITS)
@@ -132,8 +141,8 @@ def test_a_wrong_number_of_labels_is_a_mistake_of_ours(telemetry: PrometheusTele
 
 
 def test_label_sets_do_not_grow_without_bound(telemetry: PrometheusTelemetry, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert CHILDREN_MAX == 10_000
-    monkeypatch.setattr(module, "CHILDREN_MAX", 3)
+    assert series.CHILDREN_MAX == 10_000
+    monkeypatch.setattr(series, "CHILDREN_MAX", 3)
     for turn in range(2):
         for n in range(10):
             telemetry.count(Metric.JWKS_REFRESHES, f"result {n}", by=turn + 1)

@@ -96,9 +96,10 @@ class Gateway:
         return self.log_path.read_text("utf-8", "replace") if self.log_path.exists() else ""
 
     def lines(self, event: str) -> list[dict[str, Any]]:
-        """The structured log lines of one event."""
-        found = (json.loads(line) for line in self.log().splitlines() if line.startswith("{"))
-        return [line for line in found if line.get("event") == event]
+        """The structured log lines of one event; not the one that is being written."""
+        whole, named = self.log().rpartition("\n")[0], f'"event":"{event}"'
+        found = (json.loads(line) for line in whole.splitlines() if line.startswith("{") and named in line)
+        return [line for line in found if line["event"] == event]
 
     def signal(self, number: signal.Signals) -> None:
         assert self.process is not None

@@ -200,7 +200,7 @@ class World:
 
     async def open(self, bind: str, context: ssl.SSLContext | None, identity: str | None) -> None:
         self.listener = Listener("edge", self.proxy, self.ports, self.limits, identity=identity)
-        await self.listener.open([bound(bind)], context)
+        self.listener.open([bound(bind)], context)
 
     async def client(self, context: ssl.SSLContext | None = None) -> Client:
         name = None if context is None else "localhost"

@@ -36,8 +36,8 @@ async def greeting(one: socket.socket) -> bytes:
 
 async def test_more_callers_than_one_turn_takes_are_all_greeted() -> None:
     one = bound("127.0.0.1:0")
-    acceptor = Acceptor(Greeter, None, 1.0)
-    acceptor.accept([one])
+    acceptor = Acceptor(Greeter, [one], None, 1.0)
+    acceptor.accept([0])
     got = await asyncio.gather(*(greeting(one) for _ in range(3 * module._AT_ONCE)))
     assert set(got) == {b"hello"}
     await acceptor.close()
@@ -46,8 +46,8 @@ async def test_more_callers_than_one_turn_takes_are_all_greeted() -> None:
 async def test_what_waits_when_it_closes_is_greeted_and_the_socket_is_gone() -> None:
     one = bound("127.0.0.1:0")
     place = one.getsockname()
-    acceptor = Acceptor(Greeter, None, 1.0)
-    acceptor.accept([one])
+    acceptor = Acceptor(Greeter, [one], None, 1.0)
+    acceptor.accept([0])
     with socket.create_connection(place, timeout=5) as caller:
         await acceptor.close()
         assert await asyncio.to_thread(caller.recv, 64) == b"hello"
@@ -75,8 +75,8 @@ async def test_a_process_without_descriptors_does_not_spin_and_accepts_a_little_
     monkeypatch.setattr(module, "_PAUSE_SECONDS", 0.01)
     one = Exhausted()
     one.bind(("127.0.0.1", 0))
-    acceptor = Acceptor(Greeter, None, 1.0)
-    acceptor.accept([one])
+    acceptor = Acceptor(Greeter, [one], None, 1.0)
+    acceptor.accept([0])
     assert await greeting(one) == b"hello"
     assert one.tries < 10
     await acceptor.close()

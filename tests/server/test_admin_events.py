@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 
 from gateway.cli import main
 from gateway.server.admin import Admin
-from gateway.server.admin_events import event_routes
+from gateway.server.admin_events import event_actions
 from gateway.workers.relay import Relay
 from tests.config.world import CONFIG, POLICY
 from tests.outbox_world import BEFORE, GONE, TENANT, Failing, Outbox, Receiver, outbox
@@ -47,7 +47,7 @@ async def desk(folder: Path, bind: str | None = None) -> AsyncIterator[Desk]:
         relay = Relay(world.ports, [Receiver(reply=lambda _: GONE)], attempts=1)
         await relay.step(world.clock.now())
         await relay.drain()
-        admin = Admin(checks=None, scrape=None, reload=None, routes=event_routes(store, world.clock))  # type: ignore[arg-type]
+        admin = Admin(checks=None, scrape=None, reload=None, actions=event_actions(store, world.clock))  # type: ignore[arg-type]
         await admin.open(bind or "127.0.0.1:0")
         (folder / "policies").mkdir()
         (folder / "policies" / "open.yaml").write_text(POLICY)

@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 
 from gateway.cli import main
 from gateway.server.admin import Admin
-from gateway.server.admin_payments import payment_routes
+from gateway.server.admin_payments import payment_actions
 from tests.config.world import CONFIG, POLICY
 from tests.workers.resolver_scene import LOST, MANUAL, REPLAY, Scene, answer, reason, scene
 
@@ -46,7 +46,7 @@ class Desk:
 async def desk(folder: Path) -> AsyncIterator[Desk]:
     async with scene(folder) as it:
         nothing: Any = None
-        admin = Admin(checks=nothing, scrape=nothing, reload=nothing, routes=payment_routes(it.resolver))
+        admin = Admin(checks=nothing, scrape=nothing, reload=nothing, actions=payment_actions(it.resolver))
         await admin.open("127.0.0.1:0")
         (folder / "policies").mkdir()
         (folder / "policies" / "open.yaml").write_text(POLICY)

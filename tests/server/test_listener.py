@@ -262,7 +262,7 @@ async def test_with_grace_an_idle_connection_may_ask_once_more_and_then_it_is_cl
         for client in (busy, idle):
             await client.ask(GET)
         draining = asyncio.create_task(it.listener.drain(5, grace=30))
-        await turns(lambda: not it.listener._acceptor.sockets)
+        await turns(lambda: not it.listener._acceptor._accepting)
         answer = await busy.ask(GET)
         assert (answer.status, answer.header(b"connection")) == (200, b"close")
         it.pass_time(29.9)

@@ -131,7 +131,7 @@ async def test_who_waits_in_the_queue_of_a_listener_that_ends_is_answered() -> N
         waiting = [connected(listening.getsockname()[1]) for _ in range(5)]
         for caller in waiting:
             caller.sendall(GET)
-        it.listener.accept([listening])
+        it.listener.accept([0])
         await deafen([listening])
         assert await it.listener.drain(5) == 0
         answers = [await asyncio.to_thread(caller.recv, 4096) for caller in waiting]
@@ -145,14 +145,14 @@ async def test_a_listener_accepts_from_the_sockets_it_is_told_to() -> None:
         own, other = bound("127.0.0.1:0"), bound("127.0.0.1:0")
         listener = Listener("edge", it.proxy, it.ports)
         try:
-            await listener.open([own])
-            listener.accept([other])
+            listener.open([own, other])
+            listener.accept([1])
             with connected(port(other)) as caller:
                 caller.sendall(GET)
                 assert (await asyncio.to_thread(caller.recv, 4096)).startswith(b"HTTP/1.1 200")
         finally:
             await listener.drain(1)
-            own.close()
+        assert {one.fileno() for one in (own, other)} == {-1}
 
 
 def test_the_time_for_last_handshakes_is_short() -> None:
