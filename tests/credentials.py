@@ -47,7 +47,7 @@ def _private_key(algorithm: str, _which: int) -> Any:
 
 def jwk(algorithm: str, kid: str | None = None, which: int = 0, **members: Any) -> dict[str, Any]:
     """The public JWK of `private_key`; a member given as None is left out."""
-    make = {"ES": ECAlgorithm, "Ed": OKPAlgorithm}.get(algorithm[:2], RSAAlgorithm)
+    make: Any = {"ES": ECAlgorithm, "Ed": OKPAlgorithm}.get(algorithm[:2], RSAAlgorithm)
     public = make.to_jwk(private_key(algorithm, which).public_key(), as_dict=True)
     public.pop("key_ops", None)
     public = {**public, "kid": kid, "alg": algorithm, "use": "sig", **members}

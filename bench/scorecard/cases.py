@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -10,8 +11,9 @@ Expect = Literal["accept", "reject", "any", "strip-or-reject", "pass", "block", 
 """Of a request: forwarded once, not at all, one of both, or without the client's value. Of an upstream's answer: passed
 on as it is, replaced by a 502, or either that or passed on without what is wrong with it."""
 
-Port = Literal["edge", "open", "tolerant"]
-"""Listeners of the configuration: the routes of the service; any path; any path, RFC 9110's syntax."""
+Port = Literal["edge", "open", "tolerant", "mutual"]
+"""Listeners of the configuration: the routes of the service; any path; any path, RFC 9110's syntax; one that asks for
+client certificates."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,8 @@ class Exchange:
     answer: bytes = field(default=b"", repr=False)
     closes: bool = False
     """The connection must be closed afterwards."""
+    context: Callable[[], ssl.SSLContext] | None = field(default=None, repr=False)
+    """TLS of this connection. Raises ssl.SSLError if no connection can be made like that."""
     kept: bool = False
     """The gateway answers by itself: nothing has to reach the backend for it to be accepted."""
 

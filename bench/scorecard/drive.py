@@ -95,11 +95,12 @@ async def play(exchange: Exchange, proxy: Proxy) -> Reply:
     backend.answer = exchange.answer
     received, closed = b"", False
     try:
+        context = exchange.context() if exchange.context is not None else proxy.context
         reader, writer = await asyncio.open_connection(
             "127.0.0.1",
             proxy.ports[exchange.port],
-            ssl=proxy.context,
-            server_hostname="localhost" if proxy.context else None,
+            ssl=context,
+            server_hostname="localhost" if context else None,
         )
     except OSError:
         return Reply(b"", closed=True, seen=())

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.scorecard import delivered, proofs, signed, tokens, vectors
+from bench.scorecard import certificates, delivered, proofs, signed, tokens, vectors
 from bench.scorecard.cases import Case, Exchange, Expect, Steps
 
 _PUBLISHED = Path(__file__).parent / "samples" / "rfc9421.json"
@@ -21,17 +21,19 @@ def case(row: Mapping[str, Any]) -> Case:
     standard = row["id"].partition("-")[0]
     if standard == "sig":
         return _signed_message(row, expect)
-    if standard in {"jwt", "dpop"}:
-        make = tokens.steps(row["name"], row.get("header")) if standard == "jwt" else _proof(row["name"], expect)
-        return Case(row["id"], row["name"], expect, None if make is None else Steps(make))
-    if standard == "wh":
-        make = delivered.steps(row["name"])
-        return Case(row["id"], row["name"], expect, None if make is None else Steps(make))
-    return Case(row["id"], row["name"], expect, None)
+    make = _steps(standard, row, good=expect == "accept")
+    return Case(row["id"], row["name"], expect, None if make is None else Steps(make))
 
 
-def _proof(name: str, expect: Expect) -> Callable[[], Sequence[Exchange]] | None:
-    return proofs.steps(name, good=expect == "accept")
+def _steps(standard: str, row: Mapping[str, Any], *, good: bool) -> Callable[[], Sequence[Exchange]] | None:
+    name = row["name"]
+    if standard == "jwt":
+        return tokens.steps(name, row.get("header"))
+    if standard == "dpop":
+        return proofs.steps(name, good=good)
+    if standard == "mtls":
+        return certificates.steps(name, good=good)
+    return delivered.steps(name) if standard == "wh" else None
 
 
 def _signed_message(row: Mapping[str, Any], expect: Expect) -> Case:

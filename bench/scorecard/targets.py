@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bench.processes import free_port
-from bench.scorecard import delivered, signed, tokens
+from bench.scorecard import certificates, delivered, signed, tokens
 from bench.scorecard.backend import Backend
+from bench.scorecard.cases import Port
 from bench.scorecard.drive import Proxy
 from bench.stage import FOLDER, PANGATE, Stage, client_context
 from gateway.adapters.dev_certificates import make_dev_certificates
@@ -34,20 +35,24 @@ def target(name: str, folder: Path, backend: Backend) -> Iterator[Proxy]:
     with contextlib.ExitStack() as stack:
         stage = Stage(folder, folder / "certs", backend.port, stack)
         if name == GATEWAY:
-            opened, tolerant = free_port(), free_port()
+            opened, tolerant, mutual = free_port(), free_port(), free_port()
             for kid in ("ed", "ec"):
                 (folder / f"{kid}.pem").write_bytes(signed.public_pem(kid))
             (folder / "jwks.json").write_bytes(tokens.jwks())
             (folder / "revoked.json").write_bytes(tokens.revocations())
+            (folder / "authorities.pem").write_bytes(certificates.authorities())
+            (folder / "revoked.crl").write_bytes(certificates.revocations())
             given = {
                 "SCORECARD_OPEN": str(opened),
                 "SCORECARD_WHSEC": delivered.SECRET,
                 "SCORECARD_TOLERANT": str(tolerant),
+                "SCORECARD_MUTUAL": str(mutual),
                 "SCORECARD_KEYS": str(folder),
                 "SCORECARD_MAC": signed.shared_secret(),
             }
             running = stage.pangate(CONFIG, GATEWAY, None, PANGATE, **given)
-            yield Proxy(name, {"edge": running.port, "open": opened, "tolerant": tolerant}, backend, ours=True)
+            ports: dict[Port, int] = {"edge": running.port, "open": opened, "tolerant": tolerant, "mutual": mutual}
+            yield Proxy(name, ports, backend, ours=True)
         else:
             port = stage.peer(name).port
             yield Proxy(name, dict.fromkeys(("edge", "open", "tolerant"), port), backend, client_context(stage.certs))
