@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from bench.scorecard.cases import Exchange
@@ -24,6 +24,7 @@ from gateway.pure.message_signatures import (
     ECDSA_P256,
     ED25519,
     HMAC,
+    RSA_PSS,
     Message,
     content_digest,
     sign,
@@ -43,6 +44,7 @@ def _seed(name: str) -> bytes:
 KEYS: dict[str, tuple[str, Any]] = {
     "ed": (ED25519, ed25519.Ed25519PrivateKey.from_private_bytes(_seed("ed"))),
     "ec": (ECDSA_P256, ec.derive_private_key(int.from_bytes(_seed("ec"), "big"), ec.SECP256R1())),
+    "rsa": (RSA_PSS, rsa.generate_private_key(65537, 2048)),
     "mac": (HMAC, _seed("mac").hex().encode()),
     "other": (ED25519, ed25519.Ed25519PrivateKey.from_private_bytes(_seed("other"))),
 }
@@ -178,7 +180,7 @@ def _as_it_is(_: Draft, __: re.Match[str]) -> None:
 
 
 def _with_key(draft: Draft, found: re.Match[str]) -> None:
-    draft.sign_with({"hmac": "mac", "ecdsa": "ec"}.get(found[1], "ed"))
+    draft.sign_with({"hmac": "mac", "ecdsa": "ec", "rsa": "rsa"}.get(found[1], "ed"))
 
 
 def _under_the_same_id(draft: Draft, _: re.Match[str]) -> None:
@@ -264,8 +266,8 @@ def _attr(name: str, value: object) -> Change:
 
 
 RECIPES: Sequence[tuple[str, Change]] = [
-    (r"control.*\b(ed25519|ecdsa|hmac)", _with_key),
-    (r"control\b(?!.*rsa)", _as_it_is),
+    (r"control.*\b(ed25519|ecdsa|hmac|rsa)", _with_key),
+    (r"control\b", _as_it_is),
     (r"method changed|other method", _attr("method", "PUT")),
     (r"path changed|other path", _attr("target", "/signed/2?account=1")),
     (r"query (changed|added|removed|reordered)|parameter (changed|added)", _attr("target", "/signed/1?account=2")),
@@ -277,6 +279,8 @@ RECIPES: Sequence[tuple[str, Change]] = [
     (r"(covered )?header (changed|removed|added)|white ?space.*header", _covered_header),
     (r"target.?uri changed", _attr("target", "/signed/1?account=3")),
     (r"(authority|host) changed|other (authority|host)", _attr("host", "other.example")),
+    (r"query-?param.*(twice|duplicate)", _attr("target", "/signed/1?account=1&account=1")),
+    (r"re-?serialised|parsed json|pretty", _attr("body", BODY.replace(b":", b": "))),
     (r"body (changed|tampered|replaced)|one byte of the body", _attr("body", BODY.replace(b"100", b"999"))),
     (r"content-digest (missing|absent|removed)", _drop("Content-Digest")),
     (r"content-digest.*(md5|sha-1|sha1|sha\b|crc|unixsum)", _digest("md5=:1B2M2Y8AsgTpgAmY7PhCfg==:")),
@@ -321,7 +325,7 @@ RECIPES: Sequence[tuple[str, Change]] = [
     (r"label.*(mismatch|differ|other|unknown)", _later(_other_label)),
     (r"two signature-input", _on_two_lines("Signature-Input")),
     (r"two signature (fields|headers)", _on_two_lines("Signature")),
-    (r"(two|second|extra|more) signatures?|signatures?.*one (bad|wrong|invalid)", _later(_second_signature)),
+    (r"(two|second|extra|more|multiple) signatures?|signatures?.*one (bad|wrong|invalid)", _later(_second_signature)),
     (r"coalesc|two fields", _coalesced),
     (r"\bder\b", _der),
     (r"truncated|too short|cut", _raw(lambda raw: raw[:-1])),

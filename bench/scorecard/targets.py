@@ -36,7 +36,7 @@ def target(name: str, folder: Path, backend: Backend) -> Iterator[Proxy]:
         stage = Stage(folder, folder / "certs", backend.port, stack)
         if name == GATEWAY:
             opened, tolerant, mutual = free_port(), free_port(), free_port()
-            for kid in ("ed", "ec"):
+            for kid in ("ed", "ec", "rsa"):
                 (folder / f"{kid}.pem").write_bytes(signed.public_pem(kid))
             (folder / "jwks.json").write_bytes(tokens.jwks())
             (folder / "revoked.json").write_bytes(tokens.revocations())

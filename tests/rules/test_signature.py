@@ -21,6 +21,7 @@ from gateway.pure.message_signatures import (
     ECDSA_P256,
     ED25519,
     HMAC,
+    RSA_PSS,
     Message,
     content_digest,
     sign,
@@ -159,6 +160,20 @@ async def test_keys_come_from_a_jwk_set_too(world: World, tmp_path: Path) -> Non
     world.clock.advance(2)
     fresh = signed(algorithm=ECDSA_P256, key=private_key("ES256", 1), keyid="jwk-2", created=NOW + 1)
     assert await judge(rule, fresh) is None
+
+
+@pytest.mark.parametrize(("jose", "algorithm"), [("ES256", ECDSA_P256), ("EdDSA", ED25519), ("PS512", RSA_PSS)])
+async def test_a_key_of_a_set_is_for_the_algorithm_that_the_set_says(
+    world: World, tmp_path: Path, jose: str, algorithm: str
+) -> None:
+    path = tmp_path / "jwks.json"
+    path.write_bytes(jwk_set(jwk(jose, "k")))
+    rule = world.rule(keys=[], jwks=f"file:{path}")
+    assert await judge(rule, signed(algorithm=algorithm, key=private_key(jose), keyid="k")) is None
+    path.write_bytes(jwk_set(jwk("PS256", "other")))
+    world.clock.advance(10)
+    other = signed(algorithm=RSA_PSS, key=private_key("PS256"), keyid="other", created=NOW + 10)
+    assert await judge(rule, other) is Reason.MESSAGE_SIGNATURE_INVALID
 
 
 async def test_a_subject_of_an_access_token_stands(world: World) -> None:
