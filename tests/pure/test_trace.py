@@ -50,6 +50,37 @@ def test_flags_that_are_not_defined_are_cleared(received: str, sent: str) -> Non
     assert continue_trace(VALID[:-2] + received, "", ENTROPY).flags == sent
 
 
+MANY = [f"bar{n:02}={n:02}" for n in range(1, 34)]
+VALUE = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) not in ",=")
+
+
+@pytest.mark.parametrize(
+    ("received", "sent"),
+    [
+        ("foo=1 \t , \t bar=2,\tbaz=3", "foo=1,bar=2,baz=3"),
+        (", foo=1,, ", "foo=1"),
+        (",".join(MANY[:32]), ",".join(MANY[:32])),
+        (f"a*/_-9={VALUE}", f"a*/_-9={VALUE}"),
+        ("9a@b=1", "9a@b=1"),
+        (f"{'z' * 256}=1", f"{'z' * 256}=1"),
+        (f"{'t' * 241}@{'v' * 14}=1", f"{'t' * 241}@{'v' * 14}=1"),
+    ],
+)
+def test_a_state_is_passed_on_member_by_member(received: str, sent: str) -> None:
+    assert continue_trace(VALID, received, ENTROPY).state == sent
+
+
+@pytest.mark.parametrize(
+    "state",
+    ["foo=1,foo=1", "foo=1,bar=2,foo=3", "foo =1", "FOO=1", "foo.bar=1", "foo@=1,bar=2", "@foo=1,bar=2", "foo@@bar=1",
+     "foo@bar@baz=1", "9foo=1", ",".join(MANY), "foo", "foo=", "=1", "foo=a=b", f"{'z' * 257}=1",
+     f"{'t' * 242}@v=1", f"t@{'v' * 15}=1", f"foo={'x' * 257}", "foo=\xe9"],
+)  # fmt: skip
+def test_a_malformed_state_is_dropped_and_the_trace_goes_on(state: str) -> None:
+    trace = continue_trace(VALID, state, ENTROPY)
+    assert (trace.trace_id, trace.state) == (TRACE, "")
+
+
 @given(st.text(max_size=80), st.text(max_size=20))
 def test_whatever_comes_in_a_valid_parent_goes_out(parent: str, state: str) -> None:
     sent = continue_trace(parent, state, ENTROPY).traceparent()
