@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
-from gateway.adapters.sqlite import open_sqlite
+from gateway.adapters.postgres_connections import Address
 from gateway.operations import (
     AskKey,
     ClaimKey,
@@ -24,8 +21,9 @@ from gateway.operations import (
     ReleaseKey,
     Row,
 )
+from tests.adapters.engines import Engine, PostgresEngine, SqliteEngine
 from tests.adapters.operations import ask
-from tests.conftest import HandClock, Recorder
+from tests.conftest import HandClock
 
 tenants = st.sampled_from(["shop", "rival"])
 scopes = st.sampled_from([b"key 1", b"key 2"])
@@ -43,22 +41,17 @@ class Key:
 
 
 class Keys(RuleBasedStateMachine):
-    """Each step is asked of a store in a file; the model says what it must answer."""
+    """Each step is asked of a store; the model says what it must answer."""
 
-    def __init__(self) -> None:
+    def __init__(self, engine: Engine | None = None) -> None:
         super().__init__()
-        self.folder = tempfile.TemporaryDirectory()
-        self.runner = asyncio.Runner()
+        self.engine = engine or SqliteEngine()
         self.clock = HandClock()
         self.model: dict[tuple[str, bytes], Key] = {}
-        self.open()
-
-    def open(self) -> None:
-        path = str(Path(self.folder.name) / "pangate.db")
-        self.store = open_sqlite(path, clock=self.clock, telemetry=Recorder())
+        self.store = self.engine.open(self.clock)
 
     def ask(self, operation: Operation[Row]) -> Row:
-        return self.runner.run(ask(self.store, operation))
+        return self.engine.run(ask(self.store, operation))
 
     def held(self, tenant: str, scope: bytes, owner: str) -> Key | None:
         key = self.model.get((tenant, scope))
@@ -130,26 +123,29 @@ class Keys(RuleBasedStateMachine):
     @precondition(lambda self: self.model)
     @rule()
     def restart(self) -> None:
-        self.runner.run(self.store.close())
-        self.open()
+        self.store = self.engine.restart(self.clock)
         for key in self.model.values():
             if key.state is KeyState.IN_FLIGHT:
                 key.state = KeyState.UNKNOWN
 
     @invariant()
     def the_store_holds_the_keys_of_the_model(self) -> None:
-        stored = self.store._db.execute("SELECT tenant, scope, state, owner FROM keys").fetchall()
+        stored = self.engine.rows("SELECT tenant, scope, state, owner FROM keys")
         assert {row[:2]: row[2:] for row in stored} == {
             place: (key.state.value, key.owner) for place, key in self.model.items()
         }
 
     def teardown(self) -> None:
-        self.runner.run(self.store.close())
-        self.runner.close()
-        self.folder.cleanup()
+        self.engine.end()
 
 
 TestKeys = Keys.TestCase
 TestKeys.settings = settings(
     max_examples=40, stateful_step_count=25, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
 )
+
+
+def test_keys_on_postgres(postgres_address: Address) -> None:
+    run_state_machine_as_test(
+        lambda: Keys(PostgresEngine(postgres_address)), settings=settings(TestKeys.settings, max_examples=4)
+    )

@@ -6,25 +6,29 @@ events it has written are numbered without a gap, and what they say has changed 
 
 from __future__ import annotations
 
-import asyncio
-import shutil
-import tempfile
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, TypeVar
 
 from hypothesis import HealthCheck, assume, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
-from gateway.adapters.sqlite import open_sqlite
+from gateway.adapters.postgres_connections import Address
 from gateway.operations import OutboxEvent, Result
 from gateway.pure.lifecycle import Admitted, Payment, Reservation, Told, admit, opened, reviewed, standing, state_of
 from gateway.pure.lifecycle_machine import Amounts
 from gateway.pure.reservations import Held, end, hear
+from tests.adapters.engines import Engine, PostgresEngine, SqliteEngine
 from tests.adapters.payments import Till, published, told_in
-from tests.conftest import HandClock, Recorder
+from tests.conftest import HandClock
 from tests.pure.lifecycles import card
 
 T = TypeVar("T")
@@ -60,11 +64,9 @@ class Life:
 class Lives(RuleBasedStateMachine):
     """Two payments; each step is asked of the store and of the oracle."""
 
-    def __init__(self) -> None:
+    def __init__(self, engine: Engine | None = None) -> None:
         super().__init__()
-        self.folder = tempfile.TemporaryDirectory()
-        self.path = Path(self.folder.name) / "0" / "pangate.db"
-        self.runner = asyncio.Runner()
+        self.engine = engine or SqliteEngine()
         self.lives: dict[str, Life] = {}
         self.parked: dict[str, list[tuple[Told, ...]]] = {}
         """What was told of payments that have not begun."""
@@ -72,12 +74,11 @@ class Lives(RuleBasedStateMachine):
         self.owners = 0
 
     def run(self, asked: Coroutine[Any, Any, T]) -> T:
-        return self.runner.run(asked)
+        return self.engine.run(asked)
 
     @initialize()
     def open(self) -> None:
-        self.store = open_sqlite(str(self.path), clock=HandClock(), telemetry=Recorder())
-        self.till = Till(self.store)
+        self.till = Till(self.engine.open(HandClock()))
 
     @precondition(lambda self: len(self.lives) < len(ALIASES))
     @rule(command=commands, amount=amounts)
@@ -166,15 +167,12 @@ class Lives(RuleBasedStateMachine):
 
     @rule()
     def crash(self) -> None:
-        """Go on with a copy of the files as they are, which nobody has closed."""
-        left = shutil.copytree(self.path.parent, self.path.parent.with_name(f"{int(self.path.parent.name) + 1}"))
-        self.run(self.store.close())
-        self.path = left / self.path.name
-        self.open()
+        """Go on with what a store left that nobody has closed."""
+        self.till = Till(self.engine.crash(HandClock()))
 
     @rule()
     def publish(self) -> None:
-        for event in self.run(published(self.store)):
+        for event in self.run(published(self.till.store)):
             self.lives[event.aggregateid].events.append(event)
 
     @invariant()
@@ -183,7 +181,7 @@ class Lives(RuleBasedStateMachine):
             found = self.run(self.till.find(name))
             assert found.record == life.payment
             assert found.standing == standing(MACHINE, life.payment)
-        stored = self.store._db.execute("SELECT owner, command, amount, state FROM reservations").fetchall()
+        stored = self.engine.rows("SELECT owner, command, amount, state FROM reservations")
         assert {row[0]: row[1:] for row in stored} == {
             owner: (*held.reservation[:2], _state(held.reservation, answered=held.answered))
             for life in self.lives.values()
@@ -199,9 +197,7 @@ class Lives(RuleBasedStateMachine):
             assert total == life.payment.amounts
             last = told_in(life.events[-1])
             assert (last["version"], last["violation"]) == (life.payment.version, life.payment.violation)
-        self.run(self.store.close())
-        self.runner.close()
-        self.folder.cleanup()
+        self.engine.end()
 
 
 def _state(reservation: Reservation, *, answered: bool) -> str:
@@ -212,3 +208,9 @@ TestLives = Lives.TestCase
 TestLives.settings = settings(
     max_examples=25, stateful_step_count=30, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
 )
+
+
+def test_lives_on_postgres(postgres_address: Address) -> None:
+    run_state_machine_as_test(
+        lambda: Lives(PostgresEngine(postgres_address)), settings=settings(TestLives.settings, max_examples=5)
+    )

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-import tempfile
 from collections.abc import Coroutine
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
-from gateway.adapters.sqlite import SqliteStore, open_sqlite
+from gateway.adapters.postgres_connections import Address
 from gateway.operations import (
     DueEvents,
     EventLag,
@@ -25,10 +22,12 @@ from gateway.operations import (
     RetryEvent,
     SentEvents,
 )
+from gateway.ports import Store
 from gateway.pure.lifecycle import Told
+from tests.adapters.engines import Engine, PostgresEngine, SqliteEngine
 from tests.adapters.operations import ask
 from tests.adapters.payments import Till
-from tests.conftest import HandClock, Recorder
+from tests.conftest import HandClock
 
 T = TypeVar("T")
 LEASE = 10.0
@@ -45,28 +44,26 @@ class Queue:
     not_before: float = 0.0
 
 
-async def due(store: SqliteStore, now: float) -> tuple[OutboxEvent, ...]:
+async def due(store: Store, now: float) -> tuple[OutboxEvent, ...]:
     operation = DueEvents(now, 100, LEASE)
     return (await store.commit([operation]))[operation].events
 
 
 class Outbox(RuleBasedStateMachine):
-    def __init__(self) -> None:
+    def __init__(self, engine: Engine | None = None) -> None:
         super().__init__()
-        self.folder = tempfile.TemporaryDirectory()
-        self.runner = asyncio.Runner()
+        self.engine = engine or SqliteEngine()
         self.clock = HandClock()
         self.queues: dict[str, Queue] = {}
         self.taken: list[OutboxEvent] = []
         self.first: dict[tuple[str, int], str] = {}
 
     def run(self, asked: Coroutine[Any, Any, T]) -> T:
-        return self.runner.run(asked)
+        return self.engine.run(asked)
 
     @initialize()
     def open(self) -> None:
-        path = str(Path(self.folder.name) / "pangate.db")
-        self.store = open_sqlite(path, clock=self.clock, telemetry=Recorder())
+        self.store = self.engine.open(self.clock)
 
     @rule(payment=payments, count=st.integers(1, 3))
     def tell(self, payment: str, count: int) -> None:
@@ -145,12 +142,11 @@ class Outbox(RuleBasedStateMachine):
 
     @rule()
     def restart(self) -> None:
-        """Leases of a process that is gone are void; when an event is to be tried again is not."""
-        self.run(self.store.close())
-        self.open()
-        waits = self.store._db.execute("SELECT aggregateid, next_at / 1e6 FROM outbox WHERE state = 'due'").fetchall()
-        for name, next_at in waits:
-            self.queues[name].not_before = min(self.queues[name].not_before, next_at)
+        """Where one process has the store, its leases are void when it is gone; when to try again is not."""
+        self.store = self.engine.restart(self.clock)
+        if self.engine.leases_end:
+            for name, next_at in self.engine.rows("SELECT aggregateid, next_at FROM outbox WHERE state = 'due'"):
+                self.queues[name].not_before = min(self.queues[name].not_before, next_at / 1e6)
 
     @rule()
     def count(self) -> None:
@@ -162,12 +158,16 @@ class Outbox(RuleBasedStateMachine):
         assert (lag.pending, lag.parked) == (unsent - parked, parked)
 
     def teardown(self) -> None:
-        self.run(self.store.close())
-        self.runner.close()
-        self.folder.cleanup()
+        self.engine.end()
 
 
 TestOutbox = Outbox.TestCase
 TestOutbox.settings = settings(
     max_examples=30, stateful_step_count=30, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
 )
+
+
+def test_the_outbox_on_postgres(postgres_address: Address) -> None:
+    run_state_machine_as_test(
+        lambda: Outbox(PostgresEngine(postgres_address)), settings=settings(TestOutbox.settings, max_examples=4)
+    )
