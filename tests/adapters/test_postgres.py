@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
+import signal
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 
+from gateway.adapters import postgres_connections
 from gateway.adapters.postgres import PostgresStore
 from gateway.adapters.postgres_connections import Address
 from gateway.operations import (
@@ -19,11 +23,12 @@ from gateway.operations import (
     SentEvents,
     TokenRow,
 )
+from gateway.ports import Unavailable
 from gateway.pure.lifecycle import Told
 from tests.adapters.operations import NOW, ask, claim, delivery, put_token, verdict
 from tests.adapters.payments import Till, published
 from tests.conftest import HandClock, Recorder
-from tests.postgres import empty, open_store
+from tests.postgres import connect, empty, open_store
 
 RACES = 20
 
@@ -176,3 +181,99 @@ async def test_tenants_do_not_wait_for_one_another(stores: list[PostgresStore]) 
     await connection.execute("ROLLBACK")
     await connection.close()
     assert not (await held).refused
+
+
+# --- what goes wrong on the way --------------------------------------------------------------------------------------
+
+
+async def test_a_transaction_that_waits_in_a_circle_is_begun_again(
+    stores: list[PostgresStore], postgres_address: Address, telemetry: Recorder
+) -> None:
+    """Somebody holds the second key and wants the first; the store holds the first and wants the second."""
+    other = await stores[1]._connections.connect()
+    watch = await connect(postgres_address)
+    await other.execute("BEGIN")
+    await other.execute("SET LOCAL deadlock_timeout = '1h'")
+    await other.execute("INSERT INTO keys VALUES ('shop', 'key 2', 'done', '', '', NULL, 0)")
+    held = asyncio.ensure_future(stores[0].commit([claim(b"key 1"), claim(b"key 2")]))
+    while not await watch.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+        pass
+    await other.execute("INSERT INTO keys VALUES ('shop', 'key 1', 'done', '', '', NULL, 0)")
+    await other.execute("ROLLBACK")
+    assert (await held).refused is None
+    assert [line["event"] for line in telemetry.lines] == ["store_began_again"]
+    for connection in (other, watch):
+        await connection.close()
+
+
+async def test_connections_that_died_while_they_were_idle_cost_nobody_an_error(
+    stores: list[PostgresStore], postgres_address: Address
+) -> None:
+    store = stores[0]
+    await asyncio.gather(*(ask(store, claim(tenant=f"t{n}")) for n in range(8)))
+    admin = await connect(postgres_address)
+    while await admin.fetch(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'pangate'"
+    ):
+        pass
+    await admin.close()
+    rows = await asyncio.gather(*(ask(store, claim(b"next", tenant=f"t{n}")) for n in range(8)))
+    assert [row.refused for row in rows] == [False] * 8
+
+
+async def test_no_more_connections_are_made_than_are_allowed(
+    postgres_address: Address, clock: HandClock, telemetry: Recorder
+) -> None:
+    store = await open_store(postgres_address, clock, telemetry, most=2)
+    admin = await connect(postgres_address)
+    await asyncio.gather(*(ask(store, claim(tenant=f"t{n}")) for n in range(50)))
+    query = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pangate'"
+    assert await admin.fetchval(query) <= 2
+    await store.close()
+    await admin.close()
+    await empty(postgres_address)
+
+
+async def test_a_server_that_says_nothing_is_given_up_and_asked_anew(
+    stores: list[PostgresStore], postgres_address: Address, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres_connections, "STATEMENT_SECONDS", -0.8)
+    store = stores[0]
+    await ask(store, claim())
+    pid = store._connections._idle[0].get_server_pid()
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        with pytest.raises(Unavailable, match="store"):
+            await ask(store, claim(b"2"))
+        assert not (await ask(store, claim(b"3"))).refused
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+async def test_a_value_that_cannot_be_sent_harms_no_other_unit(stores: list[PostgresStore]) -> None:
+    units = [[claim(b"%d" % n)] for n in range(5)]
+    units[2] = [replace(claim(b"2"), owner="\ud800")]
+    found = await asyncio.gather(*(stores[0].commit(unit) for unit in units), return_exceptions=True)
+    assert [isinstance(answer, Unavailable) for answer in found] == [False, False, True, False, False]
+
+
+async def test_a_connection_lost_while_it_commits_promises_nothing(
+    stores: list[PostgresStore], postgres_address: Address
+) -> None:
+    """Nobody knows what became of the transaction, so it is not begun again, and nobody is told that it stands."""
+    admin = await connect(postgres_address)
+    await admin.execute(
+        "CREATE FUNCTION hang() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); PERFORM pg_sleep(9); RETURN NULL; END $$"
+    )
+    await admin.execute(
+        "CREATE CONSTRAINT TRIGGER hang AFTER INSERT ON tokens DEFERRABLE INITIALLY DEFERRED "
+        "FOR EACH ROW EXECUTE FUNCTION hang()"
+    )
+    try:
+        with pytest.raises(Unavailable, match="store"):
+            await ask(stores[0], put_token("tok_1"))
+    finally:
+        await admin.execute("DROP TRIGGER hang ON tokens; DROP FUNCTION hang()")
+        await admin.close()
+    assert (await ask(stores[0], put_token("tok_1"))).new  # type: ignore[attr-defined]
