@@ -13,7 +13,7 @@ import apsw
 import asyncpg
 
 from gateway.adapters.clock import SystemClock
-from gateway.adapters.postgres_connections import Connection, Connections
+from gateway.adapters.postgres_connections import LOST, Connection, Connections
 from gateway.adapters.postgres_doctor import examine
 from gateway.adapters.postgres_schema import migrate, read_schema
 from gateway.adapters.sqlite import configure, open_sqlite
@@ -41,7 +41,7 @@ async def asking(store: Store, read_secret: Callable[[str], bytes], ask: Callabl
     try:
         async with connections.taken() as connection:
             return await ask(connection)
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+    except (asyncpg.PostgresError, *LOST) as error:
         told = str(error) if isinstance(error, asyncpg.PostgresError) else type(error).__name__
         raise ValueError(f"PostgreSQL at {store.place.host} cannot be used: {told}") from error
     finally:

@@ -23,7 +23,7 @@ from typing import TypeVar
 import asyncpg
 
 from gateway.adapters import postgres_nodes as nodes
-from gateway.adapters.postgres_connections import Address, Connection, Connections
+from gateway.adapters.postgres_connections import LOST, Address, Connection, Connections
 from gateway.adapters.postgres_nodes import Node, TakenOver
 from gateway.adapters.postgres_schema import read_schema
 from gateway.adapters.postgres_steps import run_alone, run_units
@@ -41,16 +41,7 @@ _TRANSIENT = (
     asyncpg.DeadlockDetectedError,
     asyncpg.LockNotAvailableError,
 )
-_LOST = (
-    asyncpg.PostgresConnectionError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.InterfaceError,
-    OSError,
-)
-"""What ends a connection."""
-_AWAY = (*_TRANSIENT, *_LOST, asyncpg.QueryCanceledError)
+_AWAY = (*_TRANSIENT, *LOST, asyncpg.QueryCanceledError)
 """Errors that are no unit's."""
 
 
@@ -70,7 +61,7 @@ async def open_postgres(address: Address, *, node: str, clock: Clock, telemetry:
             life = await nodes.join(connection, node)
             connections.hold_as(life.holder)
             await nodes.take_over(connection, clock.now(), expire=False)
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+    except (asyncpg.PostgresError, *LOST) as error:
         raise ValueError(f"store: PostgreSQL at {address.host} cannot be used: {type(error).__name__}") from error
     finally:
         await connections.close()
@@ -145,7 +136,7 @@ class PostgresStore:
         try:
             async with self._connections.taken() as connection:
                 return await ask(connection)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        except (asyncpg.PostgresError, *LOST) as error:
             raise unavailable(error) from error
 
     async def _work(self, tenant: str | None) -> None:
@@ -214,7 +205,7 @@ class PostgresStore:
                     self._log("store_began_again", error, level="info")
                 except TimeoutError:
                     raise
-                except _LOST:
+                except LOST:
                     if again == 1 or connection.committing:
                         raise
         raise AssertionError("the last try ends it")

@@ -29,6 +29,16 @@ _SESSION = {
     "enable_seqscan": "off",  # every statement has its index, also while a table is still small and not analyzed
     "jit": "off",
 }
+LOST = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # the server has said something that nobody asked for: that it goes away
+    OSError,
+)
+"""What ends a connection, if there was one. A TimeoutError is an OSError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +85,7 @@ class Connections:
             connection.committing = False
             try:
                 yield connection
-            except TimeoutError:
+            except LOST:
                 connection.terminate()
                 raise
             finally:
