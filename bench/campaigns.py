@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.faults import campaign, money, power, programs, races, simulate
+from tests.faults import campaign, cluster, money, power, programs, races, simulate
 from tests.faults.street import street
+from tests.postgres import running_postgres
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +84,20 @@ def _scored(attack: Callable[[Path], Coroutine[Any, Any, money.Found]]) -> Score
     return Score(found.kills, found.payments, len(found.harm))
 
 
+def disturb_cluster(temper: Sequence[str]) -> Attack:
+    def run(deeds: int, seed: int) -> Score:
+        """Half of them kills, half of them stops; it is counted how often money did not move as it should."""
+        with running_postgres() as server:
+            return _scored(lambda place: cluster.attack(place, server, deeds // 2, seed, temper=temper))
+
+    return run
+
+
+def control_cluster(seed: int) -> Score:
+    with running_postgres() as server:
+        return _scored(lambda place: cluster.stall(place, server, seed, programs.HEEDLESS_OF_LEASE))
+
+
 def race_refund(count: int, _seed: int, program: Sequence[str] = programs.PRODUCT) -> Score:
     with folder() as place, street(place, races.REFUNDING, program) as stage:
         harm = [len(list(races.refunds(stage, races.CAPTURED // 125, f"race-{n}").harm())) for n in range(count)]
@@ -140,6 +155,22 @@ CAMPAIGNS: Mapping[str, Campaign] = {
         },
     ),
     "kill9_tokens": Campaign("kill9", 200, "kills", "tokens", kill_tokens, {"answer before commit": control_tokens}),
+    "cluster": Campaign(
+        "cluster",
+        400,
+        "kills and stops",
+        "payments",
+        disturb_cluster(cluster.KEYED),
+        {"lease not looked at": control_cluster},
+    ),
+    "cluster_keyless": Campaign(
+        "cluster_keyless",
+        100,
+        "kills and stops",
+        "payments",
+        disturb_cluster(cluster.KEYLESS),
+        {"lease not looked at": control_cluster},
+    ),
     "simulated": Campaign(
         "simulated",
         100_000,

@@ -8,7 +8,7 @@ import functools
 import gc
 import os
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -51,6 +51,8 @@ from gateway.workers.relay import Announcing, Relay
 from gateway.workers.resolver import Resolver
 from gateway.workers.retention import all_purges, run_retention
 
+_DEAD_DRAIN = 1.0
+"""Seconds: those who wait for an answer hear at once that nobody knows."""
 _READ_SECRET = functools.partial(read_secret, base=Path())
 
 
@@ -74,13 +76,21 @@ class Gateway:
     """One process: adapters that live as long as it does, and the configuration that runs right now.
 
     As one of several workers it has a `seat`, from whose socket of each listener it accepts, and a `number` that no
-    other that lives has.
+    other that lives has. `buried` is called when others took it for dead: nothing of it may be written any more.
     """
 
     def __init__(
-        self, path: Path, config: Config, telemetry: PrometheusTelemetry, seat: int = 0, number: int = 0
+        self,
+        path: Path,
+        config: Config,
+        telemetry: PrometheusTelemetry,
+        buried: Callable[[], None],
+        seat: int = 0,
+        number: int = 0,
     ) -> None:
         self._path = path
+        self._buried = buried
+        self._dead = False
         self.config = config
         self._seat = seat
         self._number = number
@@ -170,7 +180,7 @@ class Gateway:
 
         A connection on which nothing is asked is kept for `grace` seconds.
         """
-        seconds = self.config.settings.drain
+        seconds = _DEAD_DRAIN if self._dead else self.config.settings.drain
         left = await asyncio.gather(*(listener.drain(seconds, grace) for listener in self._listeners.values()))
         await self.follow()
         await _end(self._tasks)
@@ -178,6 +188,10 @@ class Gateway:
         await self._open.aclose()
         await self._key_sets.close()
         self.telemetry.log("stopped", cut_off=sum(left))
+
+    def _taken_for_dead(self) -> None:
+        self._dead = True
+        self._buried()
 
     # --- configuration
 
@@ -233,7 +247,7 @@ class Gateway:
         keys: Keys = FileKeys(Path(file_of(settings.keys.key))) if settings.keys is not None else NoKeys()
         opened = await open_store(settings, _READ_SECRET, self._clock, self.telemetry, self._number)
         if isinstance(opened, PostgresStore):
-            self._lease = LeaseKeeper(opened, self._clock.boottime, self.telemetry)
+            self._lease = LeaseKeeper(opened, self._clock.boottime, self.telemetry, self._taken_for_dead)
             await self._lease.step()
         store = self._store = Announcing(opened)
         self._open.push_async_callback(store.close)

@@ -9,7 +9,7 @@ import socket
 import sys
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from gateway.adapters.clock import SystemClock
 from gateway.adapters.telemetry import PrometheusTelemetry
@@ -23,6 +23,7 @@ from gateway.server.sockets import bound_group, deafen
 from gateway.supervising.supervisor import Supervisor
 from gateway.supervising.worker import work
 
+T = TypeVar("T")
 Sockets = Mapping[str, Sequence[socket.socket]]
 
 
@@ -46,12 +47,17 @@ def run(path: Path, channel: int | None = None) -> int:
 
     `channel` is the file descriptor over which a supervisor speaks to this process, its worker.
     """
-    config = check(path)
-    main = serve(path, config) if channel is None else work(path, config, channel, calm_collector)
-    return _run(main)
+    config: Config | None = check(path)
+    assert config is not None
+    if channel is not None:
+        return _run(work(path, config, channel, calm_collector))
+    code = 0
+    while config is not None:
+        code, config = _run(serve(path, config))
+    return code
 
 
-def _run(main: Coroutine[Any, Any, int]) -> int:
+def _run(main: Coroutine[Any, Any, T]) -> T:
     try:
         import uvloop  # noqa: PLC0415 - an accelerator that some platforms lack
     except ImportError:
@@ -59,14 +65,17 @@ def _run(main: Coroutine[Any, Any, int]) -> int:
     return uvloop.run(main)
 
 
-async def serve(path: Path, config: Config) -> int:
-    """Until SIGTERM or SIGINT; SIGHUP reloads, SIGUSR2 reloads and replaces the workers. The exit code."""
+async def serve(path: Path, config: Config) -> tuple[int, Config | None]:
+    """Until SIGTERM or SIGINT; SIGHUP reloads, SIGUSR2 reloads and replaces the workers. The exit code.
+
+    Or until other gateways took this one for dead; then the second is what to begin anew with.
+    """
     alone = config.settings.workers == 1
     who = {} if alone else {"worker": "supervisor"}
     telemetry = PrometheusTelemetry(SystemClock(), sys.stdout.buffer, config.settings.logging.level, **who)
     telemetry.start()
-    serving: Serving = Gateway(path, config, telemetry) if alone else Supervisor(path, config, telemetry)
     told, admin = _Told(), None
+    serving: Serving = Gateway(path, config, telemetry, told.bury) if alone else Supervisor(path, config, telemetry)
     try:
         sockets = {
             name: bound_group(listener.bind, config.settings.workers)
@@ -82,20 +91,20 @@ async def serve(path: Path, config: Config) -> int:
         await serving.close()
         telemetry.close()
         sys.stderr.write(f"pangate: {error}\n")
-        return 1
+        return 1, None
     calm_collector()
     await told.over.wait()
     told.no_more()
     if admin is not None:
         admin.retire()
     serving.retire()
-    await asyncio.sleep(serving.config.settings.drain_delay)
+    await asyncio.sleep(0 if told.dead else serving.config.settings.drain_delay)
     await deafen(one for group in sockets.values() for one in group)
     await serving.close()
     if admin is not None:
         await admin.close()
     telemetry.close()
-    return 0
+    return 0, serving.config if told.dead and not told.to_end else None
 
 
 def calm_collector() -> None:
@@ -110,9 +119,19 @@ class _Told:
 
     def __init__(self) -> None:
         self.over = asyncio.Event()
+        self.dead = self.to_end = False
         self._under_way: set[asyncio.Future[Sequence[str]]] = set()
         for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, self.over.set)
+            asyncio.get_running_loop().add_signal_handler(number, self._end)
+
+    def _end(self) -> None:
+        self.to_end = True
+        self.over.set()
+
+    def bury(self) -> None:
+        """Others took this process for dead."""
+        self.dead = True
+        self.over.set()
 
     def obey(self, serving: Serving) -> None:
         """What is open can be reloaded, too."""

@@ -25,7 +25,9 @@ async def open_store(
     if store.place is None:
         return open_sqlite(store.path, clock=clock, telemetry=telemetry)
     address = address_of(store, read_secret)
-    return await open_postgres(address, node=node_name(settings, number), clock=clock, telemetry=telemetry)
+    return await open_postgres(
+        address, node=node_name(settings, number), clock=clock, telemetry=telemetry, lease=store.lease
+    )
 
 
 def address_of(store: Store, read_secret: Callable[[str], bytes]) -> Address:

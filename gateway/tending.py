@@ -37,7 +37,7 @@ async def asking(store: Store, read_secret: Callable[[str], bytes], ask: Callabl
     """What the database answers, over one connection. Raises ValueError with a sentence for the operator."""
     if store.place is None:
         raise ValueError("the store is a file of SQLite: it is brought up to date whenever it is opened")
-    connections = Connections(address_of(store, read_secret), "")
+    connections = Connections(address_of(store, read_secret))
     try:
         async with connections.taken() as connection:
             return await ask(connection)

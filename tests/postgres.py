@@ -81,13 +81,14 @@ class Server:
 
     def run(self, *command: str) -> subprocess.Popen[bytes]:
         as_nobody = {"user": "nobody", "group": "nogroup", "extra_groups": []} if os.geteuid() == 0 else {}
-        return subprocess.Popen(
+        process: subprocess.Popen[bytes] = subprocess.Popen(
             [str(self.binaries / command[0]), *command[1:]],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             cwd=self.directory,
             **as_nobody,  # type: ignore[call-overload]
         )
+        return process
 
     def start(self) -> None:
         options = [part for option in _QUICK for part in ("-c", option)]
@@ -160,11 +161,11 @@ async def empty(address: Address) -> None:
 
 
 async def open_store(
-    address: Address, clock: Clock, telemetry: Telemetry, *, most: int = 4, node: str = ""
+    address: Address, clock: Clock, telemetry: Telemetry, *, most: int = 4, node: str = "", lease: float = 15.0
 ) -> PostgresStore:
     """A gateway's store; each call is another gateway."""
     node = node or f"test-{next(_NODES)}"
-    return await open_postgres(replace(address, most=most), node=node, clock=clock, telemetry=telemetry)
+    return await open_postgres(replace(address, most=most), node=node, clock=clock, telemetry=telemetry, lease=lease)
 
 
 @contextlib.asynccontextmanager

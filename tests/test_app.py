@@ -67,7 +67,7 @@ CODES = "  - {kind: tokenize, fields: [{select: $.card.cvc, class: cvc}]}\n"
 async def running(path: Path) -> AsyncIterator[Gateway]:
     config = check(path)
     telemetry = PrometheusTelemetry(SystemClock(), io.BytesIO(), config.settings.logging.level)
-    gateway = Gateway(path, config, telemetry)
+    gateway = Gateway(path, config, telemetry, lambda: None)
     try:
         await gateway.open({name: [bound(listener.bind)] for name, listener in config.settings.listeners.items()})
         yield gateway

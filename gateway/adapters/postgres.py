@@ -45,34 +45,38 @@ _AWAY = (*_TRANSIENT, *LOST, asyncpg.QueryCanceledError)
 """Errors that are no unit's."""
 
 
-async def open_postgres(address: Address, *, node: str, clock: Clock, telemetry: Telemetry) -> PostgresStore:
+async def open_postgres(
+    address: Address, *, node: str, clock: Clock, telemetry: Telemetry, lease: float
+) -> PostgresStore:
     """The store in a database that has been migrated.
 
     `node` names this gateway, of all that use the database: one that starts again under its name finds out at once
-    about what it left, others when its lease has run out. Raises ValueError with a sentence for the operator when the
-    database cannot be used.
+    about what it left, others when its lease of so many seconds has run out. Raises ValueError with a sentence for the
+    operator when the database cannot be used.
     """
-    connections = Connections(address, "")
+    connections = Connections(address)
     try:
         async with connections.taken() as connection:
             complaint = (await read_schema(connection)).complaint()
             if complaint:
                 raise ValueError(f"store: {complaint}")
-            life = await nodes.join(connection, node)
-            connections.hold_as(life.holder)
+            life = await nodes.join(connection, node, lease)
+            connections.hold_as(life.holder, life.alive)
             await nodes.take_over(connection, clock.now(), expire=False)
     except (asyncpg.PostgresError, *LOST) as error:
         raise ValueError(f"store: PostgreSQL at {address.host} cannot be used: {type(error).__name__}") from error
     finally:
         await connections.close()
-    return PostgresStore(connections, life, clock, telemetry)
+    return PostgresStore(connections, life, lease, clock, telemetry)
 
 
 class PostgresStore:
     """Implements `ports.Store`. Made by `open_postgres`; belongs to the event loop that it was made on."""
 
-    def __init__(self, connections: Connections, node: Node, clock: Clock, telemetry: Telemetry) -> None:
+    def __init__(self, connections: Connections, node: Node, lease: float, clock: Clock, telemetry: Telemetry) -> None:
         self.node = node
+        self.lease = lease
+        """Seconds for which `renew` holds."""
         self._connections = connections
         self._clock = clock
         self._telemetry = telemetry
@@ -110,21 +114,11 @@ class PostgresStore:
 
     # --- the lease
 
-    @property
-    def lease(self) -> float:
-        """Seconds for which `renew` holds."""
-        return nodes.LEASE_SECONDS
-
     async def renew(self) -> bool:
-        """Live on for `nodes.LEASE_SECONDS`. False: others took this node for dead; what it holds is theirs to find
-        out about, and it may send nothing more. Raises `Unavailable`.
+        """Live on for `lease`. False: others took this node for dead; what it held is theirs to find out about, and it
+        writes nothing more. Raises `Unavailable`.
         """
-        return await self._asking(lambda connection: nodes.renew(connection, self.node))
-
-    async def rejoin(self) -> None:
-        """Begin a new life, after this one was over. Raises `Unavailable`."""
-        self.node = await self._asking(lambda connection: nodes.join(connection, self.node.name))
-        self._connections.hold_as(self.node.holder)
+        return await self._asking(lambda connection: nodes.renew(connection, self.node, self.lease))
 
     async def take_over(self, *, expire: bool) -> TakenOver:
         """Make unknown what nobody holds any more; with `expire`, those are dead whose lease has run out. Raises

@@ -54,12 +54,24 @@ class Address:
     most: int = 8
 
 
+class FencedError(Exception):
+    """Others took this gateway for dead, and what it had in flight is theirs: no transaction of it is begun."""
+
+
 class Connection(asyncpg.Connection):  # type: ignore[misc]
     """Knows whether it is committing: if it is lost then, nobody knows what became of the transaction."""
 
-    __slots__ = ("committing",)
+    __slots__ = ("beginning", "committing")
 
+    beginning: str
     committing: bool
+
+    async def begin(self) -> None:
+        """Begin a transaction, and hold the life in which it is begun. Raises `FencedError` when that is over."""
+        try:
+            await self.execute(self.beginning)
+        except asyncpg.DivisionByZeroError as error:
+            raise FencedError from error
 
     async def commit(self) -> None:
         """End the transaction that is under way."""
@@ -71,9 +83,10 @@ class Connection(asyncpg.Connection):  # type: ignore[misc]
 class Connections:
     """A bounded pool. Its connections are reset by nobody: each ends its transaction, or is closed."""
 
-    def __init__(self, address: Address, holder: str) -> None:
+    def __init__(self, address: Address) -> None:
         self._address = address
-        self._holder = holder
+        self._holder = ""
+        self._beginning = "BEGIN"
         self._room = asyncio.Semaphore(address.most)
         self._idle: list[Connection] = []
 
@@ -113,11 +126,15 @@ class Connections:
             server_settings={**_SESSION, "pangate.holder": self._holder},
             connection_class=Connection,
         )
+        connection.beginning = self._beginning
         return connection
 
-    def hold_as(self, holder: str) -> None:
-        """What is written from now on is this holder's."""
+    def hold_as(self, holder: str, alive: str) -> None:
+        """What is written from now on is this holder's. `alive` is a query that has a row, and holds it, as long as the
+        holder was taken for dead by nobody.
+        """
         self._holder = holder
+        self._beginning = f"BEGIN; SELECT 1 / count(*) FROM ({alive}) AS held"  # noqa: S608 - of our own making
         self._forget()
 
     async def _give_back(self, connection: Connection) -> None:

@@ -4,8 +4,8 @@
 
 A node that starts again under its name begins a new epoch, so what it held before is nobody's at once; of one that does
 not come back it is nobody's when the lease has run out. What is nobody's becomes unknown, never free: somebody has to
-find out how far it came. A node that was taken for dead and is not learns it from `renew`, and whatever it may still
-write in its old epoch is nobody's as well.
+find out how far it came. A node that was taken for dead and is not writes nothing more: every transaction begins by
+holding the row of its epoch (`alive`), and who ends that epoch waits for those that are under way.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ import asyncpg
 
 from gateway.adapters.sql_statements import micros
 
-LEASE_SECONDS = 15.0
-"""For how long a node is taken to be alive that does not say so."""
-
+_HOLD = "SELECT 1 FROM nodes WHERE node = $1 FOR UPDATE"
 _JOIN = """INSERT INTO nodes (node, epoch, leased_until)
     VALUES ($1, 1, clock_timestamp() + make_interval(secs => $2))
     ON CONFLICT (node) DO UPDATE SET epoch = nodes.epoch + 1, leased_until = excluded.leased_until
     RETURNING epoch"""
 _RENEW = """UPDATE nodes SET leased_until = clock_timestamp() + make_interval(secs => $3)
     WHERE node = $1 AND epoch = $2 AND leased_until > '-infinity' RETURNING 1"""
-_EXPIRE = """UPDATE nodes SET leased_until = '-infinity'
-    WHERE leased_until < clock_timestamp() AND leased_until > '-infinity' RETURNING node || '/' || epoch"""
+_EXPIRE = """WITH dead AS (
+        SELECT node FROM nodes WHERE leased_until < clock_timestamp() AND leased_until > '-infinity' FOR UPDATE)
+    UPDATE nodes SET leased_until = '-infinity' FROM dead WHERE nodes.node = dead.node
+    RETURNING nodes.node || '/' || epoch"""
 _LEAVE = "UPDATE nodes SET leased_until = '-infinity' WHERE node = $1 AND epoch = $2"
 _NOBODYS = "holder NOT IN (SELECT node || '/' || epoch FROM nodes WHERE leased_until > '-infinity')"
 _LOST_KEYS = f"SELECT tenant, scope FROM keys WHERE state = 'in_flight' AND {_NOBODYS}"  # noqa: S608 - a constant
@@ -61,13 +61,24 @@ class Node:
     def holder(self) -> str:
         return f"{self.name}/{self.epoch}"
 
+    @property
+    def alive(self) -> str:
+        """A query for the row of this life, which keeps it from being ended; renewing it is not kept off."""
+        name = self.name.replace("'", "''")
+        return (
+            f"SELECT 1 FROM nodes WHERE node = '{name}' AND epoch = {self.epoch}"  # noqa: S608 - quoted
+            " AND leased_until > '-infinity' FOR KEY SHARE"
+        )
 
-async def join(connection: asyncpg.Connection, name: str, seconds: float = LEASE_SECONDS) -> Node:
+
+async def join(connection: asyncpg.Connection, name: str, seconds: float) -> Node:
     """Begin a life under this name; another one under it is over."""
-    return Node(name, await connection.fetchval(_JOIN, name, seconds))
+    async with connection.transaction():
+        await connection.execute(_HOLD, name)
+        return Node(name, await connection.fetchval(_JOIN, name, seconds))
 
 
-async def renew(connection: asyncpg.Connection, node: Node, seconds: float = LEASE_SECONDS) -> bool:
+async def renew(connection: asyncpg.Connection, node: Node, seconds: float) -> bool:
     """False: this life is over, and what it held is somebody else's to find out about."""
     return bool(await connection.fetchval(_RENEW, node.name, node.epoch, seconds))
 

@@ -61,7 +61,7 @@ async def run_units(connection: Connection, units: Sequence[Waiting]) -> tuple[b
     """
     left = list(units)
     while True:
-        await connection.execute("BEGIN")
+        await connection.begin()
         now, later = await _apart(connection, left)
         runs = [Run(waiting) for waiting in now]
         await _step_together(connection, runs)
@@ -134,7 +134,7 @@ async def run_alone(connection: Connection, waiting: Waiting) -> bool:
             if of is not None:
                 await connection.commit()
             if tenant is not None:
-                await connection.execute("BEGIN")
+                await connection.begin()
             of = tenant
         await _step(connection, statement, [(run, values)])
     if of is not None:

@@ -7,8 +7,8 @@ from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, model_validator
 
-from gateway.config.base import Settings, url_parts
-from gateway.pure.units import Files, PathRef, SecretRef
+from gateway.config.base import Settings, url_parts, written
+from gateway.pure.units import Duration, Files, PathRef, SecretRef
 
 _EXPECTED = "expected sqlite:PATH or postgresql://HOST[:PORT]/DATABASE"
 _SQLITE = "sqlite:"
@@ -61,7 +61,7 @@ def _url(text: str, info: ValidationInfo) -> str:
 class Store(Settings):
     """`url` is `sqlite:PATH` or `postgresql://HOST[:PORT]/DATABASE`; `postgresql:///DATABASE?host=FOLDER` is a Unix
     socket. The rest is for PostgreSQL: `ca` signs the certificate that it must show (without `ca` there is no TLS), and
-    `connections` are the most that one process keeps.
+    `connections` are the most that one process keeps. Who does not renew its `lease` is taken for dead.
     """
 
     url: Annotated[str, AfterValidator(_url), _SHAPE]
@@ -69,11 +69,12 @@ class Store(Settings):
     password: SecretRef | None = None
     ca: PathRef | None = None
     connections: int = Field(default=8, ge=2, le=100)
+    lease: Duration = written("15s", ge=1, le=600)
 
     @model_validator(mode="after")
     def _known(self) -> Store:
         if self.place is None and self.model_fields_set - {"url"}:
-            raise ValueError("sqlite takes no username, password, ca and connections")
+            raise ValueError("sqlite takes no username, password, ca, connections and lease")
         return self
 
     @property

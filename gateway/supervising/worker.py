@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import signal
 import socket
 import sys
@@ -74,7 +75,8 @@ class Worker:
         level = self._config.settings.logging.level
         telemetry = PrometheusTelemetry(SystemClock(), WholeLines(sys.stdout.fileno()), level, worker=about["seat"] + 1)
         telemetry.start()
-        gateway = Gateway(self._path, self._config, telemetry, about["seat"], about["number"])
+        leave = functools.partial(self._leave_within, 0.0)
+        gateway = Gateway(self._path, self._config, telemetry, leave, about["seat"], about["number"])
         try:
             if self._config.digest != about["digest"]:
                 raise ValueError(_CHANGED)

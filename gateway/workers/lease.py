@@ -33,11 +33,7 @@ class SharedStore(Protocol):
         ...
 
     async def renew(self) -> bool:
-        """Live on for the length of a lease; False: others took this gateway for dead."""
-        ...
-
-    async def rejoin(self) -> None:
-        """Live anew."""
+        """Live on for the length of a lease; False: others took this gateway for dead, for good."""
         ...
 
     async def take_over(self, *, expire: bool) -> TakenOver:
@@ -46,18 +42,24 @@ class SharedStore(Protocol):
 
 
 class LeaseKeeper:
-    """One loop; implements `ports.Lease`. `clock` goes on while the machine sleeps."""
+    """One loop; implements `ports.Lease`. `clock` goes on while the machine sleeps.
+
+    `ended` is called when others took this gateway for dead: what it had in flight is theirs, and it can write nothing
+    any more. It has to begin a new life, and nothing of the old one must reach into that.
+    """
 
     def __init__(
         self,
         store: SharedStore,
         clock: Callable[[], float],
         telemetry: Telemetry,
+        ended: Callable[[], None],
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
         self._store = store
         self._clock = clock
         self._telemetry = telemetry
+        self._ended = ended
         self._sleep = sleep
         self._lease = Lease(store.lease)
 
@@ -72,9 +74,10 @@ class LeaseKeeper:
             await self._sleep(self._store.lease / ROUNDS_PER_LEASE)
 
     async def step(self) -> None:
-        """Renew the lease, or begin a new life; then look for what others left. A store that is away is asked again."""
+        """Renew the lease, then look for what others left. A store that is away is asked again."""
         try:
-            await self._renew()
+            if not await self._renewed():
+                return
             found = await self._store.take_over(expire=self._lease.may_take_over(self._clock()))
         except Unavailable:
             self._telemetry.log("lease_not_renewed", level="warning", holds=self.holds())
@@ -83,11 +86,12 @@ class LeaseKeeper:
             nodes = list(found.nodes)
             self._telemetry.log("taken_over", level="warning", nodes=nodes, keys=found.keys, calls=found.calls)
 
-    async def _renew(self) -> None:
+    async def _renewed(self) -> bool:
         asked_at = self._clock()
-        if not await self._store.renew():
-            self._lease.lost()
-            self._telemetry.log("lease_lost", level="error")
-            asked_at = self._clock()
-            await self._store.rejoin()
-        self._lease.renewed(asked_at)
+        if await self._store.renew():
+            self._lease.renewed(asked_at)
+            return True
+        self._lease.lost()
+        self._telemetry.log("lease_lost", level="error")
+        self._ended()
+        return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import asyncpg
@@ -11,6 +12,7 @@ from gateway.adapters.postgres import PostgresStore
 from gateway.adapters.postgres_connections import Address
 from gateway.adapters.postgres_nodes import TakenOver
 from gateway.operations import KeyState, ResendCall
+from gateway.ports import Unavailable
 from tests.adapters.operations import NOW, ask, claim, finish, key_row
 from tests.adapters.test_store_calls import call, doubt, listed, owners_due
 from tests.conftest import HandClock, Recorder
@@ -85,32 +87,45 @@ async def test_a_gateway_that_starts_again_finds_out_at_once_about_what_it_left(
     assert after.node.epoch == before.node.epoch + 1
 
 
-async def test_a_gateway_that_was_taken_for_dead_learns_it_and_what_it_still_writes_is_nobodys(
-    gateway: Open, admin: asyncpg.Connection
-) -> None:
-    zombie, other = await gateway("a"), await gateway("b")
-    assert await zombie.renew()
-    await time_out(admin, "a")
-    await other.take_over(expire=True)
-    assert not await zombie.renew()
-    await zombie.commit([claim(), call()])
-    assert await other.take_over(expire=True) == TakenOver((), 1, 1)
-    await zombie.rejoin()
-    assert await zombie.renew()
-    await zombie.commit([claim(b"new life")])
-    assert await other.take_over(expire=True) == TakenOver((), 0, 0)
-
-
-async def test_a_late_answer_still_ends_what_was_taken_over_unless_somebody_else_has(
+async def test_a_gateway_that_was_taken_for_dead_learns_it_and_writes_nothing_more(
     gateway: Open, admin: asyncpg.Connection
 ) -> None:
     zombie, other = await gateway("a"), await gateway("b")
     await zombie.commit([claim()])
+    assert await zombie.renew()
     await time_out(admin, "a")
-    await other.take_over(expire=True)
-    assert not (await ask(zombie, finish(response=b"late"))).refused
-    assert (await ask(other, finish(response=b"later"))).refused
-    assert (await key_row(other)).response == b"late"
+    assert (await other.take_over(expire=True)).keys == 1
+    assert not await zombie.renew()
+    for unit in ([claim(b"another"), call()], [finish(response=b"late")]):
+        with pytest.raises(Unavailable):
+            await zombie.commit(unit)
+    assert (await key_row(other)).state is KeyState.UNKNOWN
+    assert await other.take_over(expire=True) == TakenOver((), 0, 0)
+
+
+async def test_a_new_life_under_the_same_name_writes_again_and_the_old_one_does_not(gateway: Open) -> None:
+    old = await gateway("o'connor")
+    await old.commit([claim()])
+    new = await gateway("o'connor")
+    with pytest.raises(Unavailable):
+        await old.commit([finish(response=b"late")])
+    await new.commit([claim(b"another")])
+    assert (await key_row(new)).state is KeyState.UNKNOWN
+
+
+async def test_who_is_taken_for_dead_may_end_the_transaction_that_is_under_way(
+    gateway: Open, admin: asyncpg.Connection, postgres_address: Address
+) -> None:
+    slow, other = await gateway("a"), await gateway("b")
+    under_way = await connect(postgres_address)
+    await under_way.execute(f"BEGIN; {slow.node.alive}")
+    assert await slow.renew()
+    await time_out(admin, "a")
+    taking = asyncio.create_task(other.take_over(expire=True))
+    assert await asyncio.wait({taking}, timeout=0.3) == (set(), {taking})
+    await under_way.execute("COMMIT")
+    assert (await taking).nodes == ("a/1",)
+    await under_way.close()
 
 
 async def test_a_lease_is_renewed_by_the_databases_clock(gateway: Open, admin: asyncpg.Connection) -> None:

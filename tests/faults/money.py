@@ -71,6 +71,9 @@ class Found:
 class Money:
     """One store, one ledger, and gateways that come and go."""
 
+    patience = 20.0
+    """Seconds after which a client asks again."""
+
     def __init__(self, gateway: Gateway, provider: ProviderProcess, network: Network, seed: int) -> None:
         self.gateway = gateway
         self._provider = provider
@@ -93,34 +96,50 @@ class Money:
         return Reply(200, {})
 
     async def kill(self, times: int) -> None:
-        """Start, and kill at a random moment; the weather is another every time. The last one stays."""
+        """Let clients pay, and do what is to be done to the gateway; at the end everybody has an answer."""
         clients = [asyncio.create_task(self._client(number)) for number in range(CLIENTS)]
-        for _ in range(times):
-            await asyncio.to_thread(self.gateway.start)
-            self._network.become(self._random.choice(WEATHER), self._random.choice(WEATHER))
-            await asyncio.sleep(self._random.uniform(*MOMENTS))
-            self.gateway.kill()
+        await self.disturb(times)
         self._network.become()
-        await asyncio.to_thread(self.gateway.start)
         self._over = True
         await self._until(lambda: all(client.done() for client in clients), DOUBT_SECONDS)
         self._given_up = True
         await asyncio.gather(*clients)
 
+    async def disturb(self, times: int) -> None:
+        """Start, and kill at a random moment; the weather is another every time. The last one stays."""
+        for _ in range(times):
+            await asyncio.to_thread(self.gateway.start)
+            self.weather()
+            await asyncio.sleep(self._random.uniform(*MOMENTS))
+            self.gateway.kill()
+        self._network.become()
+        await asyncio.to_thread(self.gateway.start)
+
+    def weather(self) -> None:
+        self._network.become(self._random.choice(WEATHER), self._random.choice(WEATHER))
+
+    def edge(self) -> int:
+        """The port that a client turns to."""
+        return self.gateway.ports["edge"]
+
     async def count(self, kills: int) -> Found:
         await asyncio.sleep(QUIET_SECONDS)
         await self._until(self._all_told, EVENTS_SECONDS)
+        await asyncio.to_thread(self.gateway.stop)
+        db = apsw.Connection(str(self.gateway.folder / "var" / "faults.db"))
+        found = self.weigh(db, kills)
+        db.close()
+        return found
+
+    def weigh(self, db: apsw.Connection, kills: int) -> Found:
+        """The provider's ledger against all other accounts; `db` has the rows of the store."""
         entries = self._provider.entries()
         paid = {entry.effect.payment for entry in entries}
-        await asyncio.to_thread(self.gateway.stop)
         happened = [moved(entry) for entry in entries]
-        folder = self.gateway.folder
-        db = apsw.Connection(str(folder / "var" / "faults.db"))
-        keys = FileKeys(folder / "certs" / "vault.key")
+        keys = FileKeys(self.gateway.folder / "certs" / "vault.key")
         harm = conservation(happened, self._told, held(db, keys, "faults", CALLER, "pay", self._asked))
         harm += balanced(happened, books(db)) + delivered(self._events, written(db))
         harm += [Harm("missed", payment, "the shop never heard of it") for payment in sorted(paid - self._webhooks)]
-        db.close()
         return Found(kills, len(self._asked), len(entries), len(self._events), harm)
 
     async def _until(self, over: Callable[[], bool], seconds: float) -> None:
@@ -150,7 +169,7 @@ class Money:
         content = {"amount": amount, "currency": "EUR", "reference": reference, "capture": True}
         while not self._given_up:
             try:
-                answer = await asyncio.to_thread(post, self.gateway.ports["edge"], PAY, content, reference)
+                answer = await asyncio.to_thread(post, self.edge(), PAY, content, reference, self.patience)
             except (OSError, ValueError, IndexError):
                 await asyncio.sleep(RETRY_SECONDS)
                 continue

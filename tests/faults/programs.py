@@ -9,5 +9,9 @@ HASTY = ("-m", "tests.faults.hasty")
 """Believes that nothing is under way any more."""
 HEEDLESS = ("-m", "tests.faults.heedless")
 """Guards a payment as if nothing of it were reserved."""
+STALLING = ("-m", "tests.faults.stalling")
+"""Stands still for longer than its lease between the commit and the write, now and then."""
+HEEDLESS_OF_LEASE = (*STALLING, "--heedless")
+"""The same, and does not look at its lease when it goes on."""
 FORGETFUL = ("-m", "tests.faults.forgetful")
 """Gives up its claim to a key while it is in flight."""

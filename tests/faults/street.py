@@ -63,9 +63,12 @@ def furnish(folder: Path, edge: int, bank: int, options: Sequence[str]) -> Provi
     return ProviderProcess(folder / "ledger.jsonl", bank, (*hooks, *options))
 
 
-def post(port: int, target: str, content: object, key: str = "") -> Answer:
-    """One request on a connection of its own. Raises OSError; a torn answer is a ValueError or an IndexError."""
-    client = Client(port, "localhost", None, seconds=20)
+def post(port: int, target: str, content: object, key: str = "", seconds: float = 20) -> Answer:
+    """One request on a connection of its own, for which nobody waits longer than `seconds`.
+
+    Raises OSError; a torn answer is a ValueError or an IndexError.
+    """
+    client = Client(port, "localhost", None, seconds=seconds)
     try:
         fields = {"Content-Type": "application/json", "Connection": "close"}
         named = {"Idempotency-Key": key} if key else {}

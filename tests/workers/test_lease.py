@@ -29,7 +29,7 @@ class Leases:
     alive: bool = True
     away: bool = False
     takes: float = 0.0
-    lives: int = 1
+    ended: int = 0
     found: Found = field(default_factory=Found)
     expired: list[bool] = field(default_factory=list)
 
@@ -39,9 +39,8 @@ class Leases:
             raise Unavailable("store")
         return self.alive
 
-    async def rejoin(self) -> None:
-        self.lives += 1
-        self.alive = True
+    def end(self) -> None:
+        self.ended += 1
 
     async def take_over(self, *, expire: bool) -> Found:
         self.expired.append(expire)
@@ -55,7 +54,7 @@ def leases(clock: HandClock) -> Leases:
 
 @pytest.fixture
 def keeper(leases: Leases, clock: HandClock, telemetry: Recorder) -> LeaseKeeper:
-    return LeaseKeeper(leases, clock.monotonic, telemetry)
+    return LeaseKeeper(leases, clock.monotonic, telemetry, leases.end)
 
 
 async def test_a_lease_counts_from_before_it_was_asked_for(
@@ -86,12 +85,13 @@ async def test_a_store_that_is_away_costs_the_lease_in_the_end_and_no_sooner(
     assert keeper.holds()
 
 
-async def test_a_gateway_that_was_taken_for_dead_begins_a_new_life(
+async def test_a_gateway_that_was_taken_for_dead_is_ended_and_buries_nobody(
     leases: Leases, keeper: LeaseKeeper, telemetry: Recorder
 ) -> None:
+    await keeper.step()
     leases.alive = False
     await keeper.step()
-    assert (leases.lives, keeper.holds()) == (2, True)
+    assert (leases.ended, keeper.holds(), leases.expired) == (1, False, [False])
     assert [line["event"] for line in telemetry.lines] == ["lease_lost"]
 
 
@@ -116,6 +116,6 @@ async def test_a_lease_is_renewed_three_times_before_it_runs_out_and_others_are_
             raise asyncio.CancelledError
 
     with pytest.raises(asyncio.CancelledError):
-        await LeaseKeeper(leases, clock.monotonic, telemetry, sleep).run()
+        await LeaseKeeper(leases, clock.monotonic, telemetry, leases.end, sleep).run()
     assert slept == [5.0] * 6
     assert leases.expired == [False] * 5 + [True]
