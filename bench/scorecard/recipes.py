@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.scorecard import certificates, delivered, proofs, signed, tokens, vectors
+from bench.scorecard import certificates, delivered, issuer, proofs, signed, tokens, vectors
 from bench.scorecard.cases import Case, Exchange, Expect, Steps
 
 _PUBLISHED = Path(__file__).parent / "samples" / "rfc9421.json"
@@ -21,8 +21,9 @@ def case(row: Mapping[str, Any]) -> Case:
     standard = row["id"].partition("-")[0]
     if standard == "sig":
         return _signed_message(row, expect)
+    asked = issuer.question(row["name"], good=expect == "accept") if standard == "jwt" else None
     make = _steps(standard, row, good=expect == "accept")
-    return Case(row["id"], row["name"], expect, None if make is None else Steps(make))
+    return Case(row["id"], row["name"], expect, asked or (None if make is None else Steps(make)))
 
 
 def _steps(standard: str, row: Mapping[str, Any], *, good: bool) -> Callable[[], Sequence[Exchange]] | None:
