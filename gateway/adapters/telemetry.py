@@ -134,7 +134,7 @@ class PrometheusTelemetry:
                     for counted in served.notes():
                         self._series.change(*counted)
                     if self._threshold <= LEVELS["info"]:
-                        lines.append(_line(now, "info", "request", self._always | served.line()))
+                        lines.append(_line(now, "info", "request", served.line() | self._always))
                 elif note[0] is None:
                     _, now, level, event, fields = note
                     lines.append(_line(now, level, event, self._always | fields))

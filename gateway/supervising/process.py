@@ -22,26 +22,26 @@ HUNG_SECONDS = 30.0
 class WorkerProcess:
     """One process that takes a seat, a number below that of the workers; `number` is its own as long as it lives."""
 
-    def __init__(self, seat: int, number: int, process: asyncio.subprocess.Process, one: socket.socket) -> None:
+    def __init__(
+        self, seat: int, number: int, process: asyncio.subprocess.Process, sockets: Mapping[str, Sequence[int]]
+    ) -> None:
         self.seat = seat
         self.number = number
         self.pid = process.pid
+        self.digest = ""
+        """Of the configuration that it runs."""
+        self.begun = False
         self.series = Series()
         self.families: list[Any] = []
         self._process = process
-        self._socket = one
+        self._sockets = sockets
         self._channel: Channel
         self.ended: asyncio.Task[int]
         """Its exit code, after all that it said was heard."""
 
     @classmethod
-    async def start(
-        cls, seat: int, number: int, digest: str, sockets: Mapping[str, Sequence[socket.socket]]
-    ) -> tuple[WorkerProcess, Mapping[str, Any]]:
-        """The same command as this process, as a worker; and what it says once it serves, or why it does not.
-
-        Raises OSError.
-        """
+    async def spawn(cls, seat: int, number: int, sockets: Mapping[str, Sequence[socket.socket]]) -> WorkerProcess:
+        """The same command as this process, as a worker, with these sockets. Raises OSError."""
         ours, theirs = socket.socketpair()
         numbers = {name: [one.fileno() for one in group] for name, group in sockets.items()}
         inherited = {theirs.fileno(), *(number for group in numbers.values() for number in group)}
@@ -54,15 +54,22 @@ class WorkerProcess:
                 pass_fds=sorted(inherited),
                 start_new_session=True,
             )
-        worker = cls(seat, number, process, ours)
+        worker = cls(seat, number, process, numbers)
         worker._channel = await Channel.over(ours, {"counted": worker._counted})
         worker.ended = asyncio.ensure_future(worker._end())
-        about = {"seat": seat, "number": number, "digest": digest, "sockets": numbers}
+        return worker
+
+    async def begin(self, digest: str) -> Mapping[str, Any]:
+        """Let it serve the configuration of this digest: what an operator can ask of it, or why it does not."""
+        self.digest = digest
+        about = {"seat": self.seat, "number": self.number, "digest": digest, "sockets": self._sockets}
         try:
-            return worker, await worker.ask("begin", about, START_SECONDS)
+            said: Mapping[str, Any] = await self.ask("begin", about, START_SECONDS)
         except (Gone, Failed, TimeoutError) as error:
-            worker.kill()
-            return worker, {"error": f"it did not begin ({type(error).__name__})"}
+            self.kill()
+            return {"error": f"it did not begin ({type(error).__name__})"}
+        self.begun = "error" not in said
+        return said
 
     async def ask(self, what: str, about: Any = None, seconds: float | None = None) -> Any:
         """As `Channel.ask`."""

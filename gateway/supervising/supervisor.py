@@ -31,7 +31,8 @@ from gateway.supervising.process import HUNG_SECONDS, WorkerProcess
 
 PULSE_SECONDS = 1.0
 """Between two times that the workers say what they have counted: what a killed one did not say is lost."""
-_ANSWER_SECONDS = 10.0
+_ANSWER_SECONDS = 3.0
+"""For those who ask and wait: a worker that takes longer goes without."""
 _LATE_SECONDS = 10.0
 """What a worker may take beyond `drain`, twice (requests, then loops), before it is killed."""
 
@@ -50,7 +51,8 @@ class Supervisor:
         self._workers: set[WorkerProcess] = set()
         """All that live, also those that begin or leave."""
         self._numbers: set[int] = set()
-        """Of those: who comes after a dead one bears its name toward the store, so that its claims end at once."""
+        """Theirs. Who comes after a dead one gets its number, and so bears its name toward the store, where what it had
+        in flight is nobody's at once."""
         self._leader: WorkerProcess | None = None
         self._restarts = [Restarts()] * config.settings.workers
         self._ended = Series()
@@ -62,12 +64,11 @@ class Supervisor:
     # --- life
 
     async def open(self, sockets: Mapping[str, Sequence[socket.socket]]) -> None:
-        """On return every worker serves. Raises OSError, ValueError."""
+        """On return every worker serves. Raises ValueError."""
         self._sockets = sockets
         begun = await asyncio.gather(*(self._start(seat) for seat in range(len(self._seats))))
         if not all(begun):
             raise ValueError("not every worker could begin; what they said stands above")
-        self._spawn(self._feel_pulses())
         self._telemetry.set(Metric.CONFIG_LAST_RELOAD_SUCCESSFUL, 1)
         self._telemetry.log("started", digest=self.config.digest, workers=len(self._seats))
 
@@ -101,17 +102,26 @@ class Supervisor:
     # --- seats
 
     async def _start(self, seat: int) -> bool:
-        """Put a new worker into a seat; False if it could not begin. Raises OSError."""
-        began = self._clock.monotonic()
+        """Put a new worker into a seat; False if it could not begin."""
+        began, digest = self._clock.monotonic(), self.config.digest
         number = min(set(range(len(self._numbers) + 1)) - self._numbers)
         self._numbers.add(number)
-        worker, said = await WorkerProcess.start(seat, number, self.config.digest, self._sockets)
+        try:
+            worker = await WorkerProcess.spawn(seat, number, self._sockets)
+        except OSError as error:
+            self._numbers.discard(number)
+            self._telemetry.log("worker_failed", level="error", seat=seat + 1, error=str(error))
+            return False
         self._workers.add(worker)
         self._spawn(self._mourn(worker, began))
-        if "error" in said or worker.ended.done():
-            self._telemetry.log("worker_failed", level="error", pid=worker.pid, seat=seat + 1, error=said.get("error"))
+        said = await worker.begin(digest)
+        if "error" in said or self._is_late(worker):
+            why = said.get("error", "it is late: others have gone on")
+            self._telemetry.log("worker_failed", level="error", pid=worker.pid, seat=seat + 1, error=why)
+            worker.tell("leave", 0.0)
             return False
         self._telemetry.log("worker_started", pid=worker.pid, seat=seat + 1)
+        self._spawn(self._feel_pulse(worker))
         self.actions = [
             Action(method, path, functools.partial(self._act, method, path)) for method, path in said["actions"]
         ]
@@ -120,6 +130,10 @@ class Supervisor:
             await self._relieve(before)
         self._share_out()
         return True
+
+    def _is_late(self, worker: WorkerProcess) -> bool:
+        """It has ended already, it is not wanted any more, or the others took another configuration meanwhile."""
+        return worker.ended.done() or self._stopping or worker.digest != self.config.digest
 
     async def _relieve(self, worker: WorkerProcess) -> None:
         """Let a worker go whose seat another one has taken: first as the leader, so that there is never a second."""
@@ -149,7 +163,7 @@ class Supervisor:
 
     async def _fill(self, seat: int, lived: float) -> None:
         """Start workers until one of them begins, ever more seldom."""
-        while True:
+        while not self._stopping:
             self._restarts[seat] = self._restarts[seat].after(lived)
             self._retry.clear()
             with contextlib.suppress(TimeoutError):
@@ -194,7 +208,10 @@ class Supervisor:
             return sorted(complaints)
         self.config = config
         for worker in workers:
+            worker.digest = config.digest
             worker.tell("apply")
+        for late in (worker for worker in self._seats if worker is not None and self._is_late(worker)):
+            late.tell("leave", config.settings.drain)
         self._telemetry.set(Metric.CONFIG_LAST_RELOAD_SUCCESSFUL, 1)
         self._retry.set()
         return []
@@ -227,28 +244,20 @@ class Supervisor:
 
     async def scrape(self) -> tuple[bytes, str]:
         """What all workers, living and dead, have counted; and what each living process takes of the machine."""
-        await asyncio.gather(*(self._counted(worker, _ANSWER_SECONDS) for worker in self._workers))
+        begun = (worker for worker in self._workers if worker.begun)
+        await asyncio.gather(*(worker.count(_ANSWER_SECONDS) for worker in begun), return_exceptions=True)
         series = Series.together(self._ended, [self._telemetry.counted(), *(each.series for each in self._workers)])
         seated = ((str(seat + 1), worker.families) for seat, worker in enumerate(self._seats) if worker is not None)
         return exposition(series, load_families([("supervisor", dump_families(process_families())), *seated]))
 
-    async def _counted(self, worker: WorkerProcess, seconds: float) -> bool:
-        try:
-            await worker.count(seconds)
-        except TimeoutError:
-            return False
-        return True
-
-    async def _feel_pulses(self) -> None:
-        while True:
+    async def _feel_pulse(self, worker: WorkerProcess) -> None:
+        while not worker.ended.done():
             await asyncio.sleep(PULSE_SECONDS)
-            workers = [worker for worker in self._workers if not worker.ended.done()]
-            for worker, answered in zip(
-                workers, await asyncio.gather(*(self._counted(worker, HUNG_SECONDS) for worker in workers)), strict=True
-            ):
-                if not answered:
-                    self._telemetry.log("worker_hung", level="error", pid=worker.pid, seconds=HUNG_SECONDS)
-                    worker.kill()
+            try:
+                await worker.count(HUNG_SECONDS)
+            except TimeoutError:
+                self._telemetry.log("worker_hung", level="error", pid=worker.pid, seconds=HUNG_SECONDS)
+                worker.kill()
 
     async def _act(self, method: str, path: str, query: Mapping[str, str], body: bytes) -> Reply:
         """What the leader answers. Raises ValueError for a body that is no text, and `Unavailable`."""
