@@ -12,7 +12,7 @@ import pytest
 from bench.processes import core_nanoseconds, cpu_nanoseconds
 from bench.report import Row
 from bench.rounds import Samples, median, ratio
-from bench.rows import cost, handshake, idle, latency
+from bench.rows import cost, handshake, idle, latency, workers
 from bench.stage import BODY_BYTES, Proxy, payment, saved_card_payment
 
 UNEVEN = {"a": [10.0, 40.0, 20.0], "b": [10.0, 10.0, 40.0]}
@@ -95,6 +95,13 @@ def test_what_is_added_to_an_answer_is_compared_within_rounds() -> None:
     assert rows["latency_durability"].value == 500
     assert rows["latency_fdatasync"].value == 150
     assert (rows["latency_nginx"].value, rows["latency_nginx"].note) == (None, "not measured: no nginx here")
+
+
+def test_two_workers_are_compared_with_one_round_by_round() -> None:
+    found = {"workers_1": Samples(cpu=[100.0, 200.0, 100.0]), "workers_2": Samples(cpu=[105.0, 210.0, 130.0])}
+    rows = by_name(workers.rows(found))
+    assert (rows["workers"].value, rows["workers"].goal, rows["workers"].met) == (1.05, "at most 1.1", True)
+    assert (rows["workers_1_32"].value, rows["workers_2_32"].value) == (100.0, 130.0)
 
 
 def test_a_handshake_is_compared_with_nginx() -> None:

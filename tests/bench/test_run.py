@@ -76,5 +76,5 @@ def test_every_row_has_one_family() -> None:
     assert sorted(row for family in families([]) for row in family.IDS) == sorted([
         "policed", "durable", "bare", "stream", "redis_limit", "jwt_cold", "breaker_cost",
         "handshake", "idle", "latency", "growth_routes", "growth_tokens", "growth_time",
-        "store_units", "store_prepare", "store_keys", "relay", "flow_rate", "flow_latency",
+        "workers", "store_units", "store_prepare", "store_keys", "relay", "flow_rate", "flow_latency",
     ])  # fmt: skip
