@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.faults import campaign, cluster, money, power, programs, races, simulate
+from tests.faults import campaign, cluster, money, power, programs, races, rolling, simulate
 from tests.faults.street import street
 from tests.postgres import running_postgres
 
@@ -110,6 +110,12 @@ def race_key(count: int, _seed: int, program: Sequence[str] = programs.PRODUCT) 
     return Score(count, count * 2 * races.KEYED, sum(harm))
 
 
+def roll_over(restarts: int, _seed: int, program: Sequence[str] = programs.PRODUCT) -> Score:
+    with folder() as place:
+        rolled = rolling.attack(place, restarts, program)
+    return Score(rolled.restarts, rolled.requests, rolled.harm)
+
+
 def simulated(plan: str) -> Attack:
     def run(crashes: int, seed: int) -> Score:
         lived = simulate.live_on({**simulate.PLANS, **simulate.CONTROLS}[plan], seed, crashes)
@@ -186,6 +192,14 @@ CAMPAIGNS: Mapping[str, Campaign] = {
         "units",
         lose_power,
         {f"synchronous {mode}": control_power(mode) for mode in ("OFF", "NORMAL")},
+    ),
+    "rolling": Campaign(
+        "rolling",
+        20,
+        "rolling restarts",
+        "requests",
+        roll_over,
+        {"idle connections closed at once": lambda seed: roll_over(1, seed, programs.ABRUPT)},
     ),
     "race_refund": Campaign(
         "race_refund",

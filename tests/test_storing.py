@@ -73,3 +73,10 @@ def test_a_password_is_read_and_shown_nowhere(tmp_path: Path) -> None:
 def test_a_gateway_keeps_its_name_where_it_keeps_its_address(bind: str, life: str) -> None:
     settings = ConfigFile.model_validate(MINIMAL | {"listeners": {"edge": {"bind": bind}}})
     assert node_name(settings) == f"{socket.gethostname()} {bind}{life}"
+
+
+def test_processes_that_listen_at_one_address_have_names_of_their_own() -> None:
+    settings = ConfigFile.model_validate({**MINIMAL, "listeners": {"edge": {"bind": "127.0.0.1:8443"}}})
+    names = [node_name(settings, number) for number in range(3)]
+    assert names[0] == node_name(settings)
+    assert len(set(names)) == 3

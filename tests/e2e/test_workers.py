@@ -6,64 +6,23 @@ import asyncio
 import json
 import os
 import signal
-from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+import urllib.error
+import urllib.request
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from gateway.adapters.dev_certificates import make_dev_certificates
-from tests.e2e.harness import Gateway, free_ports, listens, wait_until
-from tests.postgres import Server, postgres_server
-from tests.upstreams import Conversation, ScriptedUpstream, answering, scripted
+from tests.e2e.crowd import ANSWER, GET, Crowd
+from tests.e2e.harness import Gateway, free_ports, listens
+from tests.e2e.workers_world import POLICY, SECONDS, Street, alive, lines, roll, seated, until
+from tests.postgres import Server, connect, postgres_server
+from tests.upstreams import Conversation, answering, scripted
 
 __all__ = ["postgres_server"]
 
-ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
-GET = b"GET /pay HTTP/1.1\r\nHost: shop.example\r\n\r\n"
-SECONDS = 20.0
-CONFIG = """\
-version: 1
-workers: {workers}
-listeners:
-  edge: {{bind: "127.0.0.1:${{PANGATE_EDGE_PORT}}", identity: "spiffe://shop.example/web", limits: {limits}}}
-admin: {{bind: "127.0.0.1:${{PANGATE_ADMIN_PORT}}"}}
-store: "{store}"
-upstreams:
-  pay: {{url: "http://127.0.0.1:{upstream}", timeouts: {{connect: 10s, total: 20s}}}}
-routes:
-  - {{name: pay, listener: edge, match: {{path: /pay}}, policy: known, upstream: pay}}
-drain: 10s
-"""
-POLICY = "rules:\n  - {kind: mtls, ca: ca.pem, san: ['spiffe://shop.example/*']}\n"
-
-
-@dataclass
-class Street:
-    """What workers stand on: a folder with a configuration, and a database."""
-
-    folder: Path
-    store: str
-
-    @asynccontextmanager
-    async def workers(self, upstream: ScriptedUpstream, number: int) -> AsyncIterator[Gateway]:
-        """All of them serve."""
-        limits = "{max_connections_per_address: 2000}"
-        text = CONFIG.format(workers=number, upstream=upstream.port, store=self.store, limits=limits)
-        (self.folder / "config.yaml").write_text(text)
-        gateway = Gateway(self.folder, free_ports("edge", "admin"))
-        try:
-            await asyncio.to_thread(gateway.start, "admin")
-            yield gateway
-        finally:
-            await asyncio.to_thread(gateway.stop)
-
-    @property
-    def policy(self) -> Path:
-        return self.folder / "policies" / "known.yaml"
+_LIVING = "SELECT count(*) FROM nodes WHERE leased_until > clock_timestamp()"
 
 
 @pytest.fixture(scope="module")
@@ -73,91 +32,21 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def store(postgres_server: Server) -> str:
     return postgres_server.migrated()
 
 
 @pytest.fixture
 def street(tmp_path: Path, certificates: Path, store: str) -> Street:
-    street = Street(tmp_path, store)
-    street.policy.parent.mkdir()
-    street.policy.write_text(POLICY)
-    (tmp_path / "ca.pem").write_bytes((certificates / "services-ca.pem").read_bytes())
-    return street
-
-
-def seated(gateway: Gateway) -> list[int]:
-    """The processes of the workers that began last, by seat."""
-    begun = {line["seat"]: line["pid"] for line in gateway.lines("worker_started")}
-    return [begun[seat] for seat in sorted(begun)]
-
-
-def alive(pid: int) -> bool:
-    with suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    return False
-
-
-def lines(gateway: Gateway, event: str) -> int:
-    return len(gateway.lines(event))
-
-
-async def until(happened: Callable[[], Any], what: str, seconds: float = SECONDS) -> None:
-    await asyncio.to_thread(wait_until, happened, seconds, what, 0.05)
-
-
-class Crowd:
-    """Callers with a kept-alive connection each, who ask again and again, and connect anew when told to close."""
-
-    def __init__(self, gateway: Gateway, callers: int, pause: float) -> None:
-        self.ends: Counter[str] = Counter()
-        self.answered = 0
-        self._port = gateway.ports["edge"]
-        self._pause = pause
-        self._over = asyncio.Event()
-        self._callers = [asyncio.create_task(self._call()) for _ in range(callers)]
-
-    async def _call(self) -> None:
-        while not self._over.is_set():
-            try:
-                await self._ask_over_one_connection()
-            except (OSError, asyncio.IncompleteReadError) as error:
-                self.ends[type(error).__name__] += 1
-
-    async def _ask_over_one_connection(self) -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
-        try:
-            told_to_close = False
-            while not told_to_close and not self._over.is_set():
-                writer.write(GET)
-                head = await reader.readuntil(b"\r\n\r\n")
-                body = await reader.readexactly(2) if head.startswith(b"HTTP/1.1 200") else await reader.read()
-                self.answered += 1
-                told_to_close = b"connection: close" in head.lower()
-                self.ends["answered" if body == b"ok" else body.decode()] += 1
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(self._over.wait(), 0 if told_to_close else self._pause)
-        finally:
-            writer.close()
-
-    async def leaves(self) -> None:
-        self._over.set()
-        await asyncio.gather(*self._callers)
-
-
-async def roll(gateway: Gateway, times: int) -> None:
-    for n in range(times):
-        gateway.signal(signal.SIGUSR2)
-        await until(lambda n=n: lines(gateway, "rolled") > n, "a rolling restart", 60)  # type: ignore[misc]
+    return Street.laid_out(tmp_path, certificates / "services-ca.pem", store)
 
 
 async def test_a_rolling_restart_under_500_connections_fails_no_request(street: Street) -> None:
     async with scripted(answering(ANSWER)) as upstream, street.workers(upstream, 4) as gateway:
         before = seated(gateway)
-        crowd = Crowd(gateway, 500, pause=1.0)
-        while crowd.answered < 500:  # noqa: ASYNC110 - any of them
-            await asyncio.sleep(0.01)
+        crowd = Crowd(gateway.ports["edge"], 500, pause=1.0)
+        await crowd.asked(500)
         await roll(gateway, 2)
         await until(lambda: not any(map(alive, before)), "the end of the first workers", 30)
         await crowd.leaves()
@@ -181,24 +70,37 @@ async def ask_often(gateway: Gateway, times: int = 40) -> set[bytes]:
     return set(await asyncio.gather(*(ask(gateway) for _ in range(times))))
 
 
-async def test_a_killed_worker_comes_back_its_counts_stay_and_the_others_serve(street: Street) -> None:
+async def test_a_killed_worker_comes_back_its_counts_stay_and_the_others_serve(
+    street: Street, postgres_server: Server
+) -> None:
     async with scripted(answering(ANSWER)) as upstream, street.workers(upstream, 3) as gateway:
+        counted = partial(gateway.metric, "pangate_requests_total", code="200")
         assert await ask_often(gateway) == {b"HTTP/1.1 200"}
-        counted = lambda: gateway.metric("pangate_requests_total", code="200")  # noqa: E731
         assert await asyncio.to_thread(counted) == 40
         first, *others = seated(gateway)
-        for deaths in range(1, 4):
+        for deaths in (1, 2):
             os.kill(first, signal.SIGKILL)
             assert await ask_often(gateway) == {b"HTTP/1.1 200"}, "connections of the vacant seat are served too"
-            assert await asyncio.to_thread(counted) >= 40 * deaths
-            await until(lambda: seated(gateway)[0] != first, "a new worker")  # noqa: B023
+            assert await asyncio.to_thread(counted) >= 40, "what was counted is not taken back"
+            await until(lambda: len(gateway.lines("worker_started")) == 3 + deaths, "a new worker")  # noqa: B023
             first = seated(gateway)[0]
         assert seated(gateway)[1:] == others
-        assert await asyncio.to_thread(gateway.metric, "pangate_worker_deaths_total") == 3
+        assert await asyncio.to_thread(gateway.metric, "pangate_worker_deaths_total") == 2
         assert await asyncio.to_thread(gateway.metric, "pangate_workers") == 3
-        assert await asyncio.to_thread(counted) >= 160 - 40 * 3 / 3
         figures = await asyncio.to_thread(gateway.samples, "process_resident_memory_bytes")
         assert {text.split('"')[1] for text in figures} == {"1", "2", "3", "supervisor"}
+        assert await living(postgres_server, street.store) == 3, "each has a lease, and the dead one's was taken anew"
+
+
+async def living(server: Server, url: str) -> int:
+    """Nodes whose lease runs."""
+    connection = await connect(server.of(url.split("/")[3].partition("?")[0]))
+    try:
+        found = await connection.fetchval(_LIVING)
+    finally:
+        await connection.close()
+    assert isinstance(found, int)
+    return found
 
 
 async def test_a_good_configuration_is_taken_by_all_and_a_bad_one_by_none(street: Street) -> None:
@@ -219,9 +121,6 @@ async def test_a_good_configuration_is_taken_by_all_and_a_bad_one_by_none(street
 
 
 def reload_refused(gateway: Gateway) -> None:
-    import urllib.error
-    import urllib.request
-
     address = f"http://127.0.0.1:{gateway.ports['admin']}/reload"
     with pytest.raises(urllib.error.HTTPError) as refused:
         urllib.request.urlopen(urllib.request.Request(address, method="POST"), timeout=SECONDS)

@@ -15,3 +15,5 @@ HEEDLESS_OF_LEASE = (*STALLING, "--heedless")
 """The same, and does not look at its lease when it goes on."""
 FORGETFUL = ("-m", "tests.faults.forgetful")
 """Gives up its claim to a key while it is in flight."""
+ABRUPT = ("-m", "tests.faults.abrupt")
+"""Closes idle connections without a word."""
