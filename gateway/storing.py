@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import socket
+import ssl
 from collections.abc import Callable
 from pathlib import Path
 
 from gateway.adapters.postgres import PostgresStore, open_postgres
 from gateway.adapters.postgres_connections import Address
 from gateway.adapters.sqlite import SqliteStore, open_sqlite
-from gateway.adapters.upstream import client_context
 from gateway.config.settings import ConfigFile
 from gateway.config.store import Store
 from gateway.ports import Clock, Telemetry
@@ -39,9 +39,17 @@ def address_of(store: Store, read_secret: Callable[[str], bytes]) -> Address:
         database=store.place.database,
         user=store.username,
         password=read_secret(store.password).decode() if store.password else None,
-        tls=client_context(Path(store.ca)) if store.ca else None,
+        tls=_tls(Path(store.ca)) if store.ca else None,
         most=store.connections,
     )
+
+
+def _tls(ca: Path) -> ssl.SSLContext:
+    """Version 1.2 or later, the server's name checked against `ca`. No ALPN: PostgreSQL has a name of its own there."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_verify_locations(ca)
+    return context
 
 
 def node_name(settings: ConfigFile, number: int = 0) -> str:

@@ -23,6 +23,8 @@ from gateway.adapters.postgres import PostgresStore, open_postgres
 from gateway.adapters.postgres_connections import Address
 from gateway.adapters.postgres_schema import migrate
 from gateway.ports import Clock, Telemetry
+from tests.certificates import Pair
+from tests.servers import free_port
 
 TABLES = (
     *("nodes", "tokens", "reveals", "keys", "deliveries", "payments", "payment_aliases", "reservations"),
@@ -53,10 +55,12 @@ class Server:
     directory: Path
     binaries: Path
     process: subprocess.Popen[bytes] | None = None
+    options: tuple[str, ...] = ("-c", "listen_addresses=")
+    port: int = 5432
 
     @property
     def address(self) -> Address:
-        return Address(str(self.directory), 5432, "postgres", "pangate")
+        return Address(str(self.directory), self.port, "postgres", "pangate")
 
     def of(self, database: str) -> Address:
         return replace(self.address, database=database)
@@ -90,12 +94,25 @@ class Server:
         )
         return process
 
+    def secure(self, pair: Pair) -> int:
+        """From its next start on it listens on loopback as well, for TLS and passwords alone; the port."""
+        data = self.directory / "data"
+        for source, name in ((pair.certificate, "server.crt"), (pair.key, "server.key")):
+            shutil.copy(source, data / name)
+            (data / name).chmod(0o600)
+            if os.geteuid() == 0:
+                shutil.chown(data / name, "nobody", "nogroup")
+        (data / "pg_hba.conf").write_text("hostssl all all 127.0.0.1/32 scram-sha-256\nlocal all all trust\n")
+        self.port = free_port()
+        self.options = ("-c", "listen_addresses=127.0.0.1", "-c", "ssl=on", "-p", str(self.port))
+        return self.port
+
     def start(self) -> None:
         options = [part for option in _QUICK for part in ("-c", option)]
-        places = ["-k", str(self.directory), "-c", "listen_addresses="]
+        places = ["-k", str(self.directory), *self.options]
         self.process = self.run("postgres", "-D", str(self.directory / "data"), *places, *options)
         deadline = time.monotonic() + 20
-        while self.run("pg_isready", "-q", "-h", str(self.directory)).wait():
+        while self.run("pg_isready", "-q", "-h", str(self.directory), "-p", str(self.address.port)).wait():
             assert self.process.poll() is None, "PostgreSQL did not start"
             assert time.monotonic() < deadline, "PostgreSQL did not start"
             time.sleep(0.02)

@@ -10,9 +10,15 @@ import pytest
 from pydantic import ValidationError
 
 from gateway.adapters.keys import read_secret
+from gateway.adapters.postgres_schema import migrate
 from gateway.config.settings import ConfigFile
 from gateway.config.store import Place, Store
-from gateway.storing import address_of, node_name
+from gateway.operations import KeyState
+from gateway.storing import address_of, node_name, open_store
+from tests.adapters.operations import claim
+from tests.certificates import Authority
+from tests.conftest import HandClock, Recorder
+from tests.postgres import connect, running_postgres
 
 MINIMAL = {
     "version": 1,
@@ -80,3 +86,41 @@ def test_processes_that_listen_at_one_address_have_names_of_their_own() -> None:
     names = [node_name(settings, number) for number in range(3)]
     assert names[0] == node_name(settings)
     assert len(set(names)) == 3
+
+
+async def test_a_server_that_shows_its_certificate_is_believed_and_no_other(
+    tmp_path: Path, clock: HandClock, telemetry: Recorder
+) -> None:
+    ours, other = Authority(tmp_path), Authority(tmp_path, "other-ca")
+    with running_postgres() as server:
+        connection = await connect(server.address)
+        await migrate(connection)
+        await connection.execute("CREATE ROLE shop LOGIN PASSWORD 'right' IN ROLE pg_write_all_data, pg_read_all_data")
+        await connection.close()
+        server.stop()
+        port = server.secure(ours.server("localhost"))
+        server.start()
+
+        async def opened(ca: Path | None, password: str) -> KeyState:
+            settings = ConfigFile.model_validate(
+                MINIMAL
+                | {
+                    "listeners": {"edge": {"bind": "127.0.0.1:0"}},
+                    "store": {
+                        "url": f"postgresql://localhost:{port}/postgres",
+                        "username": "shop",
+                        "password": "env:PASSWORD",
+                        "ca": ca and str(ca),
+                    },
+                }
+            )
+            store = await open_store(settings, lambda _: password.encode(), clock, telemetry)
+            asked = claim()
+            row = (await store.commit([asked]))[asked]
+            await store.close()
+            return row.state
+
+        assert await opened(ours.file, "right") is KeyState.NEW
+        for ca, password in ((other.file, "right"), (ours.file, "wrong"), (None, "right")):
+            with pytest.raises(ValueError, match="PostgreSQL at localhost cannot be used"):
+                await opened(ca, password)
