@@ -22,6 +22,9 @@ from gateway.adapters.sql_statements import Statement, Step, Steps, Values
 from gateway.adapters.store_queue import Waiting, unavailable
 from gateway.operations import Rows
 
+_ORDERED = 5
+"""So many values say what a statement is about, at the most: all gateways take rows in the same order."""
+
 
 class Run:
     """A unit under way: the step that it asks for, None at its end."""
@@ -106,7 +109,7 @@ async def _step(connection: Connection, statement: Statement, asked: list[tuple[
     """One statement for all who ask for it, in the order of what it is about."""
     lists = [(run, values if isinstance(values, list) else [values]) for run, values in asked]
     flat = [(run, n, values) for run, listed in lists for n, values in enumerate(listed)]
-    flat.sort(key=lambda each: [(value is not None, value) for value in each[2][:2]])
+    flat.sort(key=lambda each: [(value is not None, value) for value in each[2][:_ORDERED]])
     answers = await ask(connection, statement, [values for _, _, values in flat])
     of_run: dict[Run, list[Any]] = {run: [None] * len(listed) for run, listed in lists}
     for (run, n, _), answer in zip(flat, answers, strict=True):

@@ -27,7 +27,7 @@ _DELIVERIES_OF_KEY = query(
     WHERE tenant = :tenant AND key = :key AND route = :route AND provider = :provider""",
 )
 _ADD_DELIVERY = change(
-    """tenant text, id text, route text, provider text, key text, digest bytea, sealed bytea, state text,
+    """tenant text, key text, route text, provider text, digest bytea, id text, sealed bytea, state text,
     now bigint""",
     """INSERT INTO deliveries (tenant, id, route, provider, key, digest, sealed, state, received_at, next_at)
     VALUES (:tenant, :id, :route, :provider, :key, :digest, :sealed, :state, :now, :now)
@@ -72,7 +72,7 @@ def _put_delivery(op: PutDelivery, _: Rows) -> Steps[DeliveryRow]:
 
 
 def _columns(op: PutDelivery, state: str) -> Values:
-    return (op.tenant, op.id, op.route, op.provider, op.key, op.digest, op.sealed, state, micros(op.now))
+    return (op.tenant, op.key, op.route, op.provider, op.digest, op.id, op.sealed, state, micros(op.now))
 
 
 def _due_deliveries(op: DueDeliveries, _: Rows) -> Steps[DueRow]:

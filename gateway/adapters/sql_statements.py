@@ -10,7 +10,7 @@ runs a step of many units as one statement, whose input is a table of their valu
     PostgreSQL   DELETE FROM keys USING unnest($1::text[], $2::bytea[], ...) WITH ORDINALITY AS i(...)
                  WHERE tenant = i.tenant_ AND scope = i.scope_ ... RETURNING i.n_
 
-The first two values are the tenant and what the statement is about, so that rows can be taken in one order by all.
+The first values are the tenant and what the statement is about, so that rows can be taken in one order by all.
 Times are stored as integers, microseconds of Unix time.
 """
 

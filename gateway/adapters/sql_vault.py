@@ -23,7 +23,7 @@ _TOKEN_OF_VALUE = query(
     WHERE tenant = :tenant AND fingerprint = :fingerprint AND class = :class AND format = :format""",
 )
 _ADD_TOKEN = change(
-    "tenant text, token text, class text, format text, fingerprint bytea, sealed bytea, now bigint",
+    "tenant text, fingerprint bytea, class text, format text, token text, sealed bytea, now bigint",
     """INSERT INTO tokens (tenant, token, class, format, fingerprint, sealed, created_at)
     VALUES (:tenant, :token, :class, :format, :fingerprint, :sealed, :now) ON CONFLICT DO NOTHING""",
     key="tenant token",
@@ -60,8 +60,8 @@ def _put_token(op: PutToken, _: Rows) -> Steps[TokenRow]:
         if n is None:
             return TokenRow(refused=True, token="", new=False)
         candidate = op.mint(n)
-        value = (op.token_class, op.token_format, op.fingerprint, candidate.sealed, micros(op.now))
-        if (yield _ADD_TOKEN, (op.tenant, candidate.token, *value)):
+        put = (candidate.token, candidate.sealed, micros(op.now))
+        if (yield _ADD_TOKEN, (op.tenant, op.fingerprint, op.token_class, op.token_format, *put)):
             return TokenRow(token=candidate.token, new=True)
         known = yield from _token_of_value(op)  # the token is taken, or somebody else has just put the value
     return TokenRow(token=known, new=False)
