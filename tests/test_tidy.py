@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.log_lines import CARDS
 from gateway.config.kinds import rule_kinds, webhook_schemes
 from gateway.pure.errors import Reason
 from gateway.pure.metrics import Metric
@@ -283,9 +284,9 @@ def test_the_changelog_has_a_place_for_what_comes() -> None:
 PUBLISHED = {
     "4242424242424242", "4000000000000002", "4000000000000341", "4111111111111111", "4222222222222",
     "5555555555554444", "2223003122003222", "378282246310005", "6011111111111117", "30569309025904",
-    "3566002020360505", "6205500000000000004",
-}  # fmt: skip
-"""Test numbers that Stripe, Adyen or PayPal publish."""
+    "3566002020360505", "6205500000000000004", "6759649826438453", "135410014004955",
+}.union(*CARDS.values())  # fmt: skip
+"""Test numbers that networks and their processors publish."""
 OTHER_NUMBERS: dict[str, str] = {
     f"tests/data/webhooks/shopify.json: {820982_911946_154508}": "the id of an order in a published delivery",
 }
