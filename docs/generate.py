@@ -94,6 +94,8 @@ ADVICE: Mapping[str, Mapping[Reason, str]] = {
         Reason.CARD_TOKEN_NOT_ALLOWED: "Send a number's token as number, a security code's as security code.",
         Reason.SAD_EXPIRED: "Ask the cardholder for the security code again.",
         Reason.VAULT_UNAVAILABLE: _LATER,
+        Reason.CARD_NUMBER_FOUND: "Send card numbers in the fields made for them; `detail` says where one is.",
+        Reason.RESPONSE_CARD_NUMBER: "The upstream acted: look, with the same idempotency key. Tell the operator.",
         Reason.RESPONSE_UNREADABLE: _IN_DOUBT,
         Reason.RESPONSE_TOO_LARGE: _IN_DOUBT,
     },
@@ -185,7 +187,7 @@ _OF_METRIC: Mapping[tuple[Metric, str], str] = {
     (Metric.CALLS_RESOLVED, "how"): "`replay`, `query`, `manual`, `person`",
     (Metric.CALLS_RESOLVED, "result"): "`executed`, `not_executed`, `unknown` (looked at again later)",
     (Metric.TOKENIZED, "result"): (
-        "`new`, `existing` (the number had a token), `token` (it was one already), `response` (in a response)"
+        "`new`, `existing` (the number had a token), `token` (it was one already), `response` (in a response), `masked`"
     ),
     (Metric.PAYMENT_COMMANDS, "operation"): "`operation` of the rule",
     (Metric.PAYMENT_COMMANDS, "result"): (

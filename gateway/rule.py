@@ -67,6 +67,16 @@ class RuleSettings(BaseModel):
     kind: str
     mode: Mode = "enforce"
 
+    @property
+    def replaces_request(self) -> bool:
+        """Are values of requests replaced?"""
+        return False
+
+    @property
+    def replaces_response(self) -> bool:
+        """And of responses?"""
+        return False
+
 
 @dataclass(frozen=True, slots=True)
 class Place:

@@ -112,6 +112,8 @@ class Reason(enum.Enum):
     CARD_TOKEN_NOT_ALLOWED = "card_token_not_allowed", 403, "A card token may not be revealed here"
     SAD_EXPIRED = "sad_expired", 422, "The security code has expired or was used"
     VAULT_UNAVAILABLE = "vault_unavailable", 503, "The vault is not available"
+    CARD_NUMBER_FOUND = "card_number_found", 422, "A card number stands where none belongs"
+    RESPONSE_CARD_NUMBER = "response_card_number", 502, "The upstream's response holds a card number"
     RESPONSE_UNREADABLE = "response_unreadable", 502, "The upstream's response could not be checked"
     RESPONSE_TOO_LARGE = "response_too_large", 502, "The upstream's response is too large to be checked"
     # payment

@@ -96,6 +96,14 @@ class Settings(RuleSettings):
         return self
 
     @property
+    def replaces_request(self) -> bool:
+        return bool(self.fields)
+
+    @property
+    def replaces_response(self) -> bool:
+        return bool(self.response)
+
+    @property
     def holds_codes(self) -> bool:
         """Do security codes come to be held in memory?"""
         return any(field.token_class == "cvc" for field in self.fields)
