@@ -22,9 +22,12 @@ NONCE_BYTES: Final = 16
 
 _MEMBERS = frozenset({"typ", "alg", "jwk"})
 _ID = re.compile(rf"[\x20-\x7e]{{1,{ID_LENGTH}}}")
-_URI = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{0,5}))?(/[!-~]*)?")
+_URI = re.compile(
+    r"([A-Za-z][A-Za-z0-9+.-]*)://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{0,5}))?"
+    r"(/(?:[!-$&-~]|%[0-9A-Fa-f]{2})*)?"
+)
 _PORTS = {"http": 80, "https": 443}
-_ESCAPE = re.compile(r"%([0-9A-Fa-f]{2})?")
+_ESCAPE = re.compile(r"%([0-9A-Fa-f]{2})")
 _UNRESERVED = re.compile(r"[A-Za-z0-9._~-]")
 
 
@@ -141,8 +144,6 @@ def _same(uri: object, ours: str) -> bool:
 
 
 def _normal_escape(found: re.Match[str]) -> str:
-    if found[1] is None:
-        return "%"
     character = chr(int(found[1], 16))
     return character if _UNRESERVED.fullmatch(character) else f"%{found[1].upper()}"
 

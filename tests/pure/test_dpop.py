@@ -276,7 +276,11 @@ def test_judging_anything_signed_raises_nothing_but_a_refusal(header: dict[str, 
     assert refused(sign({**good, **header}, {**claims, **said}))
 
 
-uris = st.from_regex(r"(?i)https?://[a-z0-9.-]{1,9}(:[0-9]{1,5})?(/[a-z0-9._~%-]{0,9}){0,4}", fullmatch=True)
+uris = st.from_regex(
+    r"(?i)https?://[a-z][a-z0-9.-]{0,8}(:[0-9]{1,5})?(/([a-z0-9._~-]|%[0-9a-f]{2}){0,9}){0,4}", fullmatch=True
+)
+    r"(?i)https?://[a-z0-9.-]{1,9}(:[0-9]{1,5})?(/([a-z0-9._~-]|%[0-9a-f]{2}){0,9}){0,4}", fullmatch=True
+)
 
 
 @given(uris)
@@ -297,7 +301,12 @@ def test_normalising_any_text_gives_a_uri_or_none(text: str) -> None:
 def test_a_path_above_the_root_is_the_root() -> None:
     assert normal_uri("https://a.example/../../b/./c/..") == "https://a.example/b/"
     assert normal_uri("https://a.example") == "https://a.example/"
-    assert normal_uri("https://[2001:DB8::1]:0443/%7Ea%2f%zz") == "https://[2001:db8::1]/~a%2F%zz"
+    assert normal_uri("https://[2001:DB8::1]:0443/%7Ea%2f") == "https://[2001:db8::1]/~a%2F"
+
+
+@pytest.mark.parametrize("path", ["%", "%zz", "%2", "%%32e", "a%"])
+def test_an_escape_that_is_none_makes_no_uri(path: str) -> None:
+    assert normal_uri(f"https://a.example/{path}") is None
 
 
 # --- nonces
