@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gateway.adapters.upstream import Limits, Timeouts
-from gateway.ports import Outcome, Response, UpstreamError, settled
+from gateway.adapters.upstream_call import Lane
+from gateway.ports import Connection, Outcome, Response, UpstreamError, settled
 from gateway.pure.breaker import BreakerSettings, State
 from gateway.pure.errors import Reason, Refused
 from gateway.pure.metrics import Metric
@@ -300,3 +304,74 @@ async def test_an_earlier_deadline_holds_for_the_upstream_and_for_the_wait(clock
 
 async def _send(connection: object) -> Response:
     return await connection.send("POST", b"POST / HTTP/1.1\r\n", b"x")  # type: ignore[attr-defined,no-any-return]
+
+
+# --- whatever happens
+
+
+STEPS = st.lists(
+    st.sampled_from(["take", "take", "send", "send", "release", "cancel", "sick", "well", "dead", "advance", "turn"]),
+    max_size=50,
+)
+MOODS = {"sick": status(503), "well": OK, "dead": b""}
+
+
+class Run:
+    """Plays steps against a lane, and gives everything back at the end."""
+
+    def __init__(self, lane: Lane, clock: HandClock) -> None:
+        self.lane, self.clock = lane, clock
+        self.taken: list[Connection] = []
+        self.sending: list[asyncio.Task[Response]] = []
+
+    async def step(self, step: str) -> None:
+        if step == "take":
+            with suppress(UpstreamError):
+                self.taken.append(await settled(self.lane.acquire(safe=False)))
+        elif step == "send" and self.taken:
+            self.sending.append(asyncio.create_task(_send(self.taken.pop())))
+        elif step == "release" and self.taken:
+            self.taken.pop().release()
+        elif step == "cancel" and self.sending:
+            self.sending[-1].cancel()
+        elif step == "advance":
+            self.clock.advance(31)
+        elif step == "turn":
+            await turns(5)
+
+    async def finish(self) -> None:
+        for connection in self.taken:
+            connection.release()
+        await asyncio.gather(*self.sending, return_exceptions=True)
+
+
+@settings(max_examples=100, deadline=None)
+@given(STEPS)
+async def test_whatever_happens_every_permit_comes_back_and_an_upstream_that_is_well_is_called(
+    steps: list[str],
+) -> None:
+    mood, clock = ["well"], HandClock()
+
+    async def script(conversation: Conversation) -> None:
+        while True:
+            await conversation.request()
+            now = mood[0]
+            await conversation.send(MOODS[now])
+            if now == "dead":
+                return
+
+    async with (
+        asyncio.timeout(10),
+        scripted(script) as server,
+        cluster(server.url, clock=clock, breaker=QUICK, retries=AT_ONCE) as one,
+    ):
+        run = Run(one.lane(""), clock)
+        for step in steps:
+            if step in MOODS:
+                mood[0] = step
+            await run.step(step)
+        await run.finish()
+        mood[0] = "well"
+        clock.advance(31)
+        assert [(await ask(run.lane)).status for _ in range(2)] == [200, 200]
+        assert one.count(Metric.BREAKER_STATE, "write") == State.CLOSED
