@@ -23,6 +23,9 @@ from examples.demo.cast import PORTS
 from gateway.adapters.dev_certificates import make_dev_certificates
 from gateway.config.reader import Source, read
 from tests.e2e.harness import free_ports, listens
+from tests.postgres import Server, postgres_server
+
+__all__ = ["postgres_server"]
 
 ROOT = Path(__file__).parents[2]
 AT_ONCE = 2
@@ -125,6 +128,18 @@ def test_every_step_happens_and_leaves_its_bytes(tellings: Mapping[Rule | None, 
     assert all(step["happened"] and step["wire"] for step in steps)
     wire = b"".join(base64.b64decode(raw) for step in steps for pair in step["wire"] for raw in pair.values())
     assert wire.count(b"HTTP/1.1 201 ") >= 2
+
+
+def test_every_step_happens_on_postgresql(checkout: Path, tmp_path: Path, postgres_server: Server) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(checkout, folder)
+    config = folder / "config.yaml"
+    store = f"store: {postgres_server.migrated()}"
+    config.write_text(config.read_text().replace("store: sqlite:var/pangate.db", store))
+    assert store in config.read_text()
+    ended = demo(folder, free_ports(*story.Stage.at(folder).ports))
+    assert ended.returncode == 0, ended.stdout[-3000:] + ended.stderr
+    assert not list(folder.glob("var/*.db"))
 
 
 def test_the_table_names_every_rule_of_the_demo() -> None:
