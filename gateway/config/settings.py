@@ -240,7 +240,7 @@ class ConfigFile(Settings):
 
     version: Literal[1]
     tenant: TenantSetting = Field(default_factory=lambda: Tenant(name="default"))
-    workers: int = Field(default=1, ge=1, le=256)
+    workers: int = Field(default=1, ge=1, le=64)
     listeners: dict[Name, Listener] = Field(min_length=1)
     admin: Admin | None = None
     store: StoreSetting

@@ -182,6 +182,7 @@ class Supervisor:
         if self._leader is None and taken and not self._stopping:
             self._leader = taken[min(taken)]
             self._leader.tell("lead")
+            self._telemetry.log("worker_leads", pid=self._leader.pid, seat=self._leader.seat + 1)
 
     # --- configuration
 

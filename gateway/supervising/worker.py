@@ -17,6 +17,7 @@ from gateway.adapters.lines import WholeLines
 from gateway.adapters.telemetry import PrometheusTelemetry
 from gateway.app import Gateway
 from gateway.config.build import Config
+from gateway.config.complaints import ConfigError
 from gateway.ports import Unavailable
 from gateway.server.actions import Action
 from gateway.supervising.channel import Answer, Channel
@@ -81,7 +82,7 @@ class Worker:
             if self._config.digest != about["digest"]:
                 raise ValueError(_CHANGED)
             await gateway.open(_inherited(about["sockets"]), leading=False)
-        except (OSError, ValueError, Unavailable) as error:
+        except (ConfigError, OSError, ValueError, Unavailable) as error:
             telemetry.log("start_failed", level="error", error=str(error))
             await gateway.close()
             telemetry.close()

@@ -52,6 +52,7 @@ async def test_a_rolling_restart_under_500_connections_fails_no_request(street: 
         await crowd.leaves()
         assert crowd.ends.keys() == {"answered"}
         assert not set(before) & set(seated(gateway))
+        assert gateway.lines("worker_leads")[-1]["pid"] in seated(gateway)
         counted = await asyncio.to_thread(gateway.metric, "pangate_requests_total", code="200")
         assert counted == crowd.answered
         assert await asyncio.to_thread(gateway.metric, "pangate_worker_deaths_total") == 0
@@ -77,14 +78,18 @@ async def test_a_killed_worker_comes_back_its_counts_stay_and_the_others_serve(
         counted = partial(gateway.metric, "pangate_requests_total", code="200")
         assert await ask_often(gateway) == {b"HTTP/1.1 200"}
         assert await asyncio.to_thread(counted) == 40
-        first, *others = seated(gateway)
+        before = seated(gateway)
         for deaths in (1, 2):
-            os.kill(first, signal.SIGKILL)
+            leader = gateway.lines("worker_leads")[-1]["pid"]
+            os.kill(leader, signal.SIGKILL)
             assert await ask_often(gateway) == {b"HTTP/1.1 200"}, "connections of the vacant seat are served too"
             assert await asyncio.to_thread(counted) >= 40, "what was counted is not taken back"
             await until(lambda: len(gateway.lines("worker_started")) == 3 + deaths, "a new worker")  # noqa: B023
-            first = seated(gateway)[0]
-        assert seated(gateway)[1:] == others
+            assert leader not in seated(gateway)
+        led = [line["pid"] for line in gateway.lines("worker_leads")]
+        assert (len(set(led)), led[-1] in seated(gateway)) == (3, True), "another one leads when the leader dies"
+        assert len(set(before) & set(seated(gateway))) >= 1
+        assert (await asyncio.to_thread(gateway.admin, "/payments"))[0] == 200, "the one that leads answers"
         assert await asyncio.to_thread(gateway.metric, "pangate_worker_deaths_total") == 2
         assert await asyncio.to_thread(gateway.metric, "pangate_workers") == 3
         figures = await asyncio.to_thread(gateway.samples, "process_resident_memory_bytes")
