@@ -8,6 +8,7 @@ import os
 import signal
 import urllib.error
 import urllib.request
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -106,6 +107,17 @@ async def living(server: Server, url: str) -> int:
         await connection.close()
     assert isinstance(found, int)
     return found
+
+
+async def test_a_worker_that_hangs_is_replaced(street: Street) -> None:
+    impatient = replace(street, program=("-m", "tests.e2e.impatient"))
+    async with scripted(answering(ANSWER)) as upstream, impatient.workers(upstream, 2) as gateway:
+        hung = seated(gateway)[1]
+        os.kill(hung, signal.SIGSTOP)
+        await until(lambda: lines(gateway, "worker_started") == 3, "a new worker")
+        assert [line["pid"] for line in gateway.lines("worker_hung")] == [hung]
+        assert not alive(hung)
+        assert await ask_often(gateway) == {b"HTTP/1.1 200"}
 
 
 async def test_a_good_configuration_is_taken_by_all_and_a_bad_one_by_none(street: Street) -> None:

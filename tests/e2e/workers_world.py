@@ -57,6 +57,7 @@ class Street:
         gateway = Gateway(self.folder, free_ports("edge", "admin"), program=self.program)
         try:
             await asyncio.to_thread(gateway.start, "admin")
+            await until(lambda: len(seated(gateway)) == number, "the word of every worker")
             yield gateway
         finally:
             await asyncio.to_thread(gateway.stop)
