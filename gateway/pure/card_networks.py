@@ -76,9 +76,13 @@ class Networks:
         ]
         self.first_digits = frozenset(str(low)[0] if low >= 10 ** (_PREFIX - 1) else "0" for low, _, _ in spans)
 
+    def beginning(self, digits: bytes | str) -> Mapping[int, str]:
+        """The networks whose numbers begin like this (8 digits or more), by the numbers' lengths."""
+        return self._names[bisect_right(self._cuts, int(digits[:_PREFIX])) - 1]
+
     def of(self, digits: str) -> str | None:
-        """The network whose number of this length begins like this. Looks at no check digit."""
-        return self._names[bisect_right(self._cuts, int(digits[:_PREFIX])) - 1].get(len(digits))
+        """The network of a number of 12 digits or more. Looks at no check digit."""
+        return self.beginning(digits).get(len(digits))
 
 
 def _span(text: str) -> tuple[int, int]:

@@ -22,7 +22,7 @@ from typing import Final
 from gateway.pure.card_networks import Networks, RareNetwork
 from gateway.pure.cards import luhn_valid
 
-MAX_NUMBERS: Final = 5000
+MAX_NUMBERS: Final = 3000
 ESCAPE_LAYERS: Final = 3
 OTHER_NUMBERS: Final = (
     "order", "invoice", "receipt", "tracking", "shipment", "parcel", "timestamp", "time", "ts", "epoch", "trace",
@@ -30,10 +30,22 @@ OTHER_NUMBERS: Final = (
 )  # fmt: skip
 """Words for numbers that are no cards, although one in forty of them looks like one."""
 
+
+def _table(classes: dict[bytes, bytes]) -> bytes:
+    table = bytearray(b"." * 256)
+    for characters, instead in classes.items():
+        for character, other in zip(characters, instead, strict=True):
+            table[character] = other
+    return bytes(table)
+
+
 _SEPARATORS = b" -+." + "\u00a0\u2009\u2010\u2011\u2012\u2013\u202f".encode()
 _DIGITS = b"0123456789"
 _NO_DIGITS = bytes(set(range(256)) - set(_DIGITS))
 
+_ROUGHLY = _table({_DIGITS: b"0" * 10, _SEPARATORS: b"-" * len(_SEPARATORS)})
+_GATES: Final = (b"0" * 12, b"0000-0000", b"0000--0000", b"0000---0000")
+"""One of these is in the rough shape of all that holds a number."""
 _STARTS = ((b".c", b".C"), (b"-c", b"-C"), (b".1c00", b".Cc00"), (b"-1c00", b"-Cc00"))
 """In a shape: first digits of groups become `C`, so that the search for them is one for a letter. 1800 is JCB's; all
 other numbers with a 1 in front, times above all, are no cards.
@@ -41,12 +53,15 @@ other numbers with a 1 in front, times above all, are no cards.
 _NUMBER = re.compile(rb"C(?=[c01]{11}|[c01]{3,}+-{1,3}[Cc01]{4})[c01]{3,18}+(?![c01])")
 _RUN = re.compile(rb"C[c01]{3,18}+(?:-{1,3}[Cc01]{1,15}+(?![Cc01])){0,4}")
 _GROUP = re.compile(rb"[Cc01]+")
+_BEGINNING: Final = 11
+"""Bytes in which the first eight digits of a number stand."""
 _LAYOUTS: Final = frozenset({(4, 6, 5), (4, 6, 4), (8, 8), (6, 13)})
 
 _QUOTED = bytes.maketrans(b"%=\r\n", b"=...")
 _ENTITY = re.compile(rb"&(?:amp;)*+#(?:0*+(32|4[589]|5[0-7])|[xX]0*+(2[0Dd]|3[0-9]));")
 
-_BASE64_DIGITS = re.compile(rb"(?:[IL-O][CDSTijyz][AEIMQUYcgk0][0-5gtw-z]){3,}+")
+_QUAD = rb"[IL-O][CDSTijyz][AEIMQUYcgk0][0-5gtw-z]"
+_BASE64_DIGITS = re.compile(_QUAD + rb"(?:" + _QUAD + rb"){2,}+")
 """Quads, each of three bytes that are digits, spaces or dashes: twelve digits hold three, wherever they begin."""
 _IN_BASE64 = bytes.maketrans(b"ILMNOCDSTijyzAEQUYcgk012345twx", b"\0" * 30)
 _BASE64_GATE = bytes(12)
@@ -104,6 +119,9 @@ class Scanner:
             yield from self._in_base64(data)
 
     def _in_clear(self, data: bytes) -> Iterator[Found]:
+        rough = data.translate(_ROUGHLY)
+        if not any(gate in rough for gate in _GATES):
+            return
         shape = (b"." + data).translate(self._shape)
         for plain, marked in _STARTS:
             shape = shape.replace(plain, marked)
@@ -116,23 +134,28 @@ class Scanner:
 
     def _number(self, data: bytes, shape: bytes, position: int) -> Found | None:
         """The longest number that begins with a group of the shape, which is one byte longer than the data."""
+        start = position - 1
+        networks = self._networks.beginning(data[start : start + _BEGINNING].translate(None, _NO_DIGITS))
+        if not networks or _FRACTION.search(data[max(0, start - 2) : start]) is not None:
+            return None
         run = _RUN.match(shape, position)
         assert run is not None
-        groups = [group.span() for group in _GROUP.finditer(run[0])]
-        for last in range(len(groups), 0, -1):
-            start, end = position - 1, position - 1 + groups[last - 1][1]
-            digits = data[start:end].translate(None, _NO_DIGITS).decode()
-            if not 12 <= len(digits) <= 19 or not (last == 1 or _laid_out(groups[:last])):
-                continue
-            network = self._networks.of(digits)
-            if network is not None and luhn_valid(digits) and not self._something_else(data, start, end, last):
-                return Found(network, start, end)
+        digits = data[start : start + len(run[0])].translate(None, _NO_DIGITS).decode()
+        groups = [group.span() for group in _GROUP.finditer(run[0])] if b"-" in run[0] else [(0, len(digits))]
+        widths = tuple(last - first for first, last in groups)
+        for count in range(len(groups), 0, -1):
+            length, end = sum(widths[:count]), start + groups[count - 1][1]
+            if (
+                length in networks
+                and (count == 1 or _laid_out(widths[:count]))
+                and luhn_valid(digits[:length])
+                and not self._something_else(data, start, end, count)
+            ):
+                return Found(networks[length], start, end)
         return None
 
     def _something_else(self, data: bytes, start: int, end: int, groups: int) -> bool:
         before, behind = data[max(0, start - _AROUND) : start], data[end : end + _AROUND]
-        if _FRACTION.search(before) is not None:
-            return True
         around = before + data[start:end] + behind
         for uuid in _UUID.finditer(around):
             if uuid.start() <= len(before) < uuid.end():
@@ -157,16 +180,7 @@ class Scanner:
                 yield Found(found.network)
 
 
-def _table(classes: dict[bytes, bytes]) -> bytes:
-    table = bytearray(b"." * 256)
-    for characters, instead in classes.items():
-        for character, other in zip(characters, instead, strict=True):
-            table[character] = other
-    return bytes(table)
-
-
-def _laid_out(groups: list[tuple[int, int]]) -> bool:
-    widths = tuple(end - start for start, end in groups)
+def _laid_out(widths: tuple[int, ...]) -> bool:
     return widths in _LAYOUTS or (set(widths[:-1]) == {4} and widths[-1] <= 4)
 
 
