@@ -22,7 +22,7 @@ from typing import Final
 from gateway.pure.card_networks import Networks, RareNetwork
 from gateway.pure.cards import luhn_valid
 
-MAX_NUMBERS: Final = 3000
+MAX_NUMBERS: Final = 2000
 ESCAPE_LAYERS: Final = 3
 OTHER_NUMBERS: Final = (
     "order", "invoice", "receipt", "tracking", "shipment", "parcel", "timestamp", "time", "ts", "epoch", "trace",
@@ -46,11 +46,17 @@ _NO_DIGITS = bytes(set(range(256)) - set(_DIGITS))
 _ROUGHLY = _table({_DIGITS: b"0" * 10, _SEPARATORS: b"-" * len(_SEPARATORS)})
 _GATES: Final = (b"0" * 12, b"0000-0000", b"0000--0000", b"0000---0000")
 """One of these is in the rough shape of all that holds a number."""
-_STARTS = ((b".c", b".C"), (b"-c", b"-C"), (b".1c00", b".Cc00"), (b"-1c00", b"-Cc00"))
-"""In a shape: first digits of groups become `C`, so that the search for them is one for a letter. 1800 is JCB's; all
-other numbers with a 1 in front, times above all, are no cards.
-"""
-_NUMBER = re.compile(rb"C(?=[c01]{11}|[c01]{3,}+-{1,3}[Cc01]{4})[c01]{3,18}+(?![c01])")
+_STARTS = ((b".c", b".C"), (b"-c", b"-C"))
+"""In a shape: first digits of groups become `C`, so that the search for them is one for a letter."""
+_OLD_JCB = b"1800"
+_STARTS_WITH_1 = ((b".1c00", b".Cc00"), (b"-1c00", b"-Cc00"))
+"""All other numbers with a 1 in front, times above all, are no cards."""
+_NUMBER = re.compile(
+    rb"C[c01]{3}(?:[c01]{8,15}+(?![c01])"
+    rb"|(?=-{1,3}(?:[Cc01]{4}-{1,3}[Cc01]{4}|[Cc01]{6}-{1,3}[Cc01]{4,5})(?![Cc01]))"
+    rb"|[c01]{4}(?=-{1,3}[Cc01]{8}(?![Cc01]))|[c01]{2}(?=-{1,3}[Cc01]{13}(?![Cc01])))"
+)
+"""The first group of what is laid out as a number, behind a mark."""
 _RUN = re.compile(rb"C[c01]{3,18}+(?:-{1,3}[Cc01]{1,15}+(?![Cc01])){0,4}")
 _GROUP = re.compile(rb"[Cc01]+")
 _BEGINNING: Final = 11
@@ -123,7 +129,7 @@ class Scanner:
         if not any(gate in rough for gate in _GATES):
             return
         shape = (b"." + data).translate(self._shape)
-        for plain, marked in _STARTS:
+        for plain, marked in _STARTS + _STARTS_WITH_1 if _OLD_JCB in data else _STARTS:
             shape = shape.replace(plain, marked)
         for tried, number in enumerate(_NUMBER.finditer(shape)):
             if tried == MAX_NUMBERS:

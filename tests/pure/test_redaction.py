@@ -20,6 +20,19 @@ def test_a_card_number_in_groups_is_hidden(text: str) -> None:
     assert not any(character.isdigit() for character in redact(f"card {text}!"))
 
 
+@pytest.mark.parametrize(
+    "text", ["%34242424242424242", "4242%204242%204242%204242", "\\u0034242424242424242", "&#52;242424242424242"]
+)
+def test_a_text_with_an_escaped_card_number_is_left_out(text: str) -> None:
+    assert redact(f"GET /{text}") == "[left out: it may hold a card number]"
+    assert redact(f"{text} 4111111111111111") == "[left out: it may hold a card number]"
+
+
+@pytest.mark.parametrize("text", ["/caf%C3%A9/order%2017", "100 % of 1763920576123", "\\u00e9\\u00e9 pay_17"])
+def test_escapes_alone_hide_nothing(text: str) -> None:
+    assert redact(text) == text
+
+
 def test_numbers_beside_a_card_number_do_not_shield_it() -> None:
     assert redact("2027-01-15 4242424242424242 200") == "2027-01-15 **************** 200"
     assert redact("4242424242424242 5555555555554444") == "**************** ****************"
