@@ -31,9 +31,10 @@ MIB: Final = 1 << 20
 CALLS = 2000
 _SEED = 6
 PAYMENT: Final = b"""{"id": "pay_9rTgYw2", "request": "3f2a9c1e-77aa-4b1c-9d2e-0123456789ab", "amount": 109900,
- "currency": "EUR", "description": "two chairs, a table", "created": 1763920576123, "customer": {"id": "cus_81Hq",
+ "currency": "EUR", "description": "two chairs, a table", "created": 1763920576124, "customer": {"id": "cus_81Hq",
  "email": "jane@shop.example", "phone": "+4930123456", "name": "Jane Doe"}, "card": {"token":
- "tok_live_2Nq7dYbWm4xUz9RkTfGh1aJc3e", "expires": "2030-12", "network": "visa"}, "lines": [{"sku": "CH-2201", "count": 2, "price": 29900}, {"sku": "TB-0042",
+ "tok_live_2Nq7dYbWm4xUz9RkTfGh1aJc3e", "expires": "2030-12", "network": "visa"},
+ "lines": [{"sku": "CH-2201", "count": 2, "price": 29900}, {"sku": "TB-0042",
  "count": 1, "price": 50100}], "address": {"street": "Am Markt 17", "zip": "10115", "city": "Berlin", "country": "DE"},
  "metadata": {"cart": "c_550912", "channel": "web"}}"""
 """A payment as services send it: a UUID, a time, a token, no card."""
