@@ -42,7 +42,7 @@ async def asking(store: Store, read_secret: Callable[[str], bytes], ask: Callabl
         async with connections.taken() as connection:
             return await ask(connection)
     except (asyncpg.PostgresError, *LOST) as error:
-        told = str(error) if isinstance(error, asyncpg.PostgresError) else type(error).__name__
+        told = getattr(error, "message", None) or type(error).__name__  # not its detail: that quotes rows
         raise ValueError(f"PostgreSQL at {store.place.host} cannot be used: {told}") from error
     finally:
         await connections.close()

@@ -9,8 +9,11 @@ from click.testing import CliRunner, Result
 
 from gateway.adapters.keys import generate_key
 from gateway.adapters.migrations import migrations
+from gateway.adapters.postgres_connections import Connection
 from gateway.adapters.sqlite import open_sqlite
 from gateway.cli import main
+from gateway.config.store import Store
+from gateway.tending import asking
 from tests.config.world import CONFIG, POLICY
 from tests.conftest import HandClock, Recorder
 from tests.postgres import Server, postgres_server
@@ -97,3 +100,14 @@ def test_a_store_is_copied_and_its_rows_are_counted(config: Path, tmp_path: Path
     pangate("migrate", "--config", config)
     said = pangate("store", "copy", source, "--config", config)
     assert (said.exit_code, "tokens: 0 rows are the same, 0 of them new" in said.output) == (0, True), said.output
+
+
+async def test_what_the_database_says_of_a_row_is_not_repeated(postgres_server: Server) -> None:
+    async def fail(connection: Connection) -> None:
+        await connection.execute("CREATE TEMP TABLE kept (sealed text CHECK (sealed = ''))")
+        await connection.execute("INSERT INTO kept VALUES ('a secret of somebody')")
+
+    address = f"postgresql:///postgres?host={postgres_server.directory}"
+    with pytest.raises(ValueError, match="violates check constraint") as caught:
+        await asking(Store(url=address), read_secret=lambda _: b"", ask=fail)
+    assert "a secret" not in str(caught.value)
