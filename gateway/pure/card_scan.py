@@ -43,25 +43,21 @@ _SEPARATORS = b" -+." + "\u00a0\u2009\u2010\u2011\u2012\u2013\u202f".encode()
 _DIGITS = b"0123456789"
 _NO_DIGITS = bytes(set(range(256)) - set(_DIGITS))
 
-_ROUGHLY = _table({_DIGITS: b"0" * 10, _SEPARATORS: b"-" * len(_SEPARATORS)})
-_GATES: Final = (b"0" * 12, b"0000-0000", b"0000--0000", b"0000---0000")
-"""One of these is in the rough shape of all that holds a number."""
-_STARTS = ((b".c", b".C"), (b"-c", b"-C"))
-"""In a shape: first digits of groups become `C`, so that the search for them is one for a letter."""
-_OLD_JCB = b"1800"
-_STARTS_WITH_1 = ((b".1c00", b".Cc00"), (b"-1c00", b"-Cc00"))
-"""All other numbers with a 1 in front, times above all, are no cards."""
+_SHAPE = _table({_DIGITS: b"0" * 10, _SEPARATORS: b"-" * len(_SEPARATORS)})
 _NUMBER = re.compile(
-    rb"C[c01]{3}(?:[c01]{8,15}+(?![c01])"
-    rb"|(?=-{1,3}(?:[Cc01]{4}-{1,3}[Cc01]{4}|[Cc01]{6}-{1,3}[Cc01]{4,5})(?![Cc01]))"
-    rb"|[c01]{4}(?=-{1,3}[Cc01]{8}(?![Cc01]))|[c01]{2}(?=-{1,3}[Cc01]{13}(?![Cc01])))"
+    rb"0000(?<!00000)(?:0{8,}+"
+    rb"|(?=-{1,3}(?:0000-{1,3}0000|0{6}-{1,3}0{4,5})(?!0))"
+    rb"|0000(?=-{1,3}0{8}(?!0))|00(?=-{1,3}0{13}(?!0)))"
 )
-"""The first group of what is laid out as a number, behind a mark."""
-_RUN = re.compile(rb"C[c01]{3,18}+(?:-{1,3}[Cc01]{1,15}+(?![Cc01])){0,4}")
-_GROUP = re.compile(rb"[Cc01]+")
+"""In a shape: the first group of what is laid out as a number, or 12 digits and more."""
+_RUN = re.compile(rb"0{4,19}+(?:-{1,3}0{1,15}+(?!0)){0,4}")
+_GROUP = re.compile(rb"0+")
+_LONGEST: Final = 19
+_OLD_JCB = b"1800"
+"""Nearly all other numbers with a 1 in front are times."""
+_LAYOUTS: Final = frozenset({(4, 6, 5), (4, 6, 4), (8, 8), (6, 13)})
 _BEGINNING: Final = 11
 """Bytes in which the first eight digits of a number stand."""
-_LAYOUTS: Final = frozenset({(4, 6, 5), (4, 6, 4), (8, 8), (6, 13)})
 
 _QUOTED = bytes.maketrans(b"%=\r\n", b"=...")
 _ENTITY = re.compile(rb"&(?:amp;)*+#(?:0*+(32|4[589]|5[0-7])|[xX]0*+(2[0Dd]|3[0-9]));")
@@ -108,9 +104,8 @@ class Scanner:
     def __init__(self, also: Iterable[RareNetwork] = (), unless_named: Iterable[str] = OTHER_NUMBERS) -> None:
         self._networks = Networks(also)
         self._unless_named = frozenset(word.lower() for word in unless_named)
-        ones = b"c" if "uatp" in also else b"1"
-        plain = b"".join(b"c" if digit in self._networks.first_digits else b"0" for digit in "023456789")
-        self._shape = _table({b"023456789": plain, b"1": ones, _SEPARATORS: b"-" * len(_SEPARATORS)})
+        first = self._networks.first_digits
+        self._first = frozenset(map(ord, first if "uatp" in also else first - {"1"}))
 
     def scan(self, data: bytes) -> Iterator[Found]:
         """In clear in the order of the bytes, then in base64, then under escapes. Raises `TooManyNumbers`."""
@@ -125,26 +120,25 @@ class Scanner:
             yield from self._in_base64(data)
 
     def _in_clear(self, data: bytes) -> Iterator[Found]:
-        rough = data.translate(_ROUGHLY)
-        if not any(gate in rough for gate in _GATES):
-            return
-        shape = (b"." + data).translate(self._shape)
-        for plain, marked in _STARTS + _STARTS_WITH_1 if _OLD_JCB in data else _STARTS:
-            shape = shape.replace(plain, marked)
-        for tried, number in enumerate(_NUMBER.finditer(shape)):
-            if tried == MAX_NUMBERS:
+        shape = data.translate(_SHAPE)
+        tried = 0
+        for number in _NUMBER.finditer(shape):
+            start, end = number.span()
+            if end - start > _LONGEST or (data[start] not in self._first and not data.startswith(_OLD_JCB, start)):
+                continue
+            tried += 1
+            if tried > MAX_NUMBERS:
                 raise TooManyNumbers
-            found = self._number(data, shape, number.start())
+            found = self._number(data, shape, start)
             if found is not None:
                 yield found
 
-    def _number(self, data: bytes, shape: bytes, position: int) -> Found | None:
-        """The longest number that begins with a group of the shape, which is one byte longer than the data."""
-        start = position - 1
+    def _number(self, data: bytes, shape: bytes, start: int) -> Found | None:
+        """The longest number that begins with this group."""
         networks = self._networks.beginning(data[start : start + _BEGINNING].translate(None, _NO_DIGITS))
         if not networks or _FRACTION.search(data[max(0, start - 2) : start]) is not None:
             return None
-        run = _RUN.match(shape, position)
+        run = _RUN.match(shape, start)
         assert run is not None
         digits = data[start : start + len(run[0])].translate(None, _NO_DIGITS).decode()
         groups = [group.span() for group in _GROUP.finditer(run[0])] if b"-" in run[0] else [(0, len(digits))]
