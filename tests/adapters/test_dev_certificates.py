@@ -187,7 +187,7 @@ def test_key_set_and_issuer_stay_together(folder: Path) -> None:
 def judged(folder: Path, text: str) -> AccessToken:
     signed = read_token(text)
     (key,) = (key for key in read_jwk_set((folder / "jwks.json").read_bytes()) if key.kid == signed.kid)
-    assert signed.signed_by(key.key)
+    assert signed.jws.signed_by(key.key)
     return judge_claims(signed, Expected(Profile.RFC9068, ISSUER, frozenset({AUDIENCE}), 0, DAY))
 
 
