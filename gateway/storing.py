@@ -16,6 +16,8 @@ from gateway.config.store import Store
 from gateway.ports import Clock, Telemetry
 from gateway.pure.bind import Tcp, parse_bind
 
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
 
 async def open_store(
     settings: ConfigFile, read_secret: Callable[[str], bytes], clock: Clock, telemetry: Telemetry, number: int = 0
@@ -54,10 +56,19 @@ def _tls(ca: Path) -> ssl.SSLContext:
 
 def node_name(settings: ConfigFile, number: int = 0) -> str:
     """A gateway is called as where it listens first, and by its number among the processes that listen there: that is
-    one process of one host, the same when it comes back.
+    one process of one host, the same when it comes back. Hosts are told apart by their boot as well, for two that are
+    called the same would take each other for dead for ever.
     """
     bind = str(next(iter(settings.listeners.values())).bind)
     place = parse_bind(bind)
     life = f" {os.getpid()}" if isinstance(place, Tcp) and place.port == 0 else ""
     among = f" {number}" if number else ""
-    return f"{socket.gethostname()} {bind}{life}{among}"
+    return f"{socket.gethostname()}{_boot()} {bind}{life}{among}"
+
+
+def _boot() -> str:
+    """Which boot of which machine this is, where the kernel tells."""
+    try:
+        return f"@{_BOOT_ID.read_text().strip()}"
+    except OSError:
+        return ""

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -31,7 +31,7 @@ TABLES = (
     *("facts", "calls", "outbox"),
 )
 _NODES, _NAMES = itertools.count(1), itertools.count(1)
-_QUICK = ("fsync=off", "full_page_writes=off", "max_connections=200", "shared_buffers=32MB")
+QUICK = ("fsync=off", "full_page_writes=off", "max_connections=200", "shared_buffers=32MB")
 """What a test kills is the gateway, not the machine."""
 
 
@@ -54,6 +54,7 @@ class Server:
 
     directory: Path
     binaries: Path
+    settings: Sequence[str] = QUICK
     process: subprocess.Popen[bytes] | None = None
     options: tuple[str, ...] = ("-c", "listen_addresses=")
     port: int = 5432
@@ -108,7 +109,7 @@ class Server:
         return self.port
 
     def start(self) -> None:
-        options = [part for option in _QUICK for part in ("-c", option)]
+        options = [part for setting in self.settings for part in ("-c", setting)]
         places = ["-k", str(self.directory), *self.options]
         self.process = self.run("postgres", "-D", str(self.directory / "data"), *places, *options)
         deadline = time.monotonic() + 20
@@ -125,13 +126,13 @@ class Server:
 
 
 @contextlib.contextmanager
-def running_postgres() -> Iterator[Server]:
-    """A server with nothing in it."""
+def running_postgres(settings: Sequence[str] = QUICK) -> Iterator[Server]:
+    """A server with nothing in it, and these settings."""
     directory = Path(tempfile.mkdtemp(prefix="pangate-pg-"))
     try:
         if os.geteuid() == 0:
             shutil.chown(directory, "nobody", "nogroup")
-        server = Server(directory, _binaries(directory))
+        server = Server(directory, _binaries(directory), settings)
         data = ("-D", str(directory / "data"), "-U", "pangate", "--auth=trust", "--no-sync", "-E", "UTF8")
         assert server.run("initdb", *data, "--locale=C").wait() == 0
         server.start()

@@ -78,7 +78,8 @@ def test_a_password_is_read_and_shown_nowhere(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("bind", "life"), [("127.0.0.1:8443", ""), ("127.0.0.1:0", f" {os.getpid()}")])
 def test_a_gateway_keeps_its_name_where_it_keeps_its_address(bind: str, life: str) -> None:
     settings = ConfigFile.model_validate(MINIMAL | {"listeners": {"edge": {"bind": bind}}})
-    assert node_name(settings) == f"{socket.gethostname()} {bind}{life}"
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    assert node_name(settings) == f"{socket.gethostname()}@{boot} {bind}{life}"
 
 
 def test_processes_that_listen_at_one_address_have_names_of_their_own() -> None:

@@ -36,6 +36,7 @@ from gateway.operations import (
     RecordCall,
 )
 from gateway.operations import Row as StoreRow
+from gateway.ports import Store
 from gateway.pure.events import EVENT_ID_BYTES, event_id
 from gateway.pure.ids import PAYMENT_ID_BYTES, payment_id
 from gateway.pure.lifecycle_machine import Machine
@@ -136,18 +137,23 @@ def prepare(machine: Machine) -> Unit:
 async def rate(path: Path, unit: Callable[[], Unit], units: int = UNITS, at_once: int = AT_ONCE) -> float:
     """Units a second, `at_once` under way at any time."""
     with _store(path) as store:
-        turns = iter(range(units))
-
-        async def ask() -> None:
-            for _ in turns:
-                if (await store.commit(unit())).refused is not None:
-                    raise RuntimeError("the store refuses a unit of the benchmark")
-
-        began = time.perf_counter()
-        await asyncio.gather(*(ask() for _ in range(at_once)))
-        taken = time.perf_counter() - began
+        found = await commit_rate(store, unit, units, at_once)
         await store.close()
-    return units / taken
+    return found
+
+
+async def commit_rate(store: Store, unit: Callable[[], Unit], units: int = UNITS, at_once: int = AT_ONCE) -> float:
+    """Units a second of an open store. Raises RuntimeError when it refuses one."""
+    turns = iter(range(units))
+
+    async def ask() -> None:
+        for _ in turns:
+            if (await store.commit(unit())).refused is not None:
+                raise RuntimeError("the store refuses a unit of the benchmark")
+
+    began = time.perf_counter()
+    await asyncio.gather(*(ask() for _ in range(at_once)))
+    return units / (time.perf_counter() - began)
 
 
 async def statements(path: Path, unit: Callable[[], Unit]) -> int:

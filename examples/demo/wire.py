@@ -56,10 +56,10 @@ class Server:
         self._record = record
         self._context = context
 
-    async def serve(self, port: int) -> None:
+    async def serve(self, port: int, host: str = "127.0.0.1") -> None:
         self._record.parent.mkdir(parents=True, exist_ok=True)
         self._record.write_bytes(b"")
-        server = await asyncio.start_server(self._connected, "127.0.0.1", port, ssl=self._context)
+        server = await asyncio.start_server(self._connected, host, port, ssl=self._context)
         async with server:
             await server.serve_forever()
 

@@ -18,6 +18,7 @@ import asyncio
 import contextlib
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 import asyncpg
@@ -62,7 +63,7 @@ async def open_postgres(
                 raise ValueError(f"store: {complaint}")
             life = await nodes.join(connection, node, lease)
             connections.hold_as(life.holder, life.alive)
-            await nodes.take_over(connection, clock.now(), expire=False)
+            await nodes.take_over(connection, life, clock.now(), expire=False)
     except (asyncpg.PostgresError, *LOST) as error:
         raise ValueError(f"store: PostgreSQL at {address.host} cannot be used: {type(error).__name__}") from error
     finally:
@@ -78,6 +79,8 @@ class PostgresStore:
         self.lease = lease
         """Seconds for which `renew` holds."""
         self._connections = connections
+        self._apart = Connections(replace(connections.address, most=1))
+        """For the lease, which is renewed however much there is to commit."""
         self._clock = clock
         self._telemetry = telemetry
         self._queues: dict[str | None, deque[Waiting]] = {}
@@ -111,6 +114,7 @@ class PostgresStore:
         with contextlib.suppress(Unavailable):
             await self._asking(lambda connection: nodes.leave(connection, self.node))
         await self._connections.close()
+        await self._apart.close()
 
     # --- the lease
 
@@ -124,11 +128,12 @@ class PostgresStore:
         """Make unknown what nobody holds any more; with `expire`, those are dead whose lease has run out. Raises
         `Unavailable`.
         """
-        return await self._asking(lambda connection: nodes.take_over(connection, self._clock.now(), expire=expire))
+        now = self._clock.now()
+        return await self._asking(lambda connection: nodes.take_over(connection, self.node, now, expire=expire))
 
     async def _asking(self, ask: Callable[[Connection], Awaitable[T]]) -> T:
         try:
-            async with self._connections.taken() as connection:
+            async with self._apart.taken() as connection:
                 return await ask(connection)
         except (asyncpg.PostgresError, *LOST) as error:
             raise unavailable(error) from error

@@ -84,7 +84,7 @@ class Connections:
     """A bounded pool. Its connections are reset by nobody: each ends its transaction, or is closed."""
 
     def __init__(self, address: Address) -> None:
-        self._address = address
+        self.address = address
         self._holder = ""
         self._beginning = "BEGIN"
         self._room = asyncio.Semaphore(address.most)
@@ -113,7 +113,7 @@ class Connections:
 
     async def connect(self) -> Connection:
         """A connection besides those of the pool, to be closed by whoever asked for it."""
-        address = self._address
+        address = self.address
         connection: Connection = await asyncpg.connect(
             host=address.host,
             port=address.port,

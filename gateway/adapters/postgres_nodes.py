@@ -27,7 +27,8 @@ _JOIN = """INSERT INTO nodes (node, epoch, leased_until)
 _RENEW = """UPDATE nodes SET leased_until = clock_timestamp() + make_interval(secs => $3)
     WHERE node = $1 AND epoch = $2 AND leased_until > '-infinity' RETURNING 1"""
 _EXPIRE = """WITH dead AS (
-        SELECT node FROM nodes WHERE leased_until < clock_timestamp() AND leased_until > '-infinity' FOR UPDATE)
+        SELECT node FROM nodes
+        WHERE leased_until < clock_timestamp() AND leased_until > '-infinity' AND node <> $1 FOR UPDATE)
     UPDATE nodes SET leased_until = '-infinity' FROM dead WHERE nodes.node = dead.node
     RETURNING nodes.node || '/' || epoch"""
 _LEAVE = "UPDATE nodes SET leased_until = '-infinity' WHERE node = $1 AND epoch = $2"
@@ -88,12 +89,12 @@ async def leave(connection: asyncpg.Connection, node: Node) -> None:
     await connection.execute(_LEAVE, node.name, node.epoch)
 
 
-async def take_over(connection: asyncpg.Connection, now: float, *, expire: bool) -> TakenOver:
+async def take_over(connection: asyncpg.Connection, node: Node, now: float, *, expire: bool) -> TakenOver:
     """Make unknown what nobody holds any more, tenant by tenant; `now` is Unix time in seconds.
 
-    With `expire`, nodes whose lease has run out are dead from now on.
+    With `expire`, others whose lease has run out are dead from now on; nobody says so of himself.
     """
-    expired = await connection.fetch(_EXPIRE) if expire else []
+    expired = await connection.fetch(_EXPIRE, node.name) if expire else []
     keys = await _doubt(connection, await connection.fetch(_LOST_KEYS), _DOUBT_KEYS, now)
     calls = await _doubt(connection, await connection.fetch(_LOST_CALLS), _DOUBT_CALLS, now)
     return TakenOver(tuple(row[0] for row in expired), keys, calls)

@@ -103,6 +103,14 @@ async def test_a_gateway_that_was_taken_for_dead_learns_it_and_writes_nothing_mo
     assert await other.take_over(expire=True) == TakenOver((), 0, 0)
 
 
+async def test_nobody_takes_himself_for_dead(gateway: Open, admin: asyncpg.Connection) -> None:
+    late = await gateway("a")
+    await late.commit([claim()])
+    await time_out(admin, "a")
+    assert await late.take_over(expire=True) == TakenOver((), 0, 0)
+    assert await late.renew()
+
+
 async def test_a_new_life_under_the_same_name_writes_again_and_the_old_one_does_not(gateway: Open) -> None:
     old = await gateway("o'connor")
     await old.commit([claim()])

@@ -78,4 +78,5 @@ def test_every_row_has_one_family() -> None:
         "handshake", "idle", "latency", "growth_routes", "growth_tokens", "growth_time",
         "workers", "store_units", "store_prepare", "store_keys", "relay", "flow_rate", "flow_latency",
         "dlp_clean", "dlp_speed", "dlp_lines",
+        "postgres_units", "postgres_rate",
     ])  # fmt: skip

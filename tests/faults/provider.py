@@ -1,6 +1,6 @@
 """A payment provider as a process of its own: its ledger is a file that survives whatever is killed, itself included.
 
-    python -m tests.faults.provider --port P --ledger FILE [--seed N] [--ignore-keys] [--no-guards]
+    python -m tests.faults.provider --port P --ledger FILE [--seed N] [--ignore-keys] [--no-guards] [--host H]
         [--delay LOW HIGH] [--slow SHARE LOW HIGH] [--lie KIND SHARE]... [--webhooks URL --secret FILE]
         [--duplicate SHARE] [--shuffle SECONDS]
 
@@ -156,6 +156,7 @@ class Post:
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--ledger", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--ignore-keys", action="store_true")
@@ -185,7 +186,7 @@ async def serve(options: argparse.Namespace) -> None:
         key = shared_key(options.secret.read_bytes().strip())
         post = Post(Hooks(options.webhooks, key, options.duplicate, options.shuffle), rng)
     provider: Any = Provider(bank, temper, Pace(*options.delay, *options.slow), post, rng)
-    await Server(provider, Path(os.devnull)).serve(options.port)
+    await Server(provider, Path(os.devnull)).serve(options.port, options.host)
 
 
 if __name__ == "__main__":
