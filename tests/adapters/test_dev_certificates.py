@@ -207,9 +207,9 @@ def test_claims_are_overridden_or_left_out(made: Path) -> None:
 def test_a_token_can_be_bound_to_a_certificate(made: Path) -> None:
     found = judged(made, mint_token(made, certificate=made / "partner.pem", now=NOW))
     partner, shop = (ssl.PEM_cert_to_DER_cert((made / f"{name}.pem").read_text()) for name in ("partner", "shop"))
-    found.check_binding(partner, required=True)
+    found.check_certificate(partner, required=True)
     with pytest.raises(Refused):
-        found.check_binding(shop, required=True)
+        found.check_certificate(shop, required=True)
 
 
 def test_the_key_set_holds_no_private_member(made: Path) -> None:
