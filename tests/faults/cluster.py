@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import shutil
 import signal
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import apsw
@@ -18,7 +19,7 @@ import apsw
 from tests.e2e.harness import Gateway, free_ports
 from tests.faults.money import EVENTS_SECONDS, QUIET_SECONDS, TEMPER, Found, Money, served
 from tests.faults.programs import PRODUCT
-from tests.faults.street import ProviderProcess, furnish
+from tests.faults.street import PATIENT, ProviderProcess, Street, furnish
 from tests.faults.tcp import Network, proxied
 from tests.postgres import Server, connect
 from tests.servers import running_redis
@@ -153,7 +154,9 @@ async def copied(server: Server, database: str) -> apsw.Connection:
     return db
 
 
-def gateways(folder: Path, store: str, redis: str, provider: int, program: Sequence[str]) -> list[Gateway]:
+def gateways(
+    folder: Path, store: str, redis: str, provider: int, program: Sequence[str], times: Mapping[str, str] = SOON
+) -> list[Gateway]:
     """Not started; each in a folder of its own below this one, with the keys and certificates of the first."""
     nodes = []
     found = free_ports("shop", *(f"{name}-{number}" for name in ("edge", "admin") for number in range(NODES)))
@@ -161,9 +164,39 @@ def gateways(folder: Path, store: str, redis: str, provider: int, program: Seque
         place = folder / f"node-{number}"
         ports = {name: found[f"{name}-{number}"] for name in ("edge", "admin")}
         ports |= {"shop": found["shop"], "provider": provider}
-        env = {"STORE": store, "SHARED": redis, "LEASE": LEASE, **SOON, "PYTHONDONTWRITEBYTECODE": ""}
+        env = {"STORE": store, "SHARED": redis, "LEASE": LEASE, **times, "PYTHONDONTWRITEBYTECODE": ""}
         nodes.append(Gateway(place, ports, env=env, program=program))
     return nodes
+
+
+@contextmanager
+def cluster_street(folder: Path, server: Server, options: Sequence[str]) -> Iterator[Street]:
+    """Three gateways that wait for their provider, and nobody in between."""
+    store, bank = server.migrated(), free_ports("bank")["bank"]
+    with running_redis(folder) as redis:
+        nodes = gateways(folder / "nodes", store, redis.url, bank, PRODUCT, PATIENT)
+        provider = furnished(nodes, bank, options)
+        provider.start()
+        try:
+            for node in nodes:
+                node.start()
+            yield Street(nodes[0], provider, nodes[1:])
+        finally:
+            for node in nodes:
+                node.stop()
+            provider.kill()
+
+
+def furnished(nodes: Sequence[Gateway], bank: int, options: Sequence[str]) -> ProviderProcess:
+    """All that these gateways need, and the provider, not started, which tells the first of them what it does."""
+    first = nodes[0]
+    provider = furnish(first.folder, first.ports["edge"], bank, options)
+    rewrite(first.folder / "config.yaml", _CONFIGURED)
+    for policy in (first.folder / "policies").glob("*.yaml"):
+        rewrite(policy, _LIMITED)
+    for node in nodes[1:]:
+        shutil.copytree(first.folder, node.folder)
+    return provider
 
 
 def rewrite(file: Path, pairs: Sequence[tuple[str, str]]) -> None:
@@ -193,16 +226,10 @@ async def attack(
     with running_redis(folder) as redis:
         async with proxied(bank) as network:
             nodes = gateways(folder / "nodes", store, redis.url, network.port, program)
-            first = nodes[0]
-            provider = furnish(first.folder, first.ports["edge"], bank, ("--seed", str(seed), *temper))
-            rewrite(first.folder / "config.yaml", _CONFIGURED)
-            for policy in (first.folder / "policies").glob("*.yaml"):
-                rewrite(policy, _LIMITED)
-            for node in nodes[1:]:
-                shutil.copytree(first.folder, node.folder)
+            provider = furnished(nodes, bank, ("--seed", str(seed), *temper))
             cluster = Cluster(nodes, provider, network, seed)
             cluster.linger = linger
-            async with served(cluster, first.ports["shop"]):
+            async with served(cluster, nodes[0].ports["shop"]):
                 await asyncio.to_thread(provider.start)
                 try:
                     await cluster.kill(times)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import secrets
 import shutil
@@ -79,13 +80,16 @@ def post(port: int, target: str, content: object, key: str = "", seconds: float 
 
 @dataclass(frozen=True, slots=True)
 class Street:
-    """Both running, and nobody in between."""
+    """Both running, and nobody in between. Of several gateways that share a store, each is asked in its turn."""
 
     gateway: Gateway
     provider: ProviderProcess
+    others: Sequence[Gateway] = ()
+    _turns: Iterator[int] = field(default_factory=itertools.count)
 
     def ask(self, target: str, content: object, key: str = "") -> Answer:
-        return post(self.gateway.ports["edge"], target, content, key)
+        gateways = [self.gateway, *self.others]
+        return post(gateways[next(self._turns) % len(gateways)].ports["edge"], target, content, key)
 
     def at_once(self, clients: int, target: str, content: object, key: str = "") -> list[Answer]:
         """The same request from so many, each on a connection of its own."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults import cluster
+from tests.faults import cluster, races
 from tests.faults.programs import HEEDLESS_OF_LEASE
 from tests.postgres import Server, postgres_server
 
@@ -35,6 +35,22 @@ async def test_every_payment_is_made_once_whoever_dies_or_stands_still(
     found = await cluster.attack(tmp_path, postgres_server, TIMES, seed)
     assert found.harm == []
     assert found.effects == found.payments > TIMES
+
+
+def test_a_race_through_three_gateways_refunds_no_more_than_was_captured(
+    tmp_path: Path, postgres_server: Server
+) -> None:
+    with cluster.cluster_street(tmp_path, postgres_server, races.REFUNDING) as stage:
+        assert list(races.refunds(stage, each=7).harm()) == []
+
+
+def test_of_a_hundred_with_one_key_at_three_gateways_one_pays_and_all_are_told_the_same(
+    tmp_path: Path, postgres_server: Server
+) -> None:
+    with cluster.cluster_street(tmp_path, postgres_server, races.PAYING) as stage:
+        raced = races.one_key(stage)
+    assert list(raced.harm()) == []
+    assert raced.effects == 1
 
 
 @pytest.mark.timeout(600)
