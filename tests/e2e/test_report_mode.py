@@ -37,7 +37,7 @@ ROUTE = """
   - {name: KIND, listener: edge, match: {path: /KIND}, policy: KIND, upstream: shop}
 """
 LIMIT = 3
-KINDS = ("mtls", "jwt", "rate_limit", "schema")
+KINDS = ("mtls", "jwt", "rate_limit", "schema", "inspect")
 """Each also names a route, and the policy in which this kind alone has the mode."""
 APART = {
     "dpop": "test_in_report_mode_a_proof_is_judged_and_not_asked_for",
@@ -101,6 +101,8 @@ def traffic(certs: Path) -> Iterator[Ask]:
         yield from [Ask("jwt", reason, "partner", authorization)] * times
     for reason, body in (("", BODY), ("schema_violated", b'{"amount": "1999"}'), ("body_malformed", b'{"amount": 1')):
         yield Ask("schema", reason, "partner", good, body)
+    for reason, body in (("", BODY), ("card_number_found", b'{"amount": 1999, "note": "4111 1111 1111 1111"}')):
+        yield Ask("inspect", reason, "partner", good, body)
     for sub, over in (("till-1", 5), ("till-2", 1)):
         own = bearer(sub=sub)
         yield from [Ask("rate_limit", "", "partner", own)] * LIMIT
@@ -131,6 +133,10 @@ rules:
   - kind: schema
     body: {{type: object, properties: {{amount: {{type: integer}}}}}}
     mode: {mode["schema"]}
+  - kind: inspect
+    request: block
+    response: off
+    mode: {mode["inspect"]}
 """
 
 
