@@ -31,7 +31,8 @@ from tests.servers import VOLATILE, running_redis
 
 LINKS = {"a": ("db", "out"), "b": ("db", "out")}
 CLIENTS = 6
-PATIENCE = 3.0
+PATIENCE = 15.0
+"""Longer than the gateway waits for a database that says nothing."""
 BEFORE, AFTER = 4.0, 4.0
 """Seconds under load around the time that the link is cut."""
 END_SECONDS = 60.0
