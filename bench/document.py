@@ -43,7 +43,7 @@ GOALS = {
     "durable": "CPU of the policed route with a durable vault row",
     "bare": "CPU of forwarding alone",
     "stream": "100 MiB of body both ways",
-    "workers": "CPU of a request with two workers, to that with one process alone",
+    "workers": "CPU of a request with two workers, each as loaded as the one process it is compared with",
     "redis_limit": "what the rate rules of a route add when Redis counts, 16 at once",
     "breaker_cost": "what breaker, retry budget, deadline and balancing add to a call to an upstream",
     "jwt_cold": "what an ES256 token adds that was never seen before",

@@ -98,10 +98,15 @@ def test_what_is_added_to_an_answer_is_compared_within_rounds() -> None:
 
 
 def test_two_workers_are_compared_with_one_round_by_round() -> None:
-    found = {"workers_1": Samples(cpu=[100.0, 200.0, 100.0]), "workers_2": Samples(cpu=[105.0, 210.0, 130.0])}
+    found = {
+        "workers_1": Samples(cpu=[100.0, 200.0, 100.0]),
+        "workers_2": Samples(cpu=[105.0, 210.0, 130.0]),
+        "workers_shared": Samples(cpu=[120.0, 240.0, 120.0]),
+    }
     rows = by_name(workers.rows(found))
     assert (rows["workers"].value, rows["workers"].goal, rows["workers"].met) == (1.05, "at most 1.1", True)
-    assert (rows["workers_1_32"].value, rows["workers_2_32"].value) == (100.0, 130.0)
+    assert (rows["workers_shared"].value, rows["workers_shared"].met) == (1.2, None)
+    assert (rows["workers_1_cost"].value, rows["workers_2_cost"].value) == (100.0, 130.0)
 
 
 def test_a_handshake_is_compared_with_nginx() -> None:
