@@ -2,7 +2,7 @@
 
 All do the work of `known` (mutual TLS and an access token). Two workers and their supervisor are on one core, as the
 one process is; loader, backend and PostgreSQL on the other. What is compared is CPU, of all processes together, not how
-much gets through. Judged is what a second worker is started for: each of the two has as many connections as the one had.
+much gets through. Judged is what a second worker is for: each of the two has as many connections as the one had.
 `workers_shared` divides the one's connections between them, half for each, which costs more and has no goal.
 """
 
