@@ -21,8 +21,9 @@ from gateway.adapters.sql_statements import micros
 
 _HOLD = "SELECT 1 FROM nodes WHERE node = $1 FOR UPDATE"
 _JOIN = """INSERT INTO nodes (node, epoch, leased_until)
-    VALUES ($1, 1, clock_timestamp() + make_interval(secs => $2))
-    ON CONFLICT (node) DO UPDATE SET epoch = nodes.epoch + 1, leased_until = excluded.leased_until
+    VALUES ($1, (extract(epoch FROM clock_timestamp()) * 1e6)::bigint, clock_timestamp() + make_interval(secs => $2))
+    ON CONFLICT (node)
+    DO UPDATE SET epoch = greatest(nodes.epoch + 1, excluded.epoch), leased_until = excluded.leased_until
     RETURNING epoch"""
 _RENEW = """UPDATE nodes SET leased_until = clock_timestamp() + make_interval(secs => $3)
     WHERE node = $1 AND epoch = $2 AND leased_until > '-infinity' RETURNING 1"""
@@ -31,6 +32,7 @@ _EXPIRE = """WITH dead AS (
         WHERE leased_until < clock_timestamp() AND leased_until > '-infinity' AND node <> $1 FOR UPDATE)
     UPDATE nodes SET leased_until = '-infinity' FROM dead WHERE nodes.node = dead.node
     RETURNING nodes.node || '/' || epoch"""
+_FORGET = "DELETE FROM nodes WHERE leased_until = '-infinity'"
 _LEAVE = "UPDATE nodes SET leased_until = '-infinity' WHERE node = $1 AND epoch = $2"
 _NOBODYS = "holder NOT IN (SELECT node || '/' || epoch FROM nodes WHERE leased_until > '-infinity')"
 _LOST_KEYS = f"SELECT tenant, scope FROM keys WHERE state = 'in_flight' AND {_NOBODYS}"  # noqa: S608 - a constant
@@ -92,11 +94,13 @@ async def leave(connection: asyncpg.Connection, node: Node) -> None:
 async def take_over(connection: asyncpg.Connection, node: Node, now: float, *, expire: bool) -> TakenOver:
     """Make unknown what nobody holds any more, tenant by tenant; `now` is Unix time in seconds.
 
-    With `expire`, others whose lease has run out are dead from now on; nobody says so of himself.
+    With `expire`, others whose lease has run out are dead from now on; nobody says so of himself. The rows of the dead
+    are deleted: an epoch begins at the database's time, so no later life under that name can be taken for theirs.
     """
     expired = await connection.fetch(_EXPIRE, node.name) if expire else []
     keys = await _doubt(connection, await connection.fetch(_LOST_KEYS), _DOUBT_KEYS, now)
     calls = await _doubt(connection, await connection.fetch(_LOST_CALLS), _DOUBT_CALLS, now)
+    await connection.execute(_FORGET)
     return TakenOver(tuple(row[0] for row in expired), keys, calls)
 
 

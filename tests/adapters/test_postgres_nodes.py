@@ -63,7 +63,7 @@ async def test_what_a_dead_gateway_held_is_unknown_when_its_lease_has_run_out(
     await dead.commit([claim(), call(), call("req-2", "manual")])
     await other.commit([claim(b"other"), call("req-3")])
     await time_out(admin, "a")
-    assert await other.take_over(expire=True) == TakenOver(("a/1",), 1, 2)
+    assert await other.take_over(expire=True) == TakenOver((dead.node.holder,), 1, 2)
     assert (await key_row(other)).state is KeyState.UNKNOWN
     assert await owners_due(other, clock.now()) == ["req-1"]
     assert {found.call.owner for found in await listed(other)} == {"req-1", "req-2"}
@@ -84,7 +84,21 @@ async def test_a_gateway_that_starts_again_finds_out_at_once_about_what_it_left(
     await before.commit([claim(), call()])
     after = await gateway("a")
     assert (await key_row(after)).state is KeyState.UNKNOWN
-    assert after.node.epoch == before.node.epoch + 1
+    assert after.node.epoch > before.node.epoch
+
+
+async def test_the_dead_are_forgotten_and_no_life_after_them_is_taken_for_theirs(
+    gateway: Open, admin: asyncpg.Connection
+) -> None:
+    zombie, other = await gateway("a"), await gateway("b")
+    await time_out(admin, "a")
+    await other.take_over(expire=True)
+    assert [row["node"] for row in await admin.fetch("SELECT node FROM nodes")] == ["b"]
+    again = await gateway("a")
+    assert again.node.epoch > zombie.node.epoch
+    with pytest.raises(Unavailable):
+        await zombie.commit([claim()])
+    await again.commit([claim()])
 
 
 async def test_a_gateway_that_was_taken_for_dead_learns_it_and_writes_nothing_more(
@@ -132,7 +146,7 @@ async def test_who_is_taken_for_dead_may_end_the_transaction_that_is_under_way(
     taking = asyncio.create_task(other.take_over(expire=True))
     assert await asyncio.wait({taking}, timeout=0.3) == (set(), {taking})
     await under_way.execute("COMMIT")
-    assert (await taking).nodes == ("a/1",)
+    assert (await taking).nodes == (slow.node.holder,)
     await under_way.close()
 
 
