@@ -57,7 +57,7 @@ class InboxWorld:
         return replace(make_exchange("POST", "/hooks", headers, body).request, received_at=self.clock.now())
 
     async def due(self) -> DueRow:
-        asked = DueDeliveries(now=self.clock.now(), limit=1000)
+        asked = DueDeliveries(now=self.clock.now(), limit=1000, lease=0.0)
         return (await self.store.commit([asked]))[asked]
 
     def opened(self, delivery: Delivery) -> bytes:

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from itertools import groupby
 from operator import itemgetter
 from typing import Any, Final
 
-from gateway.adapters.sql_statements import DONE, Handlers, Steps, change, changed, micros, query, seconds
+from gateway.adapters.sql_statements import (
+    DONE,
+    Handlers,
+    Steps,
+    by_tenant,
+    change,
+    changed,
+    micros,
+    query,
+    returning,
+    seconds,
+    taken,
+)
 from gateway.operations import (
     Call,
     DoubtCall,
@@ -32,7 +43,8 @@ _RECORD = change(
 _END = change("tenant text, owner text", "DELETE FROM calls WHERE tenant = :tenant AND owner = :owner")
 _DOUBT = change(
     "tenant text, owner text, now bigint, next_at bigint",
-    """UPDATE calls SET state = 'unknown', doubted_at = coalesce(doubted_at, :now), next_at = :next_at
+    """UPDATE calls SET state = 'unknown', doubted_at = coalesce(doubted_at, :now), next_at = :next_at,
+    leased_until = 0
     WHERE tenant = :tenant AND owner = :owner""",
 )
 _LOST = query(
@@ -45,7 +57,8 @@ _DOUBT_LOST = change(
     next_at = CASE WHEN in_doubt = 'manual' THEN NULL ELSE :now END
     WHERE tenant = :tenant AND owner = :owner AND state = 'in_flight' AND sent_at < :before""",
 )
-_AGAIN = """UPDATE calls SET state = 'in_flight', attempt = attempt + 1, sent_at = :sent_at, next_at = NULL
+_AGAIN = """UPDATE calls SET state = 'in_flight', attempt = attempt + 1, sent_at = :sent_at, next_at = NULL,
+    leased_until = 0
     WHERE tenant = :tenant AND owner = :owner AND state = 'unknown' AND attempt = :attempt"""
 _RESEND = change(
     "tenant text, owner text, sent_at bigint, attempt bigint",
@@ -54,8 +67,14 @@ _RESEND = change(
 )
 _DUE = query(
     "now bigint, limit bigint",
-    """SELECT tenant, owner, route, upstream, in_doubt, attempt, sent_at, doubted_at, next_at, key_scope, sealed
-    FROM calls WHERE state = 'unknown' AND next_at <= :now ORDER BY next_at, doubted_at LIMIT :limit""",
+    """SELECT tenant, owner FROM calls WHERE state = 'unknown' AND next_at <= :now AND leased_until <= :now
+    ORDER BY next_at, doubted_at LIMIT :limit""",
+)
+_TAKE = returning(
+    "tenant text, owner text, now bigint, until bigint",
+    """UPDATE calls SET leased_until = :until
+    WHERE tenant = :tenant AND owner = :owner AND state = 'unknown' AND next_at <= :now AND leased_until <= :now""",
+    "tenant, owner, route, upstream, in_doubt, attempt, sent_at, doubted_at, next_at, key_scope, sealed",
 )
 _UNKNOWN = query("", "SELECT count(*), coalesce(min(doubted_at), 0) FROM calls WHERE state = 'unknown'")
 _LIST = query(
@@ -67,6 +86,9 @@ _LIST = query(
     WHERE c.state = 'unknown' AND (:tenant IS NULL OR c.tenant = :tenant) AND (:owner IS NULL OR c.owner = :owner)
     ORDER BY c.doubted_at, c.owner LIMIT :limit""",
 )
+
+_LONGEST_DUE = itemgetter(8, 7)
+"""By `next_at`, then `doubted_at`, of what `_TAKE` returns."""
 
 
 def _record_call(op: RecordCall, rows: Rows) -> Steps[Row]:
@@ -88,7 +110,7 @@ def _doubt_call(op: DoubtCall, _: Rows) -> Steps[Row]:
 def _doubt_lost_calls(op: DoubtLostCalls, _: Rows) -> Steps[Row]:
     now, before = micros(op.now), micros(op.before)
     lost = yield _LOST, (before,)
-    for _tenant, calls in groupby(sorted(lost), itemgetter(0)):
+    for calls in by_tenant(lost):
         yield _DOUBT_LOST, [(*call, now, before) for call in calls]
     return DONE
 
@@ -98,7 +120,8 @@ def _resend_call(op: ResendCall, _: Rows) -> Steps[Row]:
 
 
 def _due_calls(op: DueCalls, _: Rows) -> Steps[DueCallsRow]:
-    due = yield _DUE, (micros(op.now), op.limit)
+    due = yield from taken(_DUE, _TAKE, micros(op.now), micros(op.now + op.lease), op.limit)
+    due.sort(key=_LONGEST_DUE)
     ((unknown, oldest),) = yield _UNKNOWN, ()
     return DueCallsRow(due=tuple(_call(*columns) for columns in due), unknown=unknown, oldest=seconds(oldest))
 

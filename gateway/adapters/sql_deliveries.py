@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from gateway.adapters.sql_statements import DONE, Handlers, Steps, Values, change, micros, query, seconds
+from gateway.adapters.sql_statements import (
+    DONE,
+    Handlers,
+    Steps,
+    Values,
+    change,
+    micros,
+    query,
+    returning,
+    seconds,
+    taken,
+)
 from gateway.operations import (
     Delivery,
     DeliveryRow,
@@ -36,8 +47,14 @@ _ADD_DELIVERY = change(
 )
 _DUE = query(
     "now bigint, limit bigint",
-    """SELECT tenant, id, route, provider, key, sealed, received_at, attempts FROM deliveries
-    WHERE state = 'pending' AND next_at <= :now ORDER BY received_at, id LIMIT :limit""",
+    """SELECT tenant, id FROM deliveries WHERE state = 'pending' AND next_at <= :now AND leased_until <= :now
+    ORDER BY received_at, id LIMIT :limit""",
+)
+_TAKE = returning(
+    "tenant text, id text, now bigint, until bigint",
+    """UPDATE deliveries SET leased_until = :until
+    WHERE tenant = :tenant AND id = :id AND state = 'pending' AND next_at <= :now AND leased_until <= :now""",
+    "received_at, tenant, id, route, provider, key, sealed, attempts",
 )
 _PENDING = query("", "SELECT count(*), coalesce(min(received_at), 0) FROM deliveries WHERE state = 'pending'")
 _FORWARDED = change(
@@ -47,7 +64,7 @@ _FORWARDED = change(
 )
 _RETRY = change(
     "tenant text, id text, next_at bigint, note text",
-    """UPDATE deliveries SET next_at = :next_at, note = :note, attempts = attempts + 1
+    """UPDATE deliveries SET next_at = :next_at, leased_until = 0, note = :note, attempts = attempts + 1
     WHERE tenant = :tenant AND id = :id AND state = 'pending'""",
 )
 _PARK = change(
@@ -76,13 +93,13 @@ def _columns(op: PutDelivery, state: str) -> Values:
 
 
 def _due_deliveries(op: DueDeliveries, _: Rows) -> Steps[DueRow]:
-    due = yield _DUE, (micros(op.now), op.limit)
+    due = yield from taken(_DUE, _TAKE, micros(op.now), micros(op.now + op.lease), op.limit)
     ((pending, oldest),) = yield _PENDING, ()
-    return DueRow(due=tuple(_delivery(*row) for row in due), pending=pending, oldest=seconds(oldest))
+    return DueRow(due=tuple(_delivery(*row) for row in sorted(due)), pending=pending, oldest=seconds(oldest))
 
 
-def _delivery(*columns: Any) -> Delivery:
-    *what, received_at, attempts = columns
+def _delivery(received_at: int, *columns: Any) -> Delivery:
+    *what, attempts = columns
     return Delivery(*[*what, seconds(received_at), attempts])
 
 

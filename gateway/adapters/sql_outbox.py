@@ -8,15 +8,13 @@ one that is sent at that moment, and nobody would ever make it due.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from itertools import groupby
-from operator import itemgetter
 from typing import Any, Final
 
 from gateway.adapters.sql_statements import (
     DONE,
     Handlers,
     Steps,
+    by_tenant,
     change,
     changed,
     hold,
@@ -24,6 +22,7 @@ from gateway.adapters.sql_statements import (
     query,
     returning,
     seconds,
+    taken,
 )
 from gateway.operations import (
     DueEvents,
@@ -130,18 +129,7 @@ def add_event(
 
 
 def _due_events(op: DueEvents, _: Rows) -> Steps[EventsRow]:
-    now, until = micros(op.now), micros(op.now + op.lease)
-    due = yield _DUE, (now, op.limit)
-    taken: list[Any] = []
-    for keys in _by_tenant(due):
-        for found in (yield _TAKE, [(*key, now, until) for key in keys]):
-            taken += found
-    return _events(taken)
-
-
-def _by_tenant(keys: Iterable[tuple[str, str]]) -> Iterable[list[tuple[str, str]]]:
-    """Those of one tenant at a time, in one order for all who ask."""
-    return (list(of_tenant) for _, of_tenant in groupby(sorted(set(keys)), itemgetter(0)))
+    return _events((yield from taken(_DUE, _TAKE, micros(op.now), micros(op.now + op.lease), op.limit)))
 
 
 def _events(rows: list[Any]) -> EventsRow:
@@ -156,7 +144,7 @@ def _event(*columns: Any) -> OutboxEvent:
 
 
 def _sent_events(op: SentEvents, _: Rows) -> Steps[Row]:
-    for keys in _by_tenant(op.keys):
+    for keys in by_tenant(op.keys):
         yield _HOLD_PAYMENTS, keys
         yield from _promote_behind((yield _SENT, keys))
     return DONE
@@ -193,7 +181,7 @@ def _list_events(op: ListEvents, _: Rows) -> Steps[EventsRow]:
 def _purge_events(op: PurgeEvents, _: Rows) -> Steps[PurgedRow]:
     count = 0
     old = yield (_OLD_UNSENT if op.unsent else _OLD), (micros(op.before), op.limit)
-    for keys in _by_tenant(old):
+    for keys in by_tenant(old):
         yield _HOLD_PAYMENTS, keys
         count += yield from _promote_behind((yield _PURGE, [(*key, op.unsent) for key in keys]))
     return PurgedRow(count=count)

@@ -17,8 +17,10 @@ Times are stored as integers, microseconds of Unix time.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, Final, TypeAlias, TypeVar
 
 from gateway.operations import Operation, Row, Rows
@@ -128,6 +130,21 @@ def _inserting(table: str, columns: str, values: str, conflict: str | None, *, k
     grouped = ", ".join(f"done.{column}" for column in key.split())
     told = f"SELECT min(i.n_) FROM {{input}} JOIN done ON {same} GROUP BY {grouped}"
     return f"WITH done AS ({insert} RETURNING {returned}) {told}"
+
+
+def by_tenant(keys: Iterable[tuple[str, ...]]) -> Iterable[list[tuple[str, ...]]]:
+    """Those of one tenant at a time, in one order for all who ask."""
+    return (list(of_tenant) for _, of_tenant in groupby(sorted(set(keys)), itemgetter(0)))
+
+
+def taken(due: Statement, take: Statement, now: int, until: int, limit: int) -> Steps[list[Any]]:
+    """Rows that are due, and until then nobody else's: `due` finds their keys, `take` leases those it still can."""
+    keys = yield due, (now, limit)
+    rows: list[Any] = []
+    for of_tenant in by_tenant(keys):
+        for found in (yield take, [(*key, now, until) for key in of_tenant]):
+            rows += found
+    return rows
 
 
 def micros(seconds: float) -> int:

@@ -53,9 +53,11 @@ _ON_OPENING = (
     "UPDATE keys SET state = 'unknown', settled_at = :now WHERE state = 'in_flight'",
     """UPDATE calls SET state = 'unknown', doubted_at = coalesce(doubted_at, :now),
     next_at = iif(in_doubt = 'manual', NULL, :now) WHERE state = 'in_flight'""",
+    "UPDATE calls SET leased_until = 0 WHERE leased_until > 0",
+    "UPDATE deliveries SET leased_until = 0 WHERE state = 'pending' AND leased_until > 0",
     "UPDATE outbox SET leased_until = 0 WHERE state <> 'sent' AND state = 'due' AND leased_until > 0",
 )
-"""Whoever held these claims, calls and events is gone, and nobody guesses how far it came."""
+"""Whoever held these claims, calls, deliveries and events is gone, and nobody guesses how far it came."""
 
 
 def open_sqlite(

@@ -101,10 +101,14 @@ class DueCallsRow(Row):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DueCalls(Operation[DueCallsRow]):
-    """Unknown calls to resolve now. Reads only: one resolver at a time, and `ResendCall` fences what it sends."""
+    """Unknown calls to resolve now; for `lease` seconds each is handed to nobody else.
+
+    It keeps resolvers from asking the same twice; what one sends, `ResendCall` fences.
+    """
 
     now: float
     limit: int
+    lease: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,10 +65,11 @@ class DueRow(Row):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DueDeliveries(Operation[DueRow]):
-    """Deliveries to forward now. Reads only."""
+    """Deliveries to forward now; for `lease` seconds each is handed to nobody else."""
 
     now: float
     limit: int
+    lease: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)

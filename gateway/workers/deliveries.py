@@ -19,6 +19,9 @@ from gateway.snapshot import Inbox, Route
 
 Settlement = ForwardedDelivery | RetryDelivery
 
+LEASE = 60.0
+"""Seconds for which the store hands a delivery to no other gateway: longer than an upstream may take to answer."""
+
 _GONE = 410
 _DRAIN = 64 * 1024
 """Bytes of an answer that are read for the sake of its connection."""
@@ -42,7 +45,7 @@ class DeliveryForwarder:
         self._woken = asyncio.Event()
         self._stopping = False
         self._more = False
-        """There was more to forward than room."""
+        """There may be more to forward than there was room for."""
         self._under_way: dict[str, asyncio.Task[None]] = {}
         self._late: dict[str, Settlement] = {}
         """Outcomes that the store could not take yet: their deliveries must not be sent again meanwhile."""
@@ -76,23 +79,22 @@ class DeliveryForwarder:
         """Start what is due as far as there is room; seconds until it is worth asking again without a `wake`."""
         try:
             await self._record_late()
-            busy = {*self._under_way, *self._late}
-            due = await self._due(now, len(busy) + self._concurrency + 1)
+            room = 0 if self._stopping else self._concurrency - len(self._under_way)
+            due = await self._due(now, room)
         except Unavailable:
             return self._poll
         telemetry = self._ports.telemetry
         telemetry.set(Metric.INBOX_PENDING, due.pending)
         telemetry.set(Metric.INBOX_OLDEST_SECONDS, max(0.0, now - due.oldest) if due.oldest else 0.0)
-        waiting = [delivery for delivery in due.due if delivery.id not in busy]
-        room = 0 if self._stopping else self._concurrency - len(self._under_way)
-        for delivery in waiting[:room]:
-            self._under_way[delivery.id] = asyncio.create_task(self._deliver(delivery))
-        self._more = len(waiting) > room
+        for delivery in due.due:
+            if delivery.id not in self._under_way and delivery.id not in self._late:
+                self._under_way[delivery.id] = asyncio.create_task(self._deliver(delivery))
+        self._more = len(due.due) == room
         return self._poll
 
     async def _due(self, now: float, limit: int) -> DueRow:
-        """Due deliveries, also those on their way and those whose outcome could not be recorded."""
-        due = DueDeliveries(now=now, limit=limit)
+        """Due deliveries; of those whose lease has run out, also some that are on their way or not recorded yet."""
+        due = DueDeliveries(now=now, limit=limit, lease=LEASE)
         return (await self._ports.store.commit([due]))[due]
 
     async def _deliver(self, delivery: Delivery) -> None:

@@ -35,6 +35,8 @@ from gateway.recorded import RecordedPipeline
 Decision = Literal["done", "failed"]
 Recorded = Callable[[], Mapping[str, RecordedPipeline]]
 
+LEASE = 30.0
+"""Seconds for which the store hands a call to no other gateway's resolver."""
 LOOK_AROUND = 10.0
 """Seconds between two looks for calls whose end could not be recorded."""
 
@@ -54,7 +56,7 @@ class Resolver:
         self._woken = asyncio.Event()
         self._stopping = False
         self._more = False
-        """There was more to look into than room."""
+        """There may be more to look into than there was room for."""
         self._under_way: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._look_around_at = 0.0
 
@@ -86,20 +88,20 @@ class Resolver:
         """Look into what is due, as far as there is room."""
         try:
             await self._look_around(now)
-            due = await self._due(now)
+            room = 0 if self._stopping else self._concurrency - len(self._under_way)
+            due = await self._due(now, room)
         except Unavailable:
             return
         telemetry = self._ports.telemetry
         telemetry.set(Metric.CALLS_IN_DOUBT, due.unknown)
         telemetry.set(Metric.CALLS_OLDEST_SECONDS, max(0.0, now - due.oldest) if due.oldest else 0.0)
-        waiting = [call for call in due.due if (call.tenant, call.owner) not in self._under_way]
-        room = 0 if self._stopping else self._concurrency - len(self._under_way)
-        for call in waiting[:room]:
-            self._under_way[call.tenant, call.owner] = asyncio.create_task(self._resolve(call))
-        self._more = len(waiting) > room
+        for call in due.due:
+            if (call.tenant, call.owner) not in self._under_way:
+                self._under_way[call.tenant, call.owner] = asyncio.create_task(self._resolve(call))
+        self._more = len(due.due) == room
 
-    async def _due(self, now: float) -> DueCallsRow:
-        due = DueCalls(now, len(self._under_way) + self._concurrency + 1)
+    async def _due(self, now: float, limit: int) -> DueCallsRow:
+        due = DueCalls(now, limit, LEASE)
         return (await self._ports.store.commit([due]))[due]
 
     async def _look_around(self, now: float) -> None:

@@ -72,8 +72,8 @@ async def key_row(store: Store, now: float = NOW) -> KeyRow:
     return row
 
 
-async def due(store: Store, now: float = NOW, limit: int = 10) -> DueRow:
-    row = await ask(store, DueDeliveries(now, limit))
+async def due(store: Store, now: float = NOW, limit: int = 10, lease: float = 0.0) -> DueRow:
+    row = await ask(store, DueDeliveries(now, limit, lease))
     assert isinstance(row, DueRow)
     return row
 

@@ -168,6 +168,15 @@ async def test_what_is_committed_is_there_after_reopening(reopen: Open) -> None:
     assert [item.id for item in (await due(store)).due] == ["d1"]
 
 
+async def test_what_was_handed_out_is_due_again_after_reopening(reopen: Open) -> None:
+    store = reopen()
+    await store.commit([delivery("d1")])
+    assert (await due(store, lease=60)).due
+    assert not (await due(store)).due
+    await store.close()
+    assert [item.id for item in (await due(reopen())).due] == ["d1"]
+
+
 async def test_keys_left_in_flight_become_unknown(reopen: Open) -> None:
     store = reopen()
     await store.commit([claim()])

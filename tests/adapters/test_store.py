@@ -286,6 +286,16 @@ async def test_at_most_limit_deliveries_are_due_but_all_are_counted(store: Store
     assert ([item.id for item in row.due], row.pending) == (["d0", "d1"], 5)
 
 
+async def test_a_delivery_is_handed_out_once_while_its_lease_lasts_and_its_failure_ends_the_lease(store: Store) -> None:
+    await store.commit([delivery("d1")])
+    assert [item.id for item in (await due(store, lease=60)).due] == ["d1"]
+    leased = await due(store, NOW + 59)
+    assert (leased.due, leased.pending) == ((), 1)
+    assert [item.id for item in (await due(store, NOW + 60, lease=60)).due] == ["d1"]
+    await store.commit([RetryDelivery("shop", "d1", NOW + 70, "503")])
+    assert [item.id for item in (await due(store, NOW + 70)).due] == ["d1"]
+
+
 async def test_an_empty_inbox_has_nothing_due(store: Store) -> None:
     assert await due(store) == DueRow(due=(), pending=0, oldest=0.0)
 

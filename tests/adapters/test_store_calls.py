@@ -36,8 +36,8 @@ def doubt(owner: str = "req-1", next_at: float | None = NOW + 5, now: float = NO
     return DoubtCall("shop", owner, now, next_at)
 
 
-async def due(store: Store, now: float = NOW + 5, limit: int = 10) -> DueCallsRow:
-    operation = DueCalls(now, limit)
+async def due(store: Store, now: float = NOW + 5, limit: int = 10, lease: float = 0.0) -> DueCallsRow:
+    operation = DueCalls(now, limit, lease)
     return (await store.commit([operation]))[operation]
 
 
@@ -79,6 +79,24 @@ async def test_those_that_waited_longest_come_first(store: Store) -> None:
     for owner, next_at in (("req-1", NOW + 3), ("req-2", NOW + 1), ("req-3", NOW + 2)):
         await store.commit([call(owner), doubt(owner, next_at)])
     assert [found.owner for found in (await due(store, limit=2)).due] == ["req-2", "req-3"]
+
+
+async def test_a_call_is_handed_out_once_while_its_lease_lasts_and_a_new_doubt_ends_the_lease(store: Store) -> None:
+    await store.commit([call(), doubt()])
+    assert [found.owner for found in (await due(store, lease=30)).due] == ["req-1"]
+    leased = await due(store, NOW + 34)
+    assert (leased.due, leased.unknown) == ((), 1)
+    assert [found.owner for found in (await due(store, NOW + 35, lease=30)).due] == ["req-1"]
+    await ask(store, doubt(next_at=NOW + 40))
+    assert await owners_due(store, NOW + 40) == ["req-1"]
+
+
+async def test_a_call_that_is_sent_again_and_lost_again_is_due_at_once(store: Store) -> None:
+    await store.commit([call(), doubt()])
+    await due(store, lease=30)
+    await ask(store, ResendCall("shop", "req-1", 1, NOW + 6))
+    await ask(store, DoubtLostCalls(before=NOW + 7, now=NOW + 8))
+    assert await owners_due(store, NOW + 8) == ["req-1"]
 
 
 async def test_a_call_that_has_ended_is_forgotten(store: Store) -> None:

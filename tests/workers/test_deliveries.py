@@ -14,7 +14,7 @@ from gateway.operations import DueDeliveries, ForwardedDelivery, Operation, PutD
 from gateway.ports import Store, Unavailable
 from gateway.pure.metrics import Metric
 from gateway.pure.webhooks import sign
-from gateway.workers.deliveries import DeliveryForwarder
+from gateway.workers.deliveries import LEASE, DeliveryForwarder
 from tests.inbox_world import EVENT, NOW, SIGNING_KEY, inbox_world, stripe_fields
 from tests.upstreams import OK, Conversation, answering
 from tests.workers.delivery_scene import answer, in_turn, scene, waiting
@@ -227,12 +227,27 @@ async def test_what_is_on_its_way_is_not_sent_again_meanwhile(tmp_path: Path) ->
 
     async with scene(tmp_path, waiting(may_answer)) as s:
         await s.world.receive()
-        for _ in range(3):
-            s.world.clock.advance(1)
+        for seconds in (0, 1, LEASE):
+            s.world.clock.advance(seconds)
             await s.forwarder.step(s.world.clock.now())
         await s.backend.until(lambda: len(s.backend.requests) == 1)
         may_answer.set()
         await s.forwarder.drain()
+
+        assert (len(s.backend.requests), await s.pending()) == (1, 0)
+
+
+async def test_of_two_gateways_on_one_store_one_forwards(tmp_path: Path) -> None:
+    may_answer = asyncio.Event()
+
+    async with scene(tmp_path, waiting(may_answer)) as s:
+        other = DeliveryForwarder(s.world.ports, lambda: s.world.routes)
+        await s.world.receive()
+        await s.forwarder.step(s.world.clock.now())
+        await other.step(s.world.clock.now())
+        may_answer.set()
+        await s.forwarder.drain()
+        await other.drain()
 
         assert (len(s.backend.requests), await s.pending()) == (1, 0)
 
