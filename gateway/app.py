@@ -28,7 +28,6 @@ from gateway.config.inert import NoKeys
 from gateway.config.settings import Listener as ListenerSettings
 from gateway.ports import Keys, Ports, Telemetry, Unavailable
 from gateway.publishing import make_publishers
-from gateway.pure.head_syntax import syntax
 from gateway.pure.metrics import Metric
 from gateway.pure.request_reader import HeadLimits
 from gateway.renewal import LOOK_SECONDS, Fresh, Renewal
@@ -337,7 +336,7 @@ def rejected(error: Exception, telemetry: Telemetry, running: str) -> list[str]:
 def _limits(settings: ListenerSettings) -> EdgeLimits:
     limits = settings.limits
     return EdgeLimits(
-        head=HeadLimits(total=limits.max_header_bytes, syntax=syntax(frozenset(settings.tolerate))),
+        head=HeadLimits(total=limits.max_header_bytes),
         connections=limits.max_connections,
         connections_per_address=limits.max_connections_per_address,
         failed_credentials_per_address=limits.max_failed_credentials_per_address,

@@ -11,9 +11,8 @@ Expect = Literal["accept", "reject", "any", "strip-or-reject", "pass", "block", 
 """Of a request: forwarded once, not at all, one of both, or without the client's value. Of an upstream's answer: passed
 on as it is, replaced by a 502, or either that or passed on without what is wrong with it."""
 
-Port = Literal["edge", "open", "tolerant", "mutual"]
-"""Listeners of the configuration: the routes of the service; any path; any path, RFC 9110's syntax; one that asks for
-client certificates."""
+Port = Literal["edge", "open", "mutual"]
+"""Listeners of the configuration: the routes of the service; any path; one that asks for client certificates."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from bench.scorecard import jws, recipes, vectors
-from bench.scorecard.cases import Case, Exchange, Expect, Port, Suite
+from bench.scorecard.cases import Case, Exchange, Expect, Suite
 
 _NO_SUITE = {".md", ".rst", ""}
 """Documentation beside the cases."""
@@ -99,35 +99,27 @@ def _desync(path: Path) -> _Read:
     rows = YAML(typ="safe").load(path.read_bytes())
     if not isinstance(rows, list) or not all(isinstance(row, dict) and "expected" in row for row in rows):
         return None
-    return {
-        name: [_desync_case(row, f"{path.stem}-{n:03}", port) for n, row in enumerate(rows, 1)]
-        for name, port in _LISTENERS.items()
-    }
+    return {"http-desync-guardian": [_desync_case(row, f"{path.stem}-{n:03}") for n, row in enumerate(rows, 1)]}
 
 
-def _desync_case(row: Mapping[str, Any], name: str, port: Port) -> Case:
-    """The request as the suite means it, with a Host where it has none, and with the body that its framing declares."""
+def _desync_case(row: Mapping[str, Any], name: str) -> Case:
+    """The request as the suite means it, with a Host where it has none, and with the body that its framing declares.
+
+    Its own driver hands each text over as UTF-8, `"\\x85"` in it too.
+    """
     fields = [(str(field["name"]), str(field["value"])) for field in row["headers"] or ()]
     if not any(name.lower() == "host" for name, _ in fields):
         fields.insert(0, ("Host", _HOST))
     version = f" {row['version']}" if row["version"] else ""
     lines = [f"{row['method']} {row['uri']}{version}", *(f"{name}: {value}" for name, value in fields)]
-    head = b"".join(_bytes(line) + b"\r\n" for line in lines) + b"\r\n"
+    head = "".join(f"{line}\r\n" for line in lines).encode() + b"\r\n"
     tier = row["expected"]["tier"]
-    exchange = Exchange(
-        head + (b"" if _TIERS[tier] == "reject" else _declared_body(fields)), port, closes=tier in _UNSAFE
-    )
+    body = b"" if _TIERS[tier] == "reject" else _declared_body(fields)
+    exchange = Exchange(head + body, "open", closes=tier in _UNSAFE)
     return Case(name, f"{tier}: {row['name']}", _TIERS[tier], exchange, strict=_STRICT)
 
 
 _STRICT = "by a rule of its own that is stricter than RFC 9110"
-_LISTENERS: Mapping[str, Port] = {"http-desync-guardian": "open", "http-desync-guardian, tolerated": "tolerant"}
-"""As it is by default, and where all is tolerated that may be."""
-
-
-def _bytes(line: str) -> bytes:
-    """Escapes below U+0100 are meant as bytes; other characters are written in UTF-8."""
-    return line.encode("latin-1") if max(map(ord, line), default=0) < 256 else line.encode()
 
 
 def _declared_body(fields: Sequence[tuple[str, str]]) -> bytes:

@@ -35,7 +35,7 @@ def target(name: str, folder: Path, backend: Backend) -> Iterator[Proxy]:
     with contextlib.ExitStack() as stack:
         stage = Stage(folder, folder / "certs", backend.port, stack)
         if name == GATEWAY:
-            opened, tolerant, mutual = free_port(), free_port(), free_port()
+            opened, mutual = free_port(), free_port()
             for kid in ("ed", "ec", "rsa"):
                 (folder / f"{kid}.pem").write_bytes(signed.public_pem(kid))
             (folder / "jwks.json").write_bytes(tokens.jwks())
@@ -45,14 +45,13 @@ def target(name: str, folder: Path, backend: Backend) -> Iterator[Proxy]:
             given = {
                 "SCORECARD_OPEN": str(opened),
                 "SCORECARD_WHSEC": delivered.SECRET,
-                "SCORECARD_TOLERANT": str(tolerant),
                 "SCORECARD_MUTUAL": str(mutual),
                 "SCORECARD_KEYS": str(folder),
                 "SCORECARD_MAC": signed.shared_secret(),
             }
             running = stage.pangate(CONFIG, GATEWAY, None, PANGATE, **given)
-            ports: dict[Port, int] = {"edge": running.port, "open": opened, "tolerant": tolerant, "mutual": mutual}
+            ports: dict[Port, int] = {"edge": running.port, "open": opened, "mutual": mutual}
             yield Proxy(name, ports, backend, ours=True)
         else:
             port = stage.peer(name).port
-            yield Proxy(name, dict.fromkeys(("edge", "open", "tolerant"), port), backend, client_context(stage.certs))
+            yield Proxy(name, dict.fromkeys(("edge", "open"), port), backend, client_context(stage.certs))

@@ -15,7 +15,6 @@ from gateway.config.store import StoreSetting
 from gateway.config.tenant import Tenant, TenantSetting
 from gateway.config.upstreams import Upstream
 from gateway.pure.bind import Tcp, parse_bind
-from gateway.pure.head_syntax import Deviation
 from gateway.pure.units import Duration, Files, PathRef, SecretRef, Size
 from gateway.pure.webhooks import MAX_SECRETS
 
@@ -88,16 +87,12 @@ class Limits(Settings):
 
 
 class Listener(Settings):
-    """`identity` declares who calls on a loopback or Unix socket without TLS: a sidecar of that service.
-
-    `tolerate` lets in what RFC 9110 leaves room for, and the gateway refuses by itself.
-    """
+    """`identity` declares who calls on a loopback or Unix socket without TLS: a sidecar of that service."""
 
     bind: Bind
     tls: Tls | None = None
     identity: str | None = Field(default=None, min_length=1, max_length=255, pattern=r"^[!-~]+$")
     limits: Limits = Field(default_factory=Limits)
-    tolerate: tuple[Deviation, ...] = ()
     tenant: TenantSetting | None = None
 
     @model_validator(mode="after")

@@ -17,7 +17,7 @@ _HOP_BY_HOP = frozenset(
 _NOT_FORWARDED = _HOP_BY_HOP | {
     b"host", b"expect", b"forwarded", b"x-real-ip", b"x-request-id", b"x-request-deadline", b"traceparent",
     b"tracestate", b"true-client-ip", b"cf-connecting-ip", b"fastly-client-ip", b"x-cluster-client-ip",
-    b"x-xfcc", b"x-user", b"x-user-id", b"x-username", b"x-userinfo", b"x-roles", b"x-scopes", b"x-tenant",
+    b"x-xfcc", b"x-role", b"x-user", b"x-user-id", b"x-username", b"x-userinfo", b"x-roles", b"x-scopes", b"x-tenant",
     b"x-credential-identifier", b"x-anonymous-consumer",
 }  # fmt: skip
 _NOT_FORWARDED_PREFIXES = (

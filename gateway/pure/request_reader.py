@@ -1,7 +1,7 @@
 """A request's head as bytes: read once, judged whole, and forwarded as it was judged.
 
-It is held to more than RFC 9110 and 9112 ask: one spelling for each target, one meaning for each field (RFC 3986
-section 6.2), so that nobody behind the gateway can read another request than the gateway did.
+It is held to more than RFC 9110 and 9112 ask: one spelling of each target is sent on (RFC 3986 section 6.2), and each
+field has one meaning, so that nobody behind the gateway can read another request than the gateway did.
 """
 
 from __future__ import annotations
@@ -14,7 +14,15 @@ from functools import lru_cache
 from typing import NoReturn
 
 from gateway.pure.errors import Reason, Refused
-from gateway.pure.head_syntax import STRICT, Syntax
+from gateway.pure.head_syntax import (
+    ASCII_VALUES,
+    LINE,
+    NAMES,
+    UNFINISHED_LINE,
+    check_names,
+    check_values,
+    split_target,
+)
 from gateway.pure.http import METHODS, Header
 
 _BODILESS_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -47,13 +55,12 @@ _LABEL_EDGE = re.compile(r"(?:^|\.)-|-(?:\.|$)")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeadLimits:
-    """Bytes of the request target, of one field line, of the whole header section; number of fields; the syntax."""
+    """Bytes of the request target, of one field line, of the whole header section; number of fields."""
 
     target: int = 8000
     field: int = 6 * 1024
     total: int = 32 * 1024
     fields: int = 64
-    syntax: Syntax = STRICT
 
 
 @dataclass(slots=True)
@@ -62,7 +69,7 @@ class Head:
 
     method: str
     target: str
-    """As it stood in the request line."""
+    """In its one spelling: what had to be percent-encoded in the request line, and was not, is."""
     path: str
     query: str
     headers: tuple[Header, ...]
@@ -90,9 +97,11 @@ def read_head(raw: bytes, limits: HeadLimits) -> Head:
     line, *lines = raw.split(b"\r\n")
     if not lines or lines.pop():
         _malformed()
-    method, target, legacy = _request_line(line, limits)
+    method, target, legacy = _request_line(line)
     headers, fields = _fields(lines, limits)
-    path, query = limits.syntax.split_target(target)
+    target, path, query = split_target(target)
+    if len(target) > limits.target:
+        _refuse(Reason.TARGET_TOO_LONG, f"Send a target of at most {limits.target} bytes.")
     length = _length(fields, legacy=legacy)
     if length != 0 and method in _BODILESS_METHODS:
         _refuse(Reason.BODY_NOT_ALLOWED, "Send this method without a body.")
@@ -125,7 +134,7 @@ def check_unfinished(raw: bytearray, seen: int, limits: HeadLimits) -> None:
         _malformed()
     end = raw.find(b"\r\n")
     if seen < end + 2 or end < 0:
-        if limits.syntax.unfinished_line.fullmatch(raw, 0, end if end >= 0 else len(raw)) is None:
+        if UNFINISHED_LINE.fullmatch(raw, 0, end if end >= 0 else len(raw)) is None:
             _malformed()
         if end < 0 and len(raw) > limits.target + _LINE_BESIDES_TARGET:
             _refuse(Reason.TARGET_TOO_LONG, f"Send a target of at most {limits.target} bytes.")
@@ -141,13 +150,11 @@ def _malformed() -> NoReturn:
     _refuse(Reason.MALFORMED_REQUEST, "Send well-formed HTTP/1.1 (RFC 9112).")
 
 
-def _request_line(line: bytes, limits: HeadLimits) -> tuple[str, str, bool]:
-    found = limits.syntax.line.fullmatch(line)
+def _request_line(line: bytes) -> tuple[str, str, bool]:
+    found = LINE.fullmatch(line)
     if found is None:
         _malformed()
     method, target, minor = found.groups()
-    if len(target) > limits.target:
-        _refuse(Reason.TARGET_TOO_LONG, f"Send a target of at most {limits.target} bytes.")
     text = method.decode()
     if text not in METHODS:
         _refuse(Reason.METHOD_NOT_SUPPORTED, "Use one of GET, HEAD, POST, PUT, PATCH, DELETE and OPTIONS.")
@@ -162,14 +169,13 @@ def _fields(lines: list[bytes], limits: HeadLimits) -> tuple[tuple[Header, ...],
         _refuse(Reason.HEADERS_TOO_LARGE, f"Send at most {limits.field} bytes in one header field.")
     if len(text) + 2 * len(lines) > limits.total:
         _refuse(Reason.HEADERS_TOO_LARGE, f"Send at most {limits.total} bytes of header fields.")
-    syntax = limits.syntax
-    if text.translate(None, syntax.values):
-        _refuse(Reason.HEADER_INVALID, syntax.about_values)
     parts = [line.partition(b":") for line in lines]
     names = b"".join([name + colon + b"\n" for name, colon, _ in parts]).lower()
-    if syntax.names.fullmatch(names) is None:
-        syntax.check_names(names)
+    if NAMES.fullmatch(names) is None:
+        check_names(names)
     headers = tuple([(name, value.strip(b" \t")) for name, _, value in parts])
+    if text.translate(None, ASCII_VALUES):
+        check_values(headers)
     fields = dict(zip(names.split(b":\n"), [value for _, value in headers], strict=False))
     if len(fields) != len(headers):
         fields = _joined(headers)

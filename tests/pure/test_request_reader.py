@@ -13,6 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.pure.errors import Reason, Refused
+from gateway.pure.head_syntax import split_target
 from gateway.pure.http import Header
 from gateway.pure.request_reader import Head, HeadLimits, check_unfinished, read_head
 
@@ -122,13 +123,13 @@ def test_a_canonical_target_is_let_in(target: str) -> None:
         "/v1/%20x/y",
         '/v1/"x"',
         "/v1?a=1&a=2",
-        "/v1?a=1;b=2",
+        "/v1?a=1;a=2",
+        "/v1?a_b=1&a%5Fb=2",
+        "/v1?a=1#x&a=2",
         "/v1?a=%00",
         "/v1?a=%0a",
         "/v1?%61=1",
-        "/v1?a=%zz",
         "/v1?a=%ff",
-        "/v1?a=1#x",
         "/v1?access_token=x",
     ],
 )
@@ -136,7 +137,7 @@ def test_a_target_with_a_second_spelling_is_refused(target: str) -> None:
     assert refusal(target=target) is Reason.TARGET_NOT_CANONICAL
 
 
-@pytest.mark.parametrize("target", ["", "/v1/\u00e9", "/v1/a b", "/v1/\x7f", "/v1/\t", "/v1\0", "/v1\r"])
+@pytest.mark.parametrize("target", ["", "/v1/a b", "/v1/\x7f", "/v1/\t", "/v1\0", "/v1\r"])
 def test_a_request_line_has_two_spaces_and_visible_characters(target: str) -> None:
     assert refusal(target=target) is Reason.MALFORMED_REQUEST
 
@@ -246,14 +247,14 @@ def test_there_is_exactly_one_host() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    [b"X_Role", b"X.Role", b"X Role", b"X-Role ", b"\tX", b"", b"X--Role", b"X-", b"-X", b"X\xff", b'"X"'],
+    [b"X_Role", b"X.Role", b"X Role", b"X-Role ", b"\tX", b"", b"X--Role", b"X\xff", b'"X"'],
 )
 def test_a_name_that_could_pass_for_another_is_refused(name: bytes) -> None:
     assert refusal((name, b"1")) is Reason.HEADER_INVALID
 
 
 @pytest.mark.parametrize("byte", [*range(9), *range(10, 32), *range(127, 256)])
-def test_values_are_printable_ascii(byte: int) -> None:
+def test_no_control_character_and_no_lone_byte_beyond_ascii_is_in_a_value(byte: int) -> None:
     assert refusal((b"X-A", b"a" + bytes([byte]))) is Reason.HEADER_INVALID
 
 
@@ -456,7 +457,8 @@ def test_whatever_is_let_in_is_read_the_same_way_by_others(raw: bytes) -> None:
     parser = httptools.HttpRequestParser(heard)
     parser.feed_data(raw + b"\r\n")
     assert heard.complete
-    assert (parser.get_method().decode(), heard.target.decode()) == (ours.method, ours.target)
+    assert parser.get_method().decode() == ours.method
+    assert split_target(heard.target.decode("latin-1"))[0] == ours.target
     assert [(name, value.strip(b" \t")) for name, value in heard.headers] == list(ours.headers)  # RFC 9112 section 5.1
     loop = asyncio.new_event_loop()
     try:
@@ -464,7 +466,8 @@ def test_whatever_is_let_in_is_read_the_same_way_by_others(raw: bytes) -> None:
         ((message, _),), _, _ = theirs.feed_data(raw + b"\r\n")
     finally:
         loop.close()
-    assert (message.method, message.path) == (ours.method, ours.target)
+    assert message.method == ours.method
+    assert split_target(message.path.encode("utf-8", "surrogateescape").decode("latin-1"))[0] == ours.target
     assert message.raw_headers == ours.headers
     assert message.chunked is (ours.length is None)
     assert message.should_close is ours.close
