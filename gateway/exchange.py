@@ -43,8 +43,8 @@ class Request:
     headers: Sequence[Header]
     """The fields as they came."""
     fields: Mapping[bytes, bytes]
-    """The values by name in lower case; the lines of a list are joined by commas. Printable ASCII; UTF-8 as well in what
-    nobody registered.
+    """The values by name in lower case; the lines of a list are joined by commas. Printable ASCII, and UTF-8 in those
+    that nobody registered.
     """
     body: IncomingBody | None
     peer: Peer
