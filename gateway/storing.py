@@ -23,12 +23,12 @@ async def open_store(
     settings: ConfigFile, read_secret: Callable[[str], bytes], clock: Clock, telemetry: Telemetry, number: int = 0
 ) -> SqliteStore | PostgresStore:
     """Raises ValueError with a sentence for the operator when it cannot be used. `number` as `node_name`."""
-    store = settings.store
+    store, chain = settings.store, gateway_name(settings, number)
     if store.place is None:
-        return open_sqlite(store.path, clock=clock, telemetry=telemetry)
+        return open_sqlite(store.path, clock=clock, telemetry=telemetry, chain=chain)
     address = address_of(store, read_secret)
     return await open_postgres(
-        address, node=node_name(settings, number), clock=clock, telemetry=telemetry, lease=store.lease
+        address, node=node_name(settings, number), clock=clock, telemetry=telemetry, lease=store.lease, chain=chain
     )
 
 
@@ -54,16 +54,22 @@ def _tls(ca: Path) -> ssl.SSLContext:
     return context
 
 
-def node_name(settings: ConfigFile, number: int = 0) -> str:
+def gateway_name(settings: ConfigFile, number: int = 0, boot: str = "") -> str:
     """A gateway is called as where it listens first, and by its number among the processes that listen there: that is
-    one process of one host, the same when it comes back. Hosts are told apart by their boot as well, for two that are
-    called the same would take each other for dead for ever.
+    one process of one host, the same when it comes back.
     """
     bind = str(next(iter(settings.listeners.values())).bind)
-    place = parse_bind(bind)
-    life = f" {os.getpid()}" if isinstance(place, Tcp) and place.port == 0 else ""
     among = f" {number}" if number else ""
-    return f"{socket.gethostname()}{_boot()} {bind}{life}{among}"
+    return f"{socket.gethostname()}{boot} {bind}{among}"
+
+
+def node_name(settings: ConfigFile, number: int = 0) -> str:
+    """What a gateway is called among those that share a database. Hosts are told apart by their boot as well, for two
+    that are called the same would take each other for dead for ever.
+    """
+    place = parse_bind(str(next(iter(settings.listeners.values())).bind))
+    life = f" {os.getpid()}" if isinstance(place, Tcp) and place.port == 0 else ""
+    return gateway_name(settings, number, _boot()) + life
 
 
 def _boot() -> str:

@@ -61,6 +61,7 @@ TESTED_ELSEWHERE = {
     "adapters/sqlite_doctor.py": "tests/test_tending.py",
     "adapters/postgres_steps.py": "tests/adapters/test_store_units.py",
     "adapters/postgres_touches.py": "tests/adapters/test_postgres.py",
+    "adapters/sql_audit.py": "tests/adapters/test_store_audit.py",
     "adapters/sql_calls.py": "tests/adapters/test_store_calls.py",
     "adapters/sql_deliveries.py": "tests/adapters/test_store.py",
     "adapters/sql_keys.py": "tests/adapters/test_store_keys.py",
@@ -98,6 +99,7 @@ TESTED_ELSEWHERE = {
 """Modules whose promises are those of a larger thing, and where they are tested."""
 
 ONLY_SHAPES = {
+    "operations/audit.py": "records without a decision; every store's suite runs them",
     "operations/base.py": "records without a decision; every store's suite runs them",
     "operations/calls.py": "records without a decision; every store's suite runs them",
     "operations/deliveries.py": "records without a decision; every store's suite runs them",

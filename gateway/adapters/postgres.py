@@ -47,12 +47,13 @@ _AWAY = (*_TRANSIENT, *LOST, asyncpg.QueryCanceledError)
 
 
 async def open_postgres(
-    address: Address, *, node: str, clock: Clock, telemetry: Telemetry, lease: float
+    address: Address, *, node: str, clock: Clock, telemetry: Telemetry, lease: float, chain: str = "gateway"
 ) -> PostgresStore:
     """The store in a database that has been migrated.
 
     `node` names this gateway, of all that use the database: one that starts again under its name finds out at once
-    about what it left, others when its lease of so many seconds has run out. Raises ValueError with a sentence for the
+    about what it left, others when its lease of so many seconds has run out. `chain` names what it writes of the audit;
+    gateways may share one, and then wait for one another. Raises ValueError with a sentence for the
     operator when the database cannot be used.
     """
     connections = Connections(address)
@@ -68,14 +69,17 @@ async def open_postgres(
         raise ValueError(f"store: PostgreSQL at {address.host} cannot be used: {type(error).__name__}") from error
     finally:
         await connections.close()
-    return PostgresStore(connections, life, lease, clock, telemetry)
+    return PostgresStore(connections, life, lease, clock, telemetry, chain)
 
 
 class PostgresStore:
     """Implements `ports.Store`. Made by `open_postgres`; belongs to the event loop that it was made on."""
 
-    def __init__(self, connections: Connections, node: Node, lease: float, clock: Clock, telemetry: Telemetry) -> None:
+    def __init__(
+        self, connections: Connections, node: Node, lease: float, clock: Clock, telemetry: Telemetry, chain: str
+    ) -> None:
         self.node = node
+        self._chain = chain
         self.lease = lease
         """Seconds for which `renew` holds."""
         self._connections = connections
@@ -197,7 +201,7 @@ class PostgresStore:
                 try:
                     if tenant is None:
                         return await run_alone(connection, *batch), []
-                    return await run_units(connection, batch)
+                    return await run_units(connection, batch, self._chain)
                 except _TRANSIENT as error:
                     if again == 1:
                         raise

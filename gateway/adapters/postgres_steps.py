@@ -15,11 +15,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from gateway.adapters import sql_audit
 from gateway.adapters.postgres_connections import Connection
 from gateway.adapters.postgres_touches import HOLD_PAYMENTS, visited
 from gateway.adapters.sql_operations import steps
 from gateway.adapters.sql_statements import Statement, Step, Steps, Values
-from gateway.adapters.store_queue import Waiting, unavailable
+from gateway.adapters.store_queue import Waiting, recorded, unavailable
 from gateway.operations import Rows
 
 _ORDERED = 5
@@ -57,8 +58,10 @@ class Run:
         return self.wrote and (self.waiting.error is not None or self.waiting.rows.refused is not None)
 
 
-async def run_units(connection: Connection, units: Sequence[Waiting]) -> tuple[bool, list[Waiting]]:
+async def run_units(connection: Connection, units: Sequence[Waiting], chain: str) -> tuple[bool, list[Waiting]]:
     """Run units of one tenant, in one transaction; whether it wrote, and the units that have to wait for the next.
+
+    What they recorded is linked to the `chain` that this gateway writes of the audit.
 
     Each unit has its rows or its error then, and nothing is left of those that refused or failed.
     """
@@ -69,8 +72,11 @@ async def run_units(connection: Connection, units: Sequence[Waiting]) -> tuple[b
         runs = [Run(waiting) for waiting in now]
         await _step_together(connection, runs)
         if not any(run.undone for run in runs):
+            told = recorded(run.waiting for run in runs)
+            if told:
+                await _run_steps(connection, sql_audit.write(chain, told))
             await connection.commit()
-            return any(run.wrote for run in runs), later
+            return bool(told) or any(run.wrote for run in runs), later
         await connection.execute("ROLLBACK")
         left = [run.waiting for run in runs if not run.undone] + later
 
@@ -118,6 +124,18 @@ async def _step(connection: Connection, statement: Statement, asked: list[tuple[
         results = of_run[run]
         run.wrote = run.wrote or (statement.writes and any(results))
         run.go_on(results if isinstance(values, list) else results[0])
+
+
+async def _run_steps(connection: Connection, asked: Steps[None]) -> None:
+    """Run steps one after the other, to the end."""
+    result: Any = None
+    try:
+        while True:
+            statement, values = asked.send(result)
+            answers = await ask(connection, statement, values if isinstance(values, list) else [values])
+            result = answers if isinstance(values, list) else answers[0]
+    except StopIteration:
+        return
 
 
 async def run_alone(connection: Connection, waiting: Waiting) -> bool:

@@ -15,6 +15,7 @@ from gateway.operations import (
     AdoptPayment,
     AskKey,
     ClaimKey,
+    DeleteToken,
     DoubtCall,
     DoubtKey,
     EndCall,
@@ -31,10 +32,8 @@ from gateway.operations import (
     ResendCall,
     RetryDelivery,
     RetryEvent,
-    RevealTokens,
     ReviewPayment,
     Row,
-    SettleReveal,
 )
 
 Thing: TypeAlias = tuple[Hashable, ...]
@@ -96,8 +95,7 @@ _TOUCHED: Final[Mapping[type[Operation[Any]], Callable[[Any], Iterator[Thing]]]]
     RecordFacts: _named,
     AdoptPayment: _named,
     ReviewPayment: lambda op: iter([("payment", op.payment)]),
-    RevealTokens: lambda op: iter([("reveal", op.exchange)]),
-    SettleReveal: lambda op: iter([("reveal", op.exchange)]),
+    DeleteToken: lambda op: iter([("token", op.token)]),
     PutDelivery: lambda op: iter([("delivery", op.key, op.route, op.provider), ("delivery", op.id)]),
     ForwardedDelivery: lambda op: iter([("delivery", op.id)]),
     RetryDelivery: lambda op: iter([("delivery", op.id)]),

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from gateway.adapters import (
+    sql_audit,
     sql_calls,
     sql_deliveries,
     sql_keys,
@@ -25,16 +26,17 @@ from gateway.operations import (
     KnowTokens,
     Operation,
     PutToken,
+    RecordAudit,
     RecordCall,
     ReleaseKey,
     ResendCall,
     Row,
     Rows,
-    SettleReveal,
 )
 
 HANDLERS: Final[Handlers] = {
     **sql_vault.HANDLERS,
+    **sql_audit.HANDLERS,
     **sql_keys.HANDLERS,
     **sql_deliveries.HANDLERS,
     **sql_payments.HANDLERS,
@@ -46,7 +48,7 @@ WRITES_LAST: Final[frozenset[type[Operation[Any]]]] = frozenset(
     {
         PutToken,
         KnowTokens,
-        SettleReveal,
+        RecordAudit,
         ClaimKey,
         FinishKey,
         ReleaseKey,

@@ -1,19 +1,24 @@
-"""The vault in SQL: tokens, and the record of reveals. Values are sealed and fingerprints keyed by whoever asks."""
+"""The vault in SQL: tokens. Values are sealed and fingerprints keyed by whoever asks."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from gateway.adapters.sql_statements import DONE, REFUSED, Handlers, Steps, change, micros, query
+from gateway.adapters.sql_statements import DONE, REFUSED, Handlers, Steps, change, micros, query, seconds
 from gateway.operations import (
+    DeletedRow,
+    DeleteToken,
+    FindByValue,
+    FoundToken,
+    FoundTokensRow,
     KnowTokens,
+    LookUpToken,
     PutToken,
     RevealRow,
     RevealTokens,
     Row,
     Rows,
     SealedToken,
-    SettleReveal,
     TokenRow,
 )
 
@@ -29,26 +34,24 @@ _ADD_TOKEN = change(
     key="tenant token",
 )
 _TOKEN = query(
-    "tenant text, token text", "SELECT class, format, sealed FROM tokens WHERE tenant = :tenant AND token = :token"
+    "tenant text, token text",
+    "SELECT class, format, sealed, deleted_at IS NOT NULL FROM tokens WHERE tenant = :tenant AND token = :token",
 )
 _KNOWN = query(
     "tenant text, token text, class text",
     "SELECT 1 FROM tokens WHERE tenant = :tenant AND token = :token AND class = :class",
 )
-_NEXT_REVEAL = query(
-    "tenant text, exchange text",
-    "SELECT coalesce(max(position) + 1, 0) FROM reveals WHERE tenant = :tenant AND exchange = :exchange",
+_FOUND = "token, class, format, created_at, deleted_at, sealed"
+_LOOK_UP = query("tenant text, token text", f"SELECT {_FOUND} FROM tokens WHERE tenant = :tenant AND token = :token")
+_BY_VALUE = query(
+    "tenant text, fingerprint bytea",
+    f"""SELECT {_FOUND} FROM tokens WHERE tenant = :tenant AND fingerprint = :fingerprint
+    ORDER BY created_at, token""",
 )
-_ADD_REVEAL = change(
-    """tenant text, exchange text, position bigint, token text, codes bigint, principal text, route text,
-    destination text, now bigint""",
-    """INSERT INTO reveals (tenant, exchange, position, token, codes, principal, route, destination, intended_at)
-    VALUES (:tenant, :exchange, :position, :token, :codes, :principal, :route, :destination, :now)""",
-)
-_SETTLE_REVEAL = change(
-    "tenant text, exchange text, outcome text, now bigint",
-    """UPDATE reveals SET outcome = :outcome, settled_at = :now
-    WHERE tenant = :tenant AND exchange = :exchange AND outcome IS NULL""",
+_DELETE = change(
+    "tenant text, token text, nothing bytea, now bigint",
+    """UPDATE tokens SET sealed = :nothing, fingerprint = NULL, deleted_at = :now
+    WHERE tenant = :tenant AND token = :token AND deleted_at IS NULL""",
 )
 
 
@@ -77,18 +80,12 @@ def _token_of_value(op: PutToken) -> Steps[str | None]:
 def _reveal_tokens(op: RevealTokens, _: Rows) -> Steps[RevealRow]:
     rows = yield _TOKEN, [(op.tenant, token) for token in op.tokens]
     pairs = zip(op.tokens, rows, strict=True)
-    found = tuple(SealedToken(token, *known[0]) if known else None for token, known in pairs)
-    if None in found:
-        return RevealRow(refused=True, found=found)
-    intents: list[tuple[str | None, int]] = [(token, 0) for token in dict.fromkeys(op.tokens)]
-    if op.codes or not intents:
-        intents.append((None, op.codes))
-    # Numbered on, not keyed by token: an exchange that reveals one token twice leaves two records.
-    ((first,),) = yield _NEXT_REVEAL, (op.tenant, op.exchange)
-    meant = (op.principal, op.route, op.destination, micros(op.now))
-    numbered = enumerate(intents, first)
-    yield _ADD_REVEAL, [(op.tenant, op.exchange, position, *intent, *meant) for position, intent in numbered]
-    return RevealRow(found=found)
+    found = tuple(_sealed(token, *known[0]) if known else None for token, known in pairs)
+    return RevealRow(refused=any(row is None or row.deleted for row in found), found=found)
+
+
+def _sealed(token: str, token_class: str, token_format: str, sealed: bytes, deleted: object) -> SealedToken:
+    return SealedToken(token, token_class, token_format, sealed, bool(deleted))
 
 
 def _know_tokens(op: KnowTokens, _: Rows) -> Steps[Row]:
@@ -96,14 +93,35 @@ def _know_tokens(op: KnowTokens, _: Rows) -> Steps[Row]:
     return DONE if all(known) else REFUSED
 
 
-def _settle_reveal(op: SettleReveal, _: Rows) -> Steps[Row]:
-    yield _SETTLE_REVEAL, (op.tenant, op.exchange, op.outcome, micros(op.now))
-    return DONE
+def _look_up(op: LookUpToken, _: Rows) -> Steps[FoundTokensRow]:
+    rows = yield _LOOK_UP, (op.tenant, op.token)
+    return FoundTokensRow(tokens=tuple(_found(*row) for row in rows))
+
+
+def _find_by_value(op: FindByValue, _: Rows) -> Steps[FoundTokensRow]:
+    rows = yield _BY_VALUE, (op.tenant, op.fingerprint)
+    return FoundTokensRow(tokens=tuple(_found(*row) for row in rows))
+
+
+def _found(
+    token: str, token_class: str, token_format: str, created: int, deleted: int | None, sealed: bytes
+) -> FoundToken:
+    gone = None if deleted is None else seconds(deleted)
+    return FoundToken(token, token_class, token_format, seconds(created), gone, sealed)
+
+
+def _delete_token(op: DeleteToken, _: Rows) -> Steps[DeletedRow]:
+    if (yield _DELETE, (op.tenant, op.token, b"", micros(op.now))):
+        return DeletedRow(now=True)
+    known = yield _LOOK_UP, (op.tenant, op.token)
+    return DeletedRow(refused=not known, now=False)
 
 
 HANDLERS: Final[Handlers] = {
     PutToken: _put_token,
     KnowTokens: _know_tokens,
     RevealTokens: _reveal_tokens,
-    SettleReveal: _settle_reveal,
+    LookUpToken: _look_up,
+    FindByValue: _find_by_value,
+    DeleteToken: _delete_token,
 }

@@ -23,11 +23,19 @@ from pathlib import Path
 
 import apsw
 
+from gateway.adapters import sql_audit
 from gateway.adapters.migrations import migrations
 from gateway.adapters.sql_operations import undoes_itself
 from gateway.adapters.sql_statements import micros
-from gateway.adapters.sqlite_steps import run_unit
-from gateway.adapters.store_queue import BATCH_UNITS_MAX, GATHERING_TURNS_MAX, QUEUE_UNITS_MAX, Waiting, unavailable
+from gateway.adapters.sqlite_steps import run_steps, run_unit
+from gateway.adapters.store_queue import (
+    BATCH_UNITS_MAX,
+    GATHERING_TURNS_MAX,
+    QUEUE_UNITS_MAX,
+    Waiting,
+    recorded,
+    unavailable,
+)
 from gateway.adapters.writer import Chore, Writer, WriterThread
 from gateway.operations import Operation, Row, Rows
 from gateway.ports import Clock, Telemetry, Unavailable
@@ -68,12 +76,14 @@ def open_sqlite(
     vfs: str | None = None,
     writer: Writer | None = None,
     wal_pages_idle: int = WAL_PAGES_IDLE,
+    chain: str = "gateway",
 ) -> SqliteStore:
     """The store in the file `path` (created, mode 0600, if missing), or in memory for `:memory:`.
 
     Idempotency keys and calls that a previous process left in flight become unknown. `vfs` names the SQLite VFS that
     does the input and output, and `writer` does the writing (None: a thread of its own); `clock` and `telemetry` are
-    used from there. A log of `wal_pages_idle` pages is check-pointed in an idle moment. Raises ValueError with a
+    used from there. A log of `wal_pages_idle` pages is check-pointed in an idle moment. `chain` names
+    what this gateway writes of the audit. Raises ValueError with a
     sentence for the operator when the file cannot be used.
     """
     try:
@@ -92,7 +102,7 @@ def open_sqlite(
         raise ValueError(f"store: another process has {path} open") from error
     except (apsw.Error, OSError) as error:
         raise ValueError(f"store: {path} cannot be opened: {error}") from error
-    return SqliteStore(db, clock, telemetry, writer or WriterThread("store"), wal_pages_idle)
+    return SqliteStore(db, clock, telemetry, writer or WriterThread("store"), wal_pages_idle, chain)
 
 
 def _create(path: Path) -> None:
@@ -134,9 +144,16 @@ class SqliteStore:
     """
 
     def __init__(
-        self, db: apsw.Connection, clock: Clock, telemetry: Telemetry, writer: Writer, wal_pages_idle: int
+        self,
+        db: apsw.Connection,
+        clock: Clock,
+        telemetry: Telemetry,
+        writer: Writer,
+        wal_pages_idle: int,
+        chain: str,
     ) -> None:
         self._db = db
+        self._chain = chain
         self._clock = clock
         self._telemetry = telemetry
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -233,6 +250,8 @@ class SqliteStore:
             db.execute("BEGIN")
             for waiting in batch:
                 self._attempt(waiting)
+            if told := recorded(batch):
+                run_steps(db, sql_audit.write(self._chain, told))
             wrote = db.txn_state() == apsw.SQLITE_TXN_WRITE
             db.execute("COMMIT")
         except BaseException:

@@ -7,13 +7,17 @@ from typing import Any
 import apsw
 
 from gateway.adapters.sql_operations import steps
-from gateway.adapters.sql_statements import Statement, Values
+from gateway.adapters.sql_statements import Statement, Steps, Values
 from gateway.operations import Operation, Row, Rows
 
 
 def run_unit(db: apsw.Connection, unit: tuple[Operation[Row], ...], rows: Rows) -> None:
     """Run the operations in order, up to the first that refuses."""
-    asked = steps(unit, rows)
+    run_steps(db, steps(unit, rows))
+
+
+def run_steps(db: apsw.Connection, asked: Steps[None]) -> None:
+    """Run each step on the spot, to the end."""
     result: Any = None
     try:
         while True:

@@ -20,6 +20,8 @@ BATCH: Final = 500
 _TABLES: Final = {
     "tokens": "tenant token",
     "reveals": "tenant exchange position",
+    "audit": "tenant chain sequence",
+    "audit_ends": "tenant chain mark",
     "keys": "tenant scope",
     "deliveries": "tenant id",
     "payments": "tenant id",

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from gateway.operations import Operation, Row, Rows
+from gateway.operations import Operation, RecordAudit, Row, Rows
 from gateway.ports import Unavailable
 
 BATCH_UNITS_MAX = 256
@@ -39,6 +40,11 @@ class Waiting:
             self.future.set_exception(self.error)
         else:
             self.future.set_result(self.rows)
+
+
+def recorded(units: Iterable[Waiting]) -> list[RecordAudit]:
+    """What the audit chain has to get in the commit of these units: nothing of one that came to nothing."""
+    return [record for waiting in units if waiting.result == "committed" for record in waiting.rows.recorded]
 
 
 def unavailable(cause: BaseException) -> Unavailable:

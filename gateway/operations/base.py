@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from gateway.operations.audit import RecordAudit
 
 R_co = TypeVar("R_co", bound="Row", covariant=True)
 R = TypeVar("R", bound="Row")
@@ -25,11 +28,13 @@ class Operation(Generic[R_co]):
 class Rows:
     """The rows of one unit, by the operation that asked; grows while the store works through the unit."""
 
-    __slots__ = ("_operations", "answered", "refused")
+    __slots__ = ("_operations", "answered", "recorded", "refused")
 
     def __init__(self, operations: Sequence[Operation[Row]]) -> None:
         self._operations = operations
         self.answered: list[Row] = []
+        self.recorded: list[RecordAudit] = []
+        """What the audit chain gets to know if the unit comes to something."""
         self.refused: int | None = None
         """Position of the operation that refused; the operations behind it were not run."""
 

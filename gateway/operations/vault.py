@@ -43,17 +43,18 @@ class PutToken(Operation[TokenRow]):
 
 @dataclass(frozen=True, slots=True)
 class SealedToken:
-    """A row of the vault as stored."""
+    """A row of the vault as stored; nothing is sealed in one that was `deleted`."""
 
     token: str
     token_class: str
     token_format: str
     sealed: bytes = field(repr=False)
+    deleted: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RevealRow(Row):
-    """`found` is in the order asked, None where the tenant has no such token; `refused` if any is None."""
+    """`found` is in the order asked, None where the tenant has no such token; `refused` if any is None or deleted."""
 
     found: tuple[SealedToken | None, ...]
 
@@ -69,27 +70,58 @@ class KnowTokens(Operation[Row]):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RevealTokens(Operation[RevealRow]):
-    """Read tokens to be revealed and record the intent (who, where to, when) in the same commit.
-
-    `codes` counts the security codes revealed along with them. Their tokens open a value in memory, so they are not
-    written down. With no `tokens` the intent is recorded all the same.
-    """
+    """Read tokens that are to be revealed. Who asks for it records so in the same unit (`RecordAudit`)."""
 
     tenant: str
     tokens: tuple[str, ...]
-    exchange: str
-    principal: str
-    route: str
-    destination: str
-    now: float
-    codes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class FoundToken:
+    """What is known of a token beside its value, which is `sealed`. Times are Unix seconds."""
+
+    token: str
+    token_class: str
+    token_format: str
+    created_at: float
+    deleted_at: float | None
+    sealed: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundTokensRow(Row):
+    """Tokens, oldest first."""
+
+    tokens: tuple[FoundToken, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class SettleReveal(Operation[Row]):
-    """Record what became of the exchange that a reveal was meant for."""
+class LookUpToken(Operation[FoundTokensRow]):
+    """The token, if the tenant has or had it. Reads only."""
 
     tenant: str
-    exchange: str
-    outcome: str
+    token: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FindByValue(Operation[FoundTokensRow]):
+    """The tokens of a value, by its fingerprint, in whatever format. Reads only."""
+
+    tenant: str
+    fingerprint: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeletedRow(Row):
+    """`refused` if the tenant never had the token; `now` if this is what deleted it."""
+
+    now: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DeleteToken(Operation[DeletedRow]):
+    """Destroy the value of a token for good. The token itself stays known, so that nothing else is ever called so."""
+
+    tenant: str
+    token: str
     now: float

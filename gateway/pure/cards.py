@@ -1,11 +1,10 @@
-"""Card numbers (PAN) and security codes (CVC) as text: what they look like, never whose they are."""
+"""Card numbers (PAN) as text: what they look like, never whose they are."""
 
 from __future__ import annotations
 
 import re
 
 _PAN = re.compile(r"[0-9]+(?:[ -][0-9]+)*")
-_CVC = re.compile(r"[0-9]{3,4}")
 _SEPARATORS = str.maketrans("", "", " -")
 _DOUBLED = bytes.maketrans(b"0123456789", bytes([0, 2, 4, 6, 8, 1, 3, 5, 7, 9]))
 _PLAIN = bytes.maketrans(b"0123456789", bytes(range(10)))
@@ -31,8 +30,3 @@ def luhn_valid(digits: str) -> bool:
 def mask(digits: str) -> str:
     """First six and last four digits, as PCI DSS 3.4.1 lets them be shown; the rest as `*`."""
     return digits[:6] + "*" * (len(digits) - 10) + digits[-4:]
-
-
-def is_cvc(text: str) -> bool:
-    """Three or four digits."""
-    return _CVC.fullmatch(text) is not None

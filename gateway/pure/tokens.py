@@ -1,8 +1,8 @@
-"""Tokens: what stands for a card number or a security code, and how our own are known again.
+"""Tokens: what stands for a card number or for sensitive authentication data, and how our own are known again.
 
-The format `opaque` is `tok_<environment>_` (a security code: `cvc_<environment>_`), 22 base58 digits of 128 random bits
-and a checksum of 4 digits under a key of the tenant, so that a foreign or mistyped token is known without a look-up.
-All other formats are in `token_formats`.
+The format `opaque` is the prefix of its class (`tok` for a card number), the environment, 22 base58 digits of 128
+random bits and a checksum of 4 digits under a key of the tenant, so that a foreign or mistyped token is known without a
+look-up. All other formats are in `token_formats`.
 """
 
 from __future__ import annotations
@@ -12,15 +12,16 @@ import re
 from typing import Literal
 
 from gateway.pure.ids import BASE58, base58
+from gateway.pure.sensitive import SadClass
 
-TokenClass = Literal["pan", "cvc"]
+TokenClass = Literal["pan"] | SadClass
 
 OPAQUE_BYTES = 16
 """Random bytes that `opaque` takes."""
 
-_PREFIXES: dict[TokenClass, str] = {"pan": "tok", "cvc": "cvc"}
+_PREFIXES: dict[TokenClass, str] = {"pan": "tok", "cvc": "cvc", "track": "trk", "pin": "pin"}
 _CLASSES: dict[str, TokenClass] = {prefix: name for name, prefix in _PREFIXES.items()}
-_OPAQUE = re.compile(rf"((tok|cvc)_[a-z0-9]{{1,16}}_[{BASE58}]{{22}})([{BASE58}]{{4}})")
+_OPAQUE = re.compile(rf"(({'|'.join(_CLASSES)})_[a-z0-9]{{1,16}}_[{BASE58}]{{22}})([{BASE58}]{{4}})")
 
 
 def opaque(token_class: TokenClass, environment: str, entropy: bytes, key: bytes) -> str:
@@ -35,6 +36,11 @@ def opaque_class(text: str, key: bytes) -> TokenClass | None:
     if found is None or not hmac.compare_digest(_checksum(found[1], key), found[3]):
         return None
     return _CLASSES[found[2]]
+
+
+def class_of(token: str) -> TokenClass:
+    """The class that the prefix of one of our opaque tokens names."""
+    return _CLASSES[token[:3]]
 
 
 def fingerprint(pan: str, key: bytes) -> bytes:

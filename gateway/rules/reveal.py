@@ -1,24 +1,25 @@
 """`kind: reveal`: on an egress route, tokens become card data again, for one named upstream.
 
 Who reveals what to whom is recorded in the commit that reads the vault, before a byte leaves; what became of it is
-recorded on the way back. A security code is leased for one exchange: it returns only if provably nothing was sent.
+recorded on the way back. Sensitive data is leased for one exchange: it returns only if provably nothing was sent.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from gateway.exchange import Edit, Exchange
-from gateway.operations import RevealRow, RevealTokens, Row, SettleReveal
+from gateway.operations import RecordAudit, RevealRow, RevealTokens, Row
 from gateway.ports import Outcome, Ports, Soon, Unavailable
+from gateway.pure.audit import Entry, token_digest
 from gateway.pure.body import Match, Selector, compile_selector
-from gateway.pure.cards import is_cvc
 from gateway.pure.errors import Reason, Refused
 from gateway.pure.metrics import Metric
+from gateway.pure.sensitive import SHAPES, is_sensitive, looks_like
 from gateway.pure.token_formats import canonical, could_be_token, is_card_number
 from gateway.pure.tokens import TokenClass, associated_data, opaque_class
 from gateway.pure.units import SelectorText
@@ -36,9 +37,10 @@ class RevealField(BaseModel):
 
 
 class Settings(RuleSettings):
-    """What to reveal to the upstream of an egress route."""
+    """What to reveal to the upstream of an egress route, and what for: `purpose` is what an auditor reads."""
 
     kind: Literal["reveal"]
+    purpose: Annotated[str, Field(pattern="^[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}$")] = "unstated"
     fields: Annotated[tuple[RevealField, ...], Field(min_length=1)]
 
 
@@ -69,9 +71,10 @@ class Reveal(Rule):
     def __init__(self, settings: Settings, ports: Ports, destination: str) -> None:
         self._targets = tuple(_Target(compile_selector(f.select), f.token_class, f.required) for f in settings.fields)
         self._kinds = {"empty", *(target.selector.kind for target in self._targets)}
-        self.sends_once = self.needs_shared = any(target.token_class == "cvc" for target in self._targets)
+        self.sends_once = self.needs_shared = any(is_sensitive(target.token_class) for target in self._targets)
         self._ports = ports
         self._destination = destination
+        self._purpose = settings.purpose
 
     @classmethod
     def provision(cls, settings: Settings, ports: Ports, place: Place) -> Reveal:
@@ -92,7 +95,8 @@ class Reveal(Rule):
             raise Refused(Reason.MEDIA_TYPE_UNSUPPORTED, "Send the media type that this route's card fields are in.")
         key = self._ports.keys.mac(exchange.tenant, "token")
         taken = {edit.start for edit in exchange.edits}
-        found: dict[TokenClass, list[tuple[_Target, Match]]] = {"pan": [], "cvc": []}
+        numbers: list[tuple[_Target, Match]] = []
+        codes: list[tuple[_Target, Match]] = []
         for target in self._targets:
             matches = document.select(target.selector)
             if target.required and not matches:
@@ -101,11 +105,12 @@ class Reveal(Rule):
                 if match.start not in taken:
                     taken.add(match.start)
                     self._check(target, match.value, key)
-                    found[target.token_class].append((target, match))
-        if any(found.values()):
-            read = self._intent(exchange, found["pan"], found["cvc"])
-            exchange.unit.append(read)
-            exchange.revealing = _Revealing(read, found["pan"], found["cvc"])
+                    (codes if is_sensitive(target.token_class) else numbers).append((target, match))
+        if numbers or codes:
+            tokens = tuple(dict.fromkeys(canonical(match.value) for _, match in numbers))
+            read = RevealTokens(exchange.tenant, tokens)
+            exchange.unit += (read, self._intent(exchange, [*tokens, *dict.fromkeys(m.value for _, m in codes)]))
+            exchange.revealing = _Revealing(read, numbers, codes)
         return PASS
 
     def on_resume(self, exchange: Exchange) -> Verdict:
@@ -124,8 +129,9 @@ class Reveal(Rule):
         """Record what became of the reveal; give the codes back if nothing was sent."""
         if exchange.revealing is not None:
             assert exchange.outcome is not None
-            now = self._ports.clock.now()
-            exchange.settlement.append(SettleReveal(exchange.tenant, exchange.id, exchange.outcome.value, now))
+            key = self._ports.keys.mac(exchange.tenant, "audit")
+            settled = Entry("settled", self._now(), exchange.id, outcome=exchange.outcome.value)
+            exchange.settlement.append(RecordAudit(exchange.tenant, key, (settled,)))
         return self._release(exchange) if exchange.leased else PASS
 
     def on_finish(self, exchange: Exchange) -> Soon[None]:
@@ -143,7 +149,7 @@ class Reveal(Rule):
         if own is not None:
             self._count(target, "not_allowed")
             raise Refused(Reason.CARD_TOKEN_NOT_ALLOWED, f"{where} takes tokens of the class {target.token_class}.")
-        if is_cvc(value) or is_card_number(value):
+        if is_card_number(value) or (is_sensitive(target.token_class) and looks_like(target.token_class, value)):
             self._count(target, "clear")
             raise Refused(Reason.FIELD_INVALID, f"Send the token in {where}, never the card data itself.")
         if target.token_class == "pan" and could_be_token(value):
@@ -151,19 +157,26 @@ class Reveal(Rule):
         self._count(target, "unknown")
         raise Refused(Reason.CARD_TOKEN_UNKNOWN, f"Send a token of this tenant in {where}.")
 
-    def _intent(
-        self, exchange: Exchange, numbers: list[tuple[_Target, Match]], codes: list[tuple[_Target, Match]]
-    ) -> RevealTokens:
-        return RevealTokens(
-            tenant=exchange.tenant,
-            tokens=tuple(dict.fromkeys(canonical(match.value) for _, match in numbers)),
-            exchange=exchange.id,
-            principal=exchange.principal,
-            route=exchange.route,
-            destination=self._destination,
-            now=self._ports.clock.now(),
-            codes=len({match.value for _, match in codes}),
+    def _intent(self, exchange: Exchange, tokens: Iterable[str]) -> RecordAudit:
+        key, now = self._ports.keys.mac(exchange.tenant, "audit"), self._now()
+        entries = tuple(
+            Entry(
+                "reveal",
+                now,
+                exchange.id,
+                exchange.principal,
+                exchange.request.peer.address,
+                exchange.route,
+                self._destination,
+                self._purpose,
+                token_digest(token, key),
+            )
+            for token in tokens
         )
+        return RecordAudit(exchange.tenant, key, entries)
+
+    def _now(self) -> int:
+        return round(self._ports.clock.now() * 1_000_000)
 
     def _open_numbers(self, exchange: Exchange, revealing: _Revealing, row: RevealRow) -> Verdict:
         stored = dict(zip(revealing.read.tokens, row.found, strict=True))
@@ -173,6 +186,10 @@ class Reveal(Rule):
                 self._count(target, "unknown")
                 detail = f"Send a token of this tenant in {target.selector.text}."
                 return Deny(Reason.CARD_TOKEN_UNKNOWN, detail)
+            if sealed.deleted:
+                self._count(target, "deleted")
+                detail = f"Ask for the card again: the token in {target.selector.text} was deleted from the vault."
+                return Deny(Reason.CARD_TOKEN_DELETED, detail)
             if sealed.token_class != target.token_class:
                 self._count(target, "not_allowed")
                 detail = f"{target.selector.text} takes tokens of the class {target.token_class}."
@@ -192,7 +209,8 @@ class Reveal(Rule):
             code = await self._ports.sad.lease(exchange.tenant, match.value, exchange.id)
             if code is None:
                 self._count(target, "expired")
-                detail = f"Ask the cardholder again: the security code in {target.selector.text} is gone."
+                name = SHAPES[target.token_class].name
+                detail = f"Ask the cardholder again: the {name} in {target.selector.text} is gone."
                 return Deny(Reason.SAD_EXPIRED, detail)
             exchange.edits.append(Edit(match.start, match.end, match.encode(code.decode())))
             self._count(target, "revealed")

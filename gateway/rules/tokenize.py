@@ -17,9 +17,9 @@ from gateway.exchange import Edit, Exchange
 from gateway.operations import Candidate, KnowTokens, PutToken, Row, Rows, TokenRow
 from gateway.ports import Outcome, Ports, Soon, Unavailable
 from gateway.pure.body import Match, Selector, compile_selector
-from gateway.pure.cards import is_cvc
 from gateway.pure.errors import Reason, Refused
 from gateway.pure.metrics import Metric
+from gateway.pure.sensitive import SHAPES, is_sensitive, looks_like
 from gateway.pure.token_formats import (
     FORMATS,
     RANDOM_BYTES,
@@ -30,7 +30,15 @@ from gateway.pure.token_formats import (
     decorated,
     is_card_number,
 )
-from gateway.pure.tokens import OPAQUE_BYTES, TokenClass, associated_data, fingerprint, opaque, opaque_class
+from gateway.pure.tokens import (
+    OPAQUE_BYTES,
+    TokenClass,
+    associated_data,
+    class_of,
+    fingerprint,
+    opaque,
+    opaque_class,
+)
 from gateway.pure.units import Duration, SelectorText
 from gateway.rule import PASS, Deny, Place, Rule, RuleSettings, Stage, Verdict
 
@@ -72,9 +80,9 @@ class RequestField(_Field):
     required: bool = False
 
     @model_validator(mode="after")
-    def _codes_are_opaque(self) -> Self:
-        if self.token_class == "cvc" and self.format != "opaque":
-            raise ValueError("a security code has too few digits to keep any: its format is opaque")
+    def _sensitive_is_opaque(self) -> Self:
+        if is_sensitive(self.token_class) and self.format != "opaque":
+            raise ValueError(f"nothing of a {SHAPES[self.token_class].name} may be kept: its format is opaque")
         return self
 
 
@@ -105,8 +113,8 @@ class Settings(RuleSettings):
 
     @property
     def holds_codes(self) -> bool:
-        """Do security codes come to be held in memory?"""
-        return any(field.token_class == "cvc" for field in self.fields)
+        """Does sensitive data come to be held in memory?"""
+        return any(is_sensitive(field.token_class) for field in self.fields)
 
 
 _Puts: TypeAlias = dict[tuple[str, str], PutToken]
@@ -162,7 +170,7 @@ class Tokenize(Rule):
             if target.required and not matches:
                 raise Refused(Reason.FIELD_REQUIRED, f"Send {target.selector.text}.")
             for match in _untaken(matches, taken):
-                if target.token_class == "cvc":
+                if is_sensitive(target.token_class):
                     self._replace_code(exchange, target, match)
                 else:
                     self._replace_number(exchange, target, match, puts)
@@ -183,7 +191,7 @@ class Tokenize(Rule):
         for token, code in fresh:
             exchange.stored_sad.append(token)
             await self._ports.sad.put(exchange.tenant, token, code, self._settings.cvc_keep)
-            self._ports.telemetry.count(Metric.TOKENIZED, "cvc", "new")
+            self._ports.telemetry.count(Metric.TOKENIZED, class_of(token), "new")
         return PASS
 
     def on_response(self, exchange: Exchange) -> Soon[Verdict]:
@@ -238,14 +246,16 @@ class Tokenize(Rule):
             raise Refused(Reason.FIELD_INVALID, f"Send a card number, or its token, in {target.selector.text}.")
 
     def _replace_code(self, exchange: Exchange, target: _Target, match: Match) -> None:
-        code = match.value
-        if self._own_class(exchange, match) == "cvc":
-            self._ports.telemetry.count(Metric.TOKENIZED, "cvc", "token")
+        code, sensitive = match.value, target.token_class
+        if self._own_class(exchange, match) == sensitive:
+            self._ports.telemetry.count(Metric.TOKENIZED, sensitive, "token")
             return
-        if not (is_cvc(code) or (self._settings.cvc == "any" and 0 < len(code) <= _LONGEST_CODE)):
-            raise Refused(Reason.FIELD_INVALID, f"Send the security code, 3 or 4 digits, in {target.selector.text}.")
+        anything = sensitive == "cvc" and self._settings.cvc == "any" and 0 < len(code) <= _LONGEST_CODE
+        if not (anything or looks_like(sensitive, code)):
+            shape = SHAPES[sensitive]
+            raise Refused(Reason.FIELD_INVALID, f"Send the {shape.name}, {shape.expected}, in {target.selector.text}.")
         key = self._ports.keys.mac(exchange.tenant, "token")
-        token = opaque("cvc", self._settings.environment, self._ports.entropy(OPAQUE_BYTES), key)
+        token = opaque(sensitive, self._settings.environment, self._ports.entropy(OPAQUE_BYTES), key)
         exchange.fresh_sad.append((token, code.encode()))
         exchange.edits.append(Edit(match.start, match.end, match.encode(token)))
 

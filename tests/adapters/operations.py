@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 
 from gateway.adapters.postgres import PostgresStore
 from gateway.operations import (
@@ -19,13 +20,16 @@ from gateway.operations import (
     Operation,
     PutDelivery,
     PutToken,
+    RecordAudit,
     RevealTokens,
     Row,
     Rows,
 )
 from gateway.ports import Store
+from gateway.pure.audit import Entry, Event
 
 NOW = 1_800_000_000.0
+AUDIT_KEY = b"a" * 32
 
 
 def put_token(
@@ -42,8 +46,14 @@ def put_token(
     return PutToken(tenant, token_class, token_format, fingerprint, mint or of_the_list, NOW, tries=len(tokens) or 1)
 
 
-def reveal(*tokens: str, tenant: str = "shop", codes: int = 0) -> RevealTokens:
-    return RevealTokens(tenant, tokens, "req-1", "payments", "stripe", "api.stripe.example", NOW, codes)
+def reveal(*tokens: str, tenant: str = "shop") -> RevealTokens:
+    return RevealTokens(tenant, tokens)
+
+
+def record(
+    event: Event = "settled", exchange: str = "req-1", *, tenant: str = "shop", now: float = NOW, **texts: Any
+) -> RecordAudit:
+    return RecordAudit(tenant, AUDIT_KEY, (Entry(event, round(now * 1e6), exchange, **texts),))
 
 
 def claim(scope: bytes = b"key", owner: str = "req-1", tenant: str = "shop", now: float = NOW) -> ClaimKey:

@@ -28,7 +28,6 @@ from gateway.operations import (
     Operation,
     ReleaseKey,
     Row,
-    SettleReveal,
 )
 from gateway.ports import Unavailable
 from gateway.pure.metrics import Metric
@@ -41,6 +40,7 @@ from tests.adapters.operations import (
     finish,
     key_row,
     put_token,
+    record,
     reveal,
     start,
     verdict,
@@ -235,32 +235,6 @@ def test_a_folder_that_cannot_be_made_is_refused(clock: HandClock, telemetry: Re
 # --- what is written down --------------------------------------------------------------------------------------------
 
 
-async def test_each_revealed_token_leaves_a_record_of_who_where_to_and_what_became_of_it(
-    reopen: Open, path: Path
-) -> None:
-    store = reopen()
-    await store.commit([put_token("tok_1"), put_token("tok_2")])
-    await store.commit([reveal("tok_1", "tok_2", "tok_1", codes=1)])
-    for outcome in ("answered", "unknown"):
-        await store.commit([SettleReveal("shop", "req-1", outcome, NOW + 1)])
-    await store.commit([reveal("tok_2")])
-    await store.commit([reveal("tok_1", "tok_none")])
-    await store.close()
-
-    db = apsw.Connection(str(path))
-    records = db.execute(
-        "SELECT token, codes, principal, destination, outcome FROM reveals ORDER BY position"
-    ).fetchall()
-    db.close()
-    whom = ("payments", "api.stripe.example")
-    assert records == [
-        ("tok_1", 0, *whom, "answered"),
-        ("tok_2", 0, *whom, "answered"),
-        (None, 1, *whom, "answered"),
-        ("tok_2", 0, *whom, None),
-    ]
-
-
 async def test_conflicting_bodies_of_one_key_do_not_fill_the_disk(reopen: Open, path: Path) -> None:
     store = reopen()
     for n in range(3 * QUARANTINED_PER_KEY_MAX):
@@ -277,7 +251,7 @@ async def test_conflicting_bodies_of_one_key_do_not_fill_the_disk(reopen: Open, 
 
 def content(store: SqliteStore) -> list[list[object]]:
     """All that is written down; for a moment in which the writer has nothing to do."""
-    return [store._db.execute(f"SELECT * FROM {table}").fetchall() for table in ("tokens", "reveals", "keys")]
+    return [store._db.execute(f"SELECT * FROM {table}").fetchall() for table in ("tokens", "audit", "keys")]
 
 
 def raises(*_: object) -> NoReturn:
@@ -291,9 +265,9 @@ def raises(*_: object) -> NoReturn:
         replace(put_token(mint=lambda n: Candidate("tok_1", b"") if n == 0 else raises()), tries=2),
         put_token(mint=lambda _: Candidate("tok_2", "no bytes")),  # type: ignore[arg-type]
         KnowTokens("shop", "pan", ("tok_1", "tok_2")),
-        SettleReveal("shop", "req-1", b"no text", NOW),  # type: ignore[arg-type]
+        record(exchange=b"no text"),  # type: ignore[arg-type]
+        record(token="no bytes"),
         reveal("tok_1", "tok_2"),
-        reveal("tok_1", codes="no number"),  # type: ignore[arg-type]
         claim(owner="req-2"),
         claim(b"other", tenant=b"no text"),  # type: ignore[arg-type]
         finish(owner="req-2"),
@@ -307,9 +281,9 @@ def raises(*_: object) -> NoReturn:
 async def test_an_operation_that_refuses_or_raises_leaves_nothing_behind(
     store: SqliteStore, operation: Operation[Row]
 ) -> None:
-    await store.commit([put_token("tok_1"), claim(), reveal("tok_1")])
+    await store.commit([put_token("tok_1"), claim(), record()])
     before = content(store)
-    with contextlib.suppress(ArithmeticError, Unavailable):
+    with contextlib.suppress(ArithmeticError, AttributeError, TypeError, Unavailable):
         assert (await ask(store, operation)).refused
     assert content(store) == before
 

@@ -8,21 +8,25 @@ import pytest
 
 from gateway.operations import (
     Candidate,
+    DeleteToken,
     DeliveryVerdict,
     DoubtKey,
     DueRow,
+    FindByValue,
     FinishKey,
     ForwardedDelivery,
+    FoundToken,
+    FoundTokensRow,
     KeyRow,
     KeyState,
     KnowTokens,
+    LookUpToken,
     Operation,
     PurgeKeys,
     ReleaseKey,
     RetryDelivery,
     Row,
     SealedToken,
-    SettleReveal,
     TokenRow,
 )
 from gateway.ports import Store
@@ -112,14 +116,33 @@ async def test_no_tenant_reveals_the_token_of_another(store: Store) -> None:
     assert (await ask(store, reveal("tok_1", tenant="rival"))).refused
 
 
-async def test_one_exchange_may_reveal_a_token_twice(store: Store) -> None:
-    await ask(store, put_token("tok_1"))
-    rows = await store.commit([reveal("tok_1"), reveal("tok_1"), SettleReveal("shop", "req-1", "answered", NOW)])
-    assert rows.refused is None
+async def test_a_deleted_token_keeps_its_name_and_loses_its_value(store: Store) -> None:
+    await store.commit([put_token("tok_1", fingerprint=b"f"), put_token("tok_2", fingerprint=b"g")])
+    first, again, none = (DeleteToken("shop", token, NOW + 1) for token in ("tok_1", "tok_1", "tok_none"))
+    assert (await store.commit([first]))[first].now
+    assert not (await store.commit([again]))[again].now
+    assert (await ask(store, none)).refused
+    assert (await ask(store, DeleteToken("rival", "tok_2", NOW))).refused
+    asked = reveal("tok_2", "tok_1")
+    rows = await store.commit([asked])
+    assert rows.refused == 0
+    assert [(token.deleted, token.sealed) for token in rows[asked].found if token] == [
+        (False, b"sealed for tok_2"),
+        (True, b""),
+    ]
+    anew = put_token("tok_1", "tok_3", fingerprint=b"f")
+    assert (await store.commit([anew]))[anew].token == "tok_3"
 
 
-async def test_a_reveal_of_security_codes_alone_needs_no_token(store: Store) -> None:
-    assert not (await ask(store, reveal(codes=1))).refused
+async def test_a_token_is_found_by_its_name_and_all_tokens_of_a_value_by_its_fingerprint(store: Store) -> None:
+    await store.commit([put_token("tok_1", fingerprint=b"f")])
+    await store.commit([put_token("tok_2", fingerprint=b"f", token_format="opaque")])
+    await store.commit([put_token("tok_3", fingerprint=b"f", tenant="rival")])
+    by_value, by_name = FindByValue("shop", b"f"), LookUpToken("shop", "tok_2")
+    rows = await store.commit([by_value, by_name, LookUpToken("shop", "tok_3")])
+    assert [found.token for found in rows[by_value].tokens] == ["tok_1", "tok_2"]
+    assert rows[by_name].tokens == (FoundToken("tok_2", "pan", "opaque", NOW, None, b"sealed for tok_2"),)
+    assert rows.answered[2] == FoundTokensRow(tokens=())
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -13,9 +14,9 @@ from gateway.adapters import store_copy
 from gateway.adapters.postgres_connections import Address
 from gateway.adapters.sqlite import open_sqlite
 from gateway.adapters.store_copy import copy_store
-from gateway.operations import AdmitRow, ForwardedDelivery, KeyState
+from gateway.operations import AdmitRow, ForwardedDelivery, KeyState, PurgeAudit
 from gateway.pure.lifecycle import Told
-from tests.adapters.operations import NOW, ask, claim, delivery, due_ids, finish, key_row, put_token, reveal
+from tests.adapters.operations import NOW, ask, claim, delivery, due_ids, finish, key_row, put_token, record
 from tests.adapters.payments import Till, published
 from tests.adapters.test_store_calls import call, doubt, listed
 from tests.conftest import HandClock, Recorder
@@ -30,7 +31,9 @@ async def file(tmp_path: Path, clock: HandClock, telemetry: Recorder) -> Path:
     await store.commit([claim(), put_token("tok_1", fingerprint=b"f")])
     await store.commit([finish(response=b"201", keep=1e6)])
     await store.commit([claim(b"other", tenant="rival")])
-    await store.commit([put_token("tok_1", "tok_2"), reveal("tok_1", codes=1)])
+    await store.commit([put_token("tok_1", "tok_2"), record()])
+    await store.commit([record(now=NOW + 1)])
+    await store.commit([PurgeAudit(NOW + 1, 10, lambda *_: b"seal")])
     await store.commit([delivery("d1"), delivery("d2", key="evt_2"), ForwardedDelivery("shop", "d2", NOW)])
     till = Till(store)
     await till.captured(100)
@@ -40,6 +43,8 @@ async def file(tmp_path: Path, clock: HandClock, telemetry: Recorder) -> Path:
     await till.hear(Told("disputed_total", 5), alias="pi_later", source="evt_9", now=NOW)
     await store.commit([call("req-7"), doubt("req-7")])
     await store.close()
+    with contextlib.closing(apsw.Connection(str(path))) as db:
+        db.execute("INSERT INTO reveals VALUES ('shop', 'req-0', 0, 'tok_1', 0, 'who', 'out', 'psp', 1, NULL, NULL)")
     return path
 
 

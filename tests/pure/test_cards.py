@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.pure.cards import is_cvc, luhn_valid, mask, pan_digits
+from gateway.pure.cards import luhn_valid, mask, pan_digits
 
 TEST_CARDS = [
     "4242424242424242",
@@ -72,12 +72,3 @@ def test_other_texts_are_no_card_numbers(text: str) -> None:
 def test_a_mask_shows_first_six_and_last_four() -> None:
     assert mask("4242424242424242") == "424242******4242"
     assert mask("378282246310005") == "378282*****0005"
-
-
-@pytest.mark.parametrize(
-    ("text", "fits"), [("123", True), ("0000", True), ("12", False), ("12345", False), ("", False)]
-)
-def test_a_security_code_has_three_or_four_digits(text: str, fits: bool) -> None:
-    assert is_cvc(text) is fits
-    assert not is_cvc(text + "\n")
-    assert not is_cvc("１２３")

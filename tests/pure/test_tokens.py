@@ -11,6 +11,7 @@ from gateway.pure.tokens import (
     OPAQUE_BYTES,
     TokenClass,
     associated_data,
+    class_of,
     fingerprint,
     opaque,
     opaque_class,
@@ -20,7 +21,7 @@ KEY = b"k" * 32
 BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 
 entropies = st.binary(min_size=OPAQUE_BYTES, max_size=OPAQUE_BYTES)
-classes = st.sampled_from(["pan", "cvc"])
+classes = st.sampled_from(["pan", "cvc", "track", "pin"])
 environments = st.from_regex(r"[a-z0-9]{1,16}", fullmatch=True)
 
 
@@ -29,9 +30,9 @@ def test_an_opaque_token_has_its_format_and_is_known_again(
     token_class: TokenClass, environment: str, entropy: bytes
 ) -> None:
     token = opaque(token_class, environment, entropy, KEY)
-    prefix = {"pan": "tok", "cvc": "cvc"}[token_class]
+    prefix = {"pan": "tok", "cvc": "cvc", "track": "trk", "pin": "pin"}[token_class]
     assert re.fullmatch(rf"{prefix}_{environment}_[{BASE58}]{{26}}", token)
-    assert opaque_class(token, KEY) == token_class
+    assert opaque_class(token, KEY) == class_of(token) == token_class
     assert opaque_class(token, b"another tenant's key") is None
 
 

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from gateway.exchange import Exchange
-from gateway.operations import Candidate, PutToken, RevealTokens, SettleReveal
+from gateway.operations import Candidate, DeleteToken, PutToken, RecordAudit, RevealTokens
 from gateway.ports import Outcome, UpstreamError
+from gateway.pure.audit import token_digest
 from gateway.pure.cards import luhn_valid
 from gateway.pure.errors import Reason
 from gateway.pure.metrics import Metric
@@ -203,7 +204,7 @@ async def test_no_card_data_is_in_what_is_recorded_counted_or_logged(world: Worl
     body = {"card": {"number": token, "cvc": code}}
     await world.call(world.reveal(NUMBER, CODE), body)
     await world.call(world.reveal(NUMBER, CODE), body)
-    seen = repr((world.store.of(RevealTokens), world.store.of(SettleReveal), world.telemetry.counts))
+    seen = repr((world.store.of(RevealTokens), world.store.of(RecordAudit), world.telemetry.counts))
     seen += repr(world.telemetry.lines)
     assert VISA not in seen
     assert "987" not in seen
@@ -219,18 +220,44 @@ async def test_the_intent_and_what_became_of_it_are_recorded(world: World, outco
     if outcome is not Outcome.ANSWERED:
         world.wire.answer = UpstreamError(outcome, Reason.UPSTREAM_FAILED, "Ask what became of it.")
     await world.call(world.reveal(NUMBER, CODE), {"card": {"number": token, "cvc": code}})
-    (intent,) = world.store.of(RevealTokens)
-    assert (intent.tenant, intent.tokens, intent.codes) == ("default", (token,), 1)
-    assert (intent.principal, intent.destination) == ("spiffe://shop.example/checkout", "stripe")
-    (settled,) = world.store.of(SettleReveal)
-    assert (settled.exchange, settled.outcome) == (intent.exchange, outcome.value)
+    intents, settled = (record.entries for record in world.store.of(RecordAudit))
+    key = world.keys.mac("default", "audit")
+    assert [intent.token for intent in intents] == [token_digest(token, key), token_digest(code, key)]
+    for intent in intents:
+        assert (intent.event, intent.principal, intent.origin) == (
+            *("reveal", "spiffe://shop.example/checkout", "192.0.2.7"),
+        )
+        assert (intent.route, intent.destination, intent.purpose) == ("create-payment", "stripe", "unstated")
+    assert [(e.event, e.exchange, e.outcome) for e in settled] == [("settled", intents[0].exchange, outcome.value)]
+
+
+async def test_the_purpose_that_the_policy_declares_is_recorded(world: World) -> None:
+    token = await world.token(VISA)
+    await world.call(world.reveal(NUMBER, purpose="refund"), {"card": {"number": token}})
+    assert [e.purpose for record in world.store.of(RecordAudit) for e in record.entries] == ["refund", ""]
 
 
 async def test_a_code_without_a_card_number_is_recorded_as_well(world: World) -> None:
     code = await world.code("123")
     assert await world.sent_by(world.reveal(NUMBER, CODE), {"card": {"cvc": code}}) == {"card": {"cvc": "123"}}
-    (intent,) = world.store.of(RevealTokens)
-    assert (intent.tokens, intent.codes) == ((), 1)
+    intent, _ = (entry for record in world.store.of(RecordAudit) for entry in record.entries)
+    assert intent.token == token_digest(code, world.keys.mac("default", "audit"))
+
+
+async def test_a_caller_named_like_a_card_is_recorded_without_the_number(world: World) -> None:
+    token = await world.token(VISA)
+    await world.call(world.reveal(NUMBER), {"card": {"number": token}}, sans=(f"spiffe://x/{MASTERCARD}",))
+    rows = world.store._store._db.execute("SELECT principal FROM audit WHERE event = 'reveal'")  # type: ignore[attr-defined]
+    assert rows.fetchall() == [("spiffe://x/" + "*" * 16,)]
+
+
+async def test_a_deleted_token_is_refused_and_its_reveal_is_none(world: World) -> None:
+    token = await world.token(VISA)
+    await world.store.commit([DeleteToken("default", token, 0.0)])
+    status, why, detail = await refused(world, world.reveal(NUMBER), {"card": {"number": token}})
+    assert (status, why) == (422, "card_token_deleted")
+    assert "$.card.number" in detail
+    assert world.store.of(RecordAudit) == []
 
 
 # --- Security codes --------------------------------------------------------------------------------------------------
@@ -254,7 +281,7 @@ async def test_a_code_that_comes_twice_in_a_request_is_revealed_in_both_places(w
     code = await world.code("123")
     rule = world.reveal({"select": "$.codes[*]", "class": "cvc"})
     assert await world.sent_by(rule, {"codes": [code, code]}) == {"codes": ["123", "123"]}
-    assert world.store.of(RevealTokens)[0].codes == 1
+    assert len(world.store.of(RecordAudit)[0].entries) == 1
 
 
 async def test_an_expired_code_is_refused(world: World) -> None:
@@ -281,7 +308,8 @@ async def test_a_code_comes_back_if_another_one_of_the_request_has_expired(world
     response = await world.call(rule, {"codes": [kept, gone]})
     assert reason(response) == "sad_expired"
     assert await send_code(world, kept) == (200, "")
-    assert [settled.outcome for settled in world.store.of(SettleReveal)] == ["answered", "refused", "answered"]
+    entries = [entry for record in world.store.of(RecordAudit) for entry in record.entries]
+    assert [e.outcome for e in entries if e.event == "settled"] == ["answered", "refused", "answered"]
 
 
 class Later(Rule):
@@ -293,7 +321,7 @@ class Later(Rule):
         self.verdict = verdict
 
     async def on_request(self, exchange: Exchange) -> Verdict:
-        exchange.unit.append(SettleReveal("default", "other", "answered", 0.0))
+        exchange.unit.append(RecordAudit("default", b"key", ()))
         return PASS
 
     async def on_prepared(self, exchange: Exchange, rows: Any) -> Verdict:
@@ -320,6 +348,31 @@ async def test_parallel_requests_reveal_a_code_once(world: World) -> None:
     answers = await asyncio.gather(*(send_code(world, code) for _ in range(8)))
     assert sorted(status for status, _ in answers) == [200] + [422] * 7
     assert world.wire.sent == [b'{"card":{"cvc":"123"}}']
+
+
+# --- Tracks and PINs -------------------------------------------------------------------------------------------------
+
+TRACK_2 = ";4242424242424242=30121011234567890?"
+
+
+@pytest.mark.parametrize(("sensitive", "value"), [("track", TRACK_2), ("pin", "1234"), ("pin", "0412AC89ABCDEF67")])
+async def test_tracks_and_pins_are_held_in_memory_for_one_use(world: World, sensitive: str, value: str) -> None:
+    field = {"select": "$.s", "class": sensitive}
+    token = (await world.sent_by(world.tokenize(field), {"s": value}))["s"]
+    assert world.store.of(PutToken) == []
+    assert token.startswith({"track": "trk_live_", "pin": "pin_live_"}[sensitive])
+    assert await world.sent_by(world.reveal(field), {"s": token}) == {"s": value}
+    response = await world.call(world.reveal(field), {"s": token})
+    assert (response.status, reason(response)) == (422, "sad_expired")
+    assert world.count(Metric.REVEALED, sensitive, "revealed") == 1
+
+
+@pytest.mark.parametrize(("sensitive", "value"), [("track", TRACK_2), ("pin", "1234"), ("cvc", "123")])
+async def test_sensitive_data_in_clear_is_refused_where_its_token_belongs(
+    world: World, sensitive: str, value: str
+) -> None:
+    status, why, _ = await refused(world, world.reveal({"select": "$.s", "class": sensitive}), {"s": value})
+    assert (status, why) == (422, "field_invalid")
 
 
 # --- Settings --------------------------------------------------------------------------------------------------------

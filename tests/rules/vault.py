@@ -130,8 +130,8 @@ class World:
         read = tokenize.Settings.model_validate({"kind": "tokenize", "fields": fields, **settings})
         return tokenize.Tokenize.provision(read, self.ports, EGRESS)
 
-    def reveal(self, *fields: dict[str, Any]) -> Rule:
-        read: RuleSettings = reveal.Settings.model_validate({"kind": "reveal", "fields": fields})
+    def reveal(self, *fields: dict[str, Any], **settings: Any) -> Rule:
+        read: RuleSettings = reveal.Settings.model_validate({"kind": "reveal", "fields": fields, **settings})
         return reveal.Reveal.provision(read, self.ports, EGRESS)
 
     async def call(
@@ -142,6 +142,7 @@ class World:
         method: str = "POST",
         headers: dict[str, str] | None = None,
         tenant: str = "default",
+        sans: tuple[str, ...] = ("spiffe://shop.example/checkout",),
     ) -> Response:
         """One request through the rules. A dict is sent as JSON."""
         self._requests += 1
@@ -152,7 +153,7 @@ class World:
             body=sent,
             id=f"req-{self._requests}",
             tenant=tenant,
-            sans=("spiffe://shop.example/checkout",),
+            sans=sans,
         )
         placed = [Placed("vault", rule) for rule in ([rules] if isinstance(rules, Rule) else rules)]
         return await Pipeline(placed, self.wire, self.ports, BodyLimits()).run(exchange)

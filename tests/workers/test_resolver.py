@@ -182,8 +182,8 @@ async def test_what_was_revealed_is_revealed_again_and_was_not_stored(it: Scene)
     await it.look(2)
     assert it.provider.got == it.client.got[:1]
     assert CARD.encode() in it.provider.got[0][2]
-    reveals = it.ports.store._db.execute("SELECT outcome FROM reveals").fetchall()  # type: ignore[attr-defined]
-    assert reveals == [("unknown",), ("answered",)]
+    reveals = it.ports.store._db.execute("SELECT event, outcome FROM audit").fetchall()  # type: ignore[attr-defined]
+    assert reveals == [("reveal", ""), ("settled", "unknown"), ("reveal", ""), ("settled", "answered")]
 
 
 async def test_a_card_in_the_late_answer_is_replaced_before_it_is_kept(it: Scene) -> None:
