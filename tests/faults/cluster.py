@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import shutil
 import signal
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import apsw
 
@@ -22,7 +23,7 @@ from tests.faults.programs import PRODUCT
 from tests.faults.street import PATIENT, ProviderProcess, Street, furnish
 from tests.faults.tcp import Network, proxied
 from tests.postgres import Server, connect
-from tests.servers import running_redis
+from tests.servers import RunningRedis, running_redis
 
 NODES = 3
 LEASE = "1500ms"
@@ -50,6 +51,9 @@ _CONFIGURED = (
 _LIMITED = (
     ("  - {kind: idempotency", "  - {kind: rate_limit, key: [mtls.san], rate: 100000/second}\n  - {kind: idempotency"),
 )
+
+
+C = TypeVar("C", bound="Cluster")
 
 
 class Cluster(Money):
@@ -207,16 +211,16 @@ def rewrite(file: Path, pairs: Sequence[tuple[str, str]]) -> None:
     file.write_text(text)
 
 
-async def attack(
+@asynccontextmanager
+async def clustered(
+    kind: Callable[[Sequence[Gateway], ProviderProcess, Network, int], C],
     folder: Path,
     server: Server,
-    times: int,
     seed: int,
     program: Sequence[str] = PRODUCT,
     temper: Sequence[str] = TEMPER,
-    linger: float = 0.0,
-) -> Found:
-    """So many kills and as many stops, then `linger` seconds in which all gateways are left alone: no harm is done.
+) -> AsyncIterator[tuple[C, str, RunningRedis]]:
+    """Gateways that are not started, with a provider that is; their database's name, and their Redis.
 
     `program` may be a gateway that is broken on purpose.
     """
@@ -227,16 +231,30 @@ async def attack(
         async with proxied(bank) as network:
             nodes = gateways(folder / "nodes", store, redis.url, network.port, program)
             provider = furnished(nodes, bank, ("--seed", str(seed), *temper))
-            cluster = Cluster(nodes, provider, network, seed)
-            cluster.linger = linger
+            cluster = kind(nodes, provider, network, seed)
             async with served(cluster, nodes[0].ports["shop"]):
                 await asyncio.to_thread(provider.start)
                 try:
-                    await cluster.kill(times)
-                    return await cluster.count_in(server, database, 2 * times)
+                    yield cluster, database, redis
                 finally:
                     await cluster.stop()
                     provider.kill()
+
+
+async def attack(
+    folder: Path,
+    server: Server,
+    times: int,
+    seed: int,
+    program: Sequence[str] = PRODUCT,
+    temper: Sequence[str] = TEMPER,
+    linger: float = 0.0,
+) -> Found:
+    """So many kills and as many stops, then `linger` seconds in which all gateways are left alone: no harm is done."""
+    async with clustered(Cluster, folder, server, seed, program, temper) as (cluster, database, _):
+        cluster.linger = linger
+        await cluster.kill(times)
+        return await cluster.count_in(server, database, 2 * times)
 
 
 async def stall(folder: Path, server: Server, seed: int, program: Sequence[str]) -> Found:

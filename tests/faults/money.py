@@ -21,10 +21,11 @@ from pathlib import Path
 
 import apsw
 
-from examples.demo.wire import Received, Reply, Server
+from examples.demo.wire import Answer, Received, Reply, Server
 from gateway.adapters.keys import FileKeys
 from tests.e2e.harness import Gateway, free_ports
 from tests.faults.accounts import books, held, moved, told, written
+from tests.faults.bank import Entry
 from tests.faults.oracle import Harm, Movement, balanced, conservation, delivered
 from tests.faults.programs import HASTY, PRODUCT
 from tests.faults.street import CALLER, PAY, ProviderProcess, furnish, post
@@ -135,12 +136,16 @@ class Money:
         """The provider's ledger against all other accounts; `db` has the rows of the store."""
         entries = self._provider.entries()
         paid = {entry.effect.payment for entry in entries}
+        harm = self.accounts(db, entries, self._events)
+        harm += [Harm("missed", payment, "the shop never heard of it") for payment in sorted(paid - self._webhooks)]
+        return Found(kills, len(self._asked), len(entries), len(self._events), harm)
+
+    def accounts(self, db: apsw.Connection, entries: Sequence[Entry], events: Sequence[tuple[str, int]]) -> list[Harm]:
+        """The ledger against what clients were told, what the store holds, and the events that were published."""
         happened = [moved(entry) for entry in entries]
         keys = FileKeys(self.gateway.folder / "certs" / "vault.key")
         harm = conservation(happened, self._told, held(db, keys, "faults", CALLER, "pay", self._asked))
-        harm += balanced(happened, books(db)) + delivered(self._events, written(db))
-        harm += [Harm("missed", payment, "the shop never heard of it") for payment in sorted(paid - self._webhooks)]
-        return Found(kills, len(self._asked), len(entries), len(self._events), harm)
+        return [*harm, *balanced(happened, books(db)), *delivered(events, written(db))]
 
     async def _until(self, over: Callable[[], bool], seconds: float) -> None:
         """Wait for it; no longer than that, and not if money moved twice: nothing makes up for it."""
@@ -163,13 +168,17 @@ class Money:
             turn += 1
             await self._pay(f"client-{number}-{turn}", self._random.randint(1, 10_000))
 
+    async def ask(self, content: object, reference: str) -> Answer:
+        """One request for a payment, and its answer. Raises OSError, ValueError, IndexError."""
+        return await asyncio.to_thread(post, self.edge(), PAY, content, reference, self.patience)
+
     async def _pay(self, reference: str, amount: int) -> None:
         """Ask until there is an answer."""
         self._asked.add(reference)
         content = {"amount": amount, "currency": "EUR", "reference": reference, "capture": True}
         while not self._given_up:
             try:
-                answer = await asyncio.to_thread(post, self.edge(), PAY, content, reference, self.patience)
+                answer = await self.ask(content, reference)
             except (OSError, ValueError, IndexError):
                 await asyncio.sleep(RETRY_SECONDS)
                 continue

@@ -9,28 +9,27 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import random
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import redis
 
 from examples.demo.wire import Answer
-from gateway.adapters.keys import FileKeys
 from tests.e2e.harness import Gateway, free_ports, wait_until
-from tests.faults.accounts import books, held, moved, told, written
 from tests.faults.cluster import LEASE, SOON, copied, rewrite
 from tests.faults.hosts import Hosts
-from tests.faults.oracle import Harm, Movement, balanced, conservation, delivered
-from tests.faults.street import CALLER, PAY, ProviderProcess, furnish, post
+from tests.faults.money import Money
+from tests.faults.oracle import Harm
+from tests.faults.street import PAY, ProviderProcess, furnish, post
+from tests.faults.tcp import Network
 from tests.postgres import QUICK, Server, running_postgres
 from tests.servers import VOLATILE, running_redis
 
 LINKS = {"a": ("db", "out"), "b": ("db", "out")}
-CLIENTS = 6
 PATIENCE = 15.0
 """Longer than the gateway waits for a database that says nothing."""
 BEFORE, AFTER = 4.0, 4.0
@@ -46,57 +45,53 @@ _STREAM = 'events:\n  publish: [{kind: redis_stream, url: "redis://${OUT}:${PANG
 
 
 @dataclass
-class Found:
-    """What clients were answered by each host while the link was cut, and what came of it all."""
+class Answers:
+    """What clients were told by each host while the link was cut, and how many payments were made meanwhile."""
 
     statuses: dict[str, set[int]] = field(default_factory=lambda: {"a": set(), "b": set()})
-    paid_meanwhile: int = 0
-    effects: int = 0
-    harm: list[Harm] = field(default_factory=list)
+    paid: int = 0
 
 
-class Street:
-    """Two gateways, started on their hosts."""
+class Divided(Money):
+    """Two gateways, started on their hosts; nobody is in between but the links, and no shop hears of payments."""
 
     def __init__(self, hosts: Hosts, gateways: dict[str, Gateway], provider: ProviderProcess, seed: int) -> None:
+        super().__init__(gateways["a"], provider, Network(0), seed)
         self._hosts = hosts
         self._gateways = gateways
-        self._provider = provider
-        self._random = random.Random(seed)
-        self._told: dict[str, Movement] = {}
-        self._asked: set[str] = set()
-        self._cut = self._over = False
-        self.found = Found()
+        self._cut = False
+        self.answers = Answers()
 
-    async def live(self, cut_seconds: float) -> None:
-        """Clients pay; a is cut off from the database for so long."""
-        clients = [asyncio.create_task(self._client(number)) for number in range(CLIENTS)]
+    async def disturb(self, times: int) -> None:
+        """a is cut off from the database for so many seconds."""
         await asyncio.sleep(BEFORE)
         self._hosts.cut("a", "db")
         paid, self._cut = len(self._told), True
-        await asyncio.sleep(cut_seconds)
-        self.found.paid_meanwhile, self._cut = len(self._told) - paid, False
+        await asyncio.sleep(times)
+        self.answers.paid, self._cut = len(self._told) - paid, False
         self._hosts.heal("a", "db")
         await asyncio.sleep(AFTER)
-        self._over = True
-        async with asyncio.timeout(END_SECONDS):
-            await asyncio.gather(*clients)
 
-    async def weigh(self, server: Server, database: str, stream: redis.Redis) -> Found:
+    async def ask(self, content: object, reference: str) -> Answer:
+        """Of one host or the other."""
+        host, cut = self._random.choice(sorted(self._gateways)), self._cut
+        asking = partial(post, self._gateways[host].ports["edge"], PAY, content, reference, PATIENCE)
+        answer = await asyncio.to_thread(self._hosts.within, host, asking)
+        if cut and self._cut:
+            self.answers.statuses[host].add(answer.status)
+        return answer
+
+    async def count_in(self, server: Server, database: str, stream: redis.Redis) -> list[Harm]:
         """Wait for the last event, end both, and compare all accounts."""
         await asyncio.to_thread(wait_until, self._all_published, END_SECONDS, "the last event", 0.2)
         entries: Any = await asyncio.to_thread(self._hosts.within, "out", lambda: stream.xrange("pangate:events"))
         heard = [(fields[b"subject"].decode(), int(fields[b"sequence"])) for _, fields in entries]
         for host, gateway in self._gateways.items():
             await asyncio.to_thread(self._hosts.within, host, gateway.stop)
-        happened = [moved(entry) for entry in self._provider.entries()]
-        keys = FileKeys(self._gateways["a"].folder / "certs" / "vault.key")
         db = await copied(server, database)
-        harm = conservation(happened, self._told, held(db, keys, "faults", CALLER, "pay", self._asked))
-        self.found.harm = [*harm, *balanced(happened, books(db)), *delivered(heard, written(db))]
-        self.found.effects = len(happened)
+        harm = self.accounts(db, self._provider.entries(), heard)
         db.close()
-        return self.found
+        return harm
 
     def _all_published(self) -> bool:
         gateway = self._gateways["b"]
@@ -105,33 +100,6 @@ class Street:
         except OSError:  # it begins anew
             return False
         return status == 200 and not json.loads(listed)["events"]
-
-    async def _client(self, number: int) -> None:
-        turn = 0
-        while not self._over:
-            turn += 1
-            await self._pay(f"client-{number}-{turn}", self._random.randint(1, 10_000))
-
-    async def _pay(self, reference: str, amount: int) -> None:
-        """Ask one host or the other until there is an answer."""
-        self._asked.add(reference)
-        content = {"amount": amount, "currency": "EUR", "reference": reference, "capture": True}
-        while True:
-            host, cut = self._random.choice(sorted(self._gateways)), self._cut
-            with contextlib.suppress(OSError, ValueError, IndexError):
-                answer = await asyncio.to_thread(self._hosts.within, host, self._asking(host, content, reference))
-                if cut and self._cut:
-                    self.found.statuses[host].add(answer.status)
-                if answer.status == 201:
-                    self._told[reference] = told(answer.json())
-                    return
-            await asyncio.sleep(0.02)
-
-    def _asking(self, host: str, content: object, reference: str) -> Any:
-        def ask() -> Answer:
-            return post(self._gateways[host].ports["edge"], PAY, content, reference, PATIENCE)
-
-        return ask
 
 
 @contextlib.contextmanager
@@ -148,7 +116,7 @@ def database(hosts: Hosts) -> Iterator[tuple[Server, str]]:
         running.__exit__(None, None, None)
 
 
-async def attack(folder: Path, hosts: Hosts, seed: int, cut_seconds: float) -> Found:
+async def attack(folder: Path, hosts: Hosts, seed: int, cut_seconds: int) -> tuple[list[Harm], Answers]:
     """The promise: no harm, and nothing but honest answers."""
     ports = free_ports("a", "b", "admin", "shop", "provider")
     provider = furnish(folder / "a", ports["a"], ports["provider"], ("--seed", str(seed), "--host", _ANYWHERE))
@@ -173,9 +141,9 @@ async def attack(folder: Path, hosts: Hosts, seed: int, cut_seconds: float) -> F
             gateways[host] = Gateway(folder / host, {**ports, "edge": ports[host], "stream": stream.port}, env=env)
             await asyncio.to_thread(hosts.within, host, gateways[host].start)
             stack.callback(lambda gateway=gateways[host]: gateway.process.poll() is None and gateway.kill())
-        found = Street(hosts, gateways, provider, seed)
-        await found.live(cut_seconds)
-        return await found.weigh(server, name, redis.Redis.from_url(stream.url))
+        divided = Divided(hosts, gateways, provider, seed)
+        await divided.kill(cut_seconds)
+        return await divided.count_in(server, name, redis.Redis.from_url(stream.url)), divided.answers
 
 
 def with_stream(config: Path) -> None:
