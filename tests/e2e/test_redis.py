@@ -64,6 +64,45 @@ async def test_by_tls_as_a_user_the_limit_is_exact_and_a_restart_in_mid_load_hea
             assert LIMIT // 2 <= got[200] <= 2 * LIMIT, "the limit once for each life of the server"
 
 
+@pytest.mark.parametrize(
+    ("mode", "codes", "most"),
+    [
+        pytest.param("local", {200, 429}, 3 * 1200 + 100, id="local: as many again for each gateway"),
+        pytest.param("allow", {200, 429}, None, id="allow: whatever is asked while nobody counts"),
+    ],
+)
+async def test_a_failover_in_mid_load_lets_pass_what_the_mode_says_and_then_the_limit_holds_again(
+    tmp_path: Path, mode: str, codes: set[int], most: int | None
+) -> None:
+    limit = 1200
+    with watched_redis(tmp_path) as watched:
+        servers = ", ".join(f'"{sentinel.url}"' for sentinel in watched.sentinels)
+        where = f"{{sentinel: {{master: {MASTER}, servers: [{servers}]}}}}"
+        policy = {mode: f"{FIXED}, on_store_error: {mode}"}
+        async with sharing(tmp_path, where, policy, 2, limit) as (gateways, shop):
+            load = Load(gateways, mode, 4)
+            await asyncio.wait_for(shop.until(lambda: len(shop.requests) >= limit // 4), 20)
+            watched.master().process.kill()
+
+            def counted(gateway: Gateway) -> float:
+                return gateway.metric("pangate_ratelimit_store_errors_total", mode=mode)
+
+            for gateway in gateways:
+                await happens(lambda: counted(gateway) > 0, "a decision without Redis")  # noqa: B023
+                await happens(lambda: gateway.metric("pangate_shared_servers_lost") == 0, "the new master")  # noqa: B023
+                await happens(lambda: gateway.metric("pangate_blocked_total", reason="rate_limited") > 0, "the limit")  # noqa: B023
+            got = await load.end()
+            assert got.keys() == codes
+            assert len(shop.requests) == got[200]
+            for _ in range(limit // LIMIT):
+                if statuses(await burst(gateways, mode)).keys() == {429}:
+                    break
+            assert statuses(await burst(gateways, mode)).keys() == {429}, "the limit holds again"
+            uncounted = sum(counted(gateway) for gateway in gateways)
+            passed = len(shop.requests)
+            assert limit - 100 <= passed <= min(most or passed, limit + uncounted + 100)
+
+
 async def test_a_failover_in_mid_load_costs_503s_and_the_hits_that_the_replica_had_not_heard_of(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
