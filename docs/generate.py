@@ -73,6 +73,8 @@ ADVICE: Mapping[str, Mapping[Reason, str]] = {
         Reason.LIMITER_UNAVAILABLE: _LATER,
     },
     "What a route declares": {
+        Reason.OWNER_MISMATCH: "Name objects of your own; `detail` says at which place.",
+        Reason.CONDITION_FAILED: "See `detail`; else ask the operator what this route allows.",
         Reason.SCHEMA_VIOLATED: "Correct the part of the body that `detail` names.",
     },
     "Idempotency keys": {

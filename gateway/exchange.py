@@ -117,6 +117,8 @@ class Exchange:
     claims: Mapping[str, Any] | None = None
     subject: str = ""
     """Of the access token: `iss|sub`; else of the key that signed the message."""
+    scopes: frozenset[str] = frozenset()
+    """Of the access token."""
     signature: Any = None
     """The message signature whose head holds; its body is judged next."""
     consumed: set[bytes] = field(default_factory=set)

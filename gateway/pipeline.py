@@ -112,6 +112,7 @@ class Pipeline:
     ) -> None:
         there = [(i, p) for i, p in enumerate(placed, 1) if p.mode != "off"]
         back = there[::-1]
+        answering = sorted(there, key=lambda entry: (not entry[1].rule.judges_answer, -entry[0]))
         self.placed = tuple(placed)
         self._upstream = upstream
         self._host = b"Host: " + upstream.authority
@@ -119,7 +120,7 @@ class Pipeline:
         self._ports = ports
         self._limits = limits
         self._request = tuple(entry for i, p in there for entry in _on_the_way_in(i, p))
-        self._response = tuple((p, p.rule.on_response) for _, p in back if _has(p, "on_response"))
+        self._response = tuple((p, p.rule.on_response) for _, p in answering if _has(p, "on_response"))
         self._unreachable = tuple((p, p.rule.on_unreachable) for _, p in there if _has(p, "on_unreachable"))
         self._finish = tuple((i, p, p.rule.on_finish) for i, p in back if _has(p, "on_finish"))
         self._reads_response = any(p.rule.reads_response for _, p in there)

@@ -56,7 +56,11 @@ class RecordedPipeline(Pipeline):
         self.doubts = doubts
         self.rescue = rescue
         self._resume = tuple(p for p in placed if p.mode != "off" and type(p.rule).on_resume is not Rule.on_resume)
-        self._resumed_back = tuple(entry for entry in self._response if entry[0].rule.stage >= Stage.REPLAY)
+        self._resumed_back = tuple(
+            (placed, hook)
+            for placed, hook in self._response
+            if placed.rule.stage >= Stage.REPLAY or placed.rule.judges_answer
+        )
 
     # --- while a client waits
 

@@ -129,6 +129,9 @@ class Rule:
     """Set by `__init__`: the body is read before `on_request` runs."""
     reads_response: bool = False
     """Set by `__init__`: the response is buffered before `on_response` runs."""
+    judges_answer: bool = False
+    """Set by `__init__`: `on_response` comes before that of all other rules, those inside too, and for a call that was
+    in doubt as well: what it refuses is neither changed nor kept by anybody."""
     operation: str = ""
     """Set by `__init__`: what the route's requests do to a payment; such operations share a breaker, and no others."""
     gives_key: bool = False

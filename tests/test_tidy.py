@@ -88,6 +88,7 @@ TESTED_ELSEWHERE = {
     "pure/form_reader.py": "tests/pure/test_body.py",
     "pure/json_reader.py": "tests/pure/test_body.py",
     "pure/metrics.py": "tests/test_deploy.py",
+    "pure/suggesting.py": "tests/config/test_load.py",
     "pure/units.py": "tests/config/test_settings.py",
     "server/actions.py": "tests/server/test_admin_events.py",
     "server/edge.py": "tests/server/test_listener.py",

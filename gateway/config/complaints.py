@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
+
+from gateway.pure.suggesting import did_you_mean
+
+__all__ = ["Complaint", "ConfigError", "did_you_mean", "quoted"]
 
 _QUOTED_MAX = 60
 
@@ -35,9 +38,3 @@ def quoted(word: object) -> str:
     """A name from a file as a complaint may show it: escaped, and cut if it is long."""
     text = str(word)
     return repr(text if len(text) <= _QUOTED_MAX else text[:_QUOTED_MAX] + "…")
-
-
-def did_you_mean(word: object, known: Iterable[str]) -> str:
-    """` (did you mean 'x'?)`, or nothing if no known word is near."""
-    near = difflib.get_close_matches(str(word)[:_QUOTED_MAX], list(known), n=1)
-    return f" (did you mean {near[0]!r}?)" if near else ""

@@ -149,7 +149,7 @@ class Jwt(Rule):
             token.check_scopes(self._scopes)
         except Refused as refused:
             return self._denied(refused)
-        exchange.claims, exchange.subject = token.claims, token.principal
+        exchange.claims, exchange.subject, exchange.scopes = token.claims, token.principal, token.scopes
         if not self._forward:
             exchange.consumed.add(b"authorization")
         return PASS

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import math
 import re
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -19,8 +18,8 @@ from limits import parse_many
 from pydantic import AfterValidator, Field, model_validator
 
 from gateway.exchange import Exchange
+from gateway.facts import Fact, check_known, fact_as_text, needs_caller
 from gateway.ports import Decision, Header, Hit, Ports, Shared, Soon, Telemetry, Unavailable, is_pending, settled
-from gateway.pure.bind import address_block
 from gateway.pure.errors import Reason
 from gateway.pure.gcra import EXACT, SECOND, STRATEGIES, Limit
 from gateway.pure.metrics import Metric
@@ -30,7 +29,6 @@ MOVING_WINDOW_MAX = 1_000
 """A moving window remembers the time of each request."""
 _REMEMBERED = 4096
 """Callers whose key is known without computing it again."""
-_IDENTIFYING = ("jwt", "mtls")
 
 OnStoreError = Literal["deny", "local", "allow"]
 Window = Literal["fixed_window", "sliding_window_counter", "moving_window"]
@@ -51,13 +49,6 @@ def _amount_and_seconds(text: str) -> tuple[int, int]:
     return rates[0].amount, rates[0].get_expiry()
 
 
-Fact = Annotated[
-    str,
-    Field(
-        pattern=r"^(jwt\.[A-Za-z0-9_:/.-]+|mtls\.san|principal|peer\.address|tenant|route)$",
-        json_schema_extra={"examples": ["jwt.sub", "mtls.san", "principal", "peer.address", "tenant", "route"]},
-    ),
-]
 Rate = Annotated[
     str, AfterValidator(_rate), Field(json_schema_extra={"examples": ["20/second", "100/minute", "5 per 10 minutes"]})
 ]
@@ -105,7 +96,7 @@ class RateLimit(Rule):
     reportable: ClassVar[bool] = True
 
     def __init__(self, settings: Settings, policy: str, name: str, shared: Shared, telemetry: Telemetry) -> None:
-        self.needs_principal = any(fact.partition(".")[0] in (*_IDENTIFYING, "principal") for fact in settings.key)
+        self.needs_principal = any(map(needs_caller, settings.key))
         self.needs_shared = True
         self.name = name
         self.enforced = settings.mode == "enforce"
@@ -114,7 +105,7 @@ class RateLimit(Rule):
         burst = settings.burst or amount
         self.quota = _quota(name, amount, seconds, burst)
         self.key = settings.key
-        self._facts = [_fact(fact) for fact in settings.key]
+        self._facts = [fact_as_text(fact) for fact in settings.key]
         described = (name, settings.mode, settings.window, amount, seconds, burst, *settings.key)
         limit = Limit(amount, seconds * SECOND, burst)
         digest = _digest(map(str, described))
@@ -130,13 +121,11 @@ class RateLimit(Rule):
 
     @classmethod
     def provision(cls, settings: Settings, ports: Ports, place: Place) -> RateLimit:
-        earlier = {rule.kind for rule in place.earlier}
         for fact in settings.key:
-            kind = fact.partition(".")[0]
-            if kind in _IDENTIFYING and kind not in earlier:
-                raise ValueError(f"key {fact} needs a rule of kind {kind} before this one")
-            if kind == "principal" and earlier.isdisjoint(_IDENTIFYING):
-                raise ValueError("key principal needs a rule before this one that identifies the caller")
+            try:
+                check_known(fact, place)
+            except ValueError as error:
+                raise ValueError(f"key {error}") from None
         name = settings.name or re.sub(r"[^A-Za-z0-9._-]", "-", f"{place.policy}-{place.position + 1}")
         return cls(settings, place.policy, name, ports.shared, ports.telemetry)
 
@@ -273,27 +262,3 @@ def _digest(parts: Iterable[str | None]) -> str:
             text = part.encode("utf-8", "surrogatepass")
             digest.update(b"%d:%b" % (len(text), text))
     return digest.hexdigest()
-
-
-def _fact(text: str) -> Callable[[Exchange], str | None]:
-    """Reads a fact from an exchange; None where it has none."""
-    if text.startswith("jwt."):
-        return lambda exchange: _claim(exchange, text[4:])
-    return _FACTS[text]
-
-
-def _claim(exchange: Exchange, name: str) -> str | None:
-    value = (exchange.claims or {}).get(name)
-    return value if value is None or isinstance(value, str) else json.dumps(value, sort_keys=True)
-
-
-_block = functools.lru_cache(_REMEMBERED)(address_block)
-
-
-_FACTS: dict[str, Callable[[Exchange], str | None]] = {
-    "mtls.san": lambda exchange: exchange.sans[0] if exchange.sans else None,
-    "principal": lambda exchange: exchange.principal or None,
-    "peer.address": lambda exchange: _block(exchange.request.peer.address),
-    "tenant": lambda exchange: exchange.tenant,
-    "route": lambda exchange: exchange.route,
-}

@@ -29,6 +29,8 @@ HERE = {"ab-008", "ab-009", "ab-018", "ab-030"}
 ELSEWHERE = {
     "ab-011": "tests/rules/test_idempotency.py: test_another_request_with_the_key_is_refused",
     "ab-013": "tests/e2e/test_one_key.py: test_of_a_hundred_at_once_one_pays_and_a_hundred_retries_are_told_the_same",
+    "ab-015": "tests/rules/test_owner.py: test_what_is_anothers_or_names_nobody_is_refused",
+    "ab-017": "tests/rules/test_owner.py: $.accounts[*]",
     "ab-021": "tests/pure/test_addresses.py: test_nothing_near_is_public",
     "ab-022": "tests/adapters/test_publishers.py: DNS rebinding",
     "ab-024": "tests/server/test_request_body.py: test_a_body_that_drips_is_answered_408_in_the_end",
@@ -36,8 +38,8 @@ ELSEWHERE = {
     "ab-026": "tests/server/test_connection.py: test_an_idle_connection_is_kept_for_its_time_and_then_closed",
     "ab-029": "tests/rules/test_rate_limit.py: test_without_the_store_requests_are_refused_unless_told_otherwise",
 }
-OF_OTHER_KINDS = {"ab-001", "ab-006", "ab-015", "ab-017"}
-"""Velocity of cards and owners of objects: no kind of rule of this version decides them."""
+OF_OTHER_KINDS = {"ab-001", "ab-006"}
+"""Velocity of cards: no kind of rule of this version decides them."""
 PLACE = Place("create-payment", "p", 0, "payments", "", egress=False)
 BY_ADDRESS = {"key": ["peer.address"], "rate": "3/minute", "burst": 3}
 GET = b"GET /v1/payments HTTP/1.1\r\n" + HOST
