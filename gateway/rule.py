@@ -68,6 +68,11 @@ class RuleSettings(BaseModel):
     mode: Mode = "enforce"
 
     @property
+    def needs_keys(self) -> bool:
+        """Does it work only where the configuration has `keys`?"""
+        return False
+
+    @property
     def replaces_request(self) -> bool:
         """Are values of requests replaced?"""
         return False
@@ -117,9 +122,6 @@ class Rule:
     per_route: ClassVar[bool] = True
     """Each route has a rule of its own. Where False, the routes of a policy share one, and what it remembers: nothing
     then depends on the `Place` but policy, position and the other rules."""
-
-    needs_keys: ClassVar[bool] = False
-    """Works only where the configuration has `keys`."""
 
     needs_principal: bool = False
     """Set by `__init__`: this rule relies on who calls, so no identifying rule before it may be in report mode."""

@@ -85,6 +85,7 @@ TESTED_ELSEWHERE = {
     "config/consistency.py": "tests/config/test_load.py",
     "config/inert.py": "tests/test_check.py",
     "exchange.py": "tests/test_pipeline.py",
+    "minting.py": "tests/rules/test_tokenize.py",
     "pure/form_reader.py": "tests/pure/test_body.py",
     "pure/json_reader.py": "tests/pure/test_body.py",
     "pure/metrics.py": "tests/test_deploy.py",

@@ -144,7 +144,7 @@ class _Builder:
         rules = tuple(settings for _, settings in active)
         for at, (position, settings) in enumerate(active):
             kind = rule_kinds()[settings.kind].rule
-            if kind.needs_keys and self._settings.keys is None:
+            if settings.needs_keys and self._settings.keys is None:
                 self._complain(policy, position, "needs keys: {provider: file, key: file:PATH} in the configuration")
                 continue
             rule = self._common.get((policy.name, position))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Callable, Sequence
-from typing import Annotated, ClassVar, Literal, Self, cast
+from typing import Annotated, Literal, Self, cast
 
 from pydantic import Field, model_validator
 
@@ -75,12 +75,15 @@ class Settings(RuleSettings):
             raise ValueError("the key is in a header or in a field of the body, not in both")
         return self
 
+    @property
+    def needs_keys(self) -> bool:
+        return True
+
 
 class Idempotency(Rule):
     """Claims the key of an unsafe request, and ends the claim with what became of it."""
 
     stage = Stage.REPLAY
-    needs_keys: ClassVar[bool] = True
     needs_principal = True
     reads_request = True
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -43,6 +43,10 @@ class Settings(RuleSettings):
     purpose: Annotated[str, Field(pattern="^[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}$")] = "unstated"
     fields: Annotated[tuple[RevealField, ...], Field(min_length=1)]
 
+    @property
+    def needs_keys(self) -> bool:
+        return True
+
 
 @dataclass(frozen=True, slots=True)
 class _Target:
@@ -64,7 +68,6 @@ class Reveal(Rule):
     """All tokens of a request or none of them. The first field that selects a value decides over it."""
 
     stage = Stage.PROTECT
-    needs_keys: ClassVar[bool] = True
     needs_principal = True
     reads_request = True
 

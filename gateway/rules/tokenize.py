@@ -9,62 +9,28 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal, Self, TypeAlias
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from gateway.exchange import Edit, Exchange
-from gateway.operations import Candidate, KnowTokens, PutToken, Row, Rows, TokenRow
+from gateway.minting import Dedupe, Environment, Minter, Puts, TokenFormat, spelled
+from gateway.operations import KnowTokens, PutToken, Row, Rows, TokenRow
 from gateway.ports import Outcome, Ports, Soon, Unavailable
 from gateway.pure.body import Match, Selector, compile_selector
 from gateway.pure.errors import Reason, Refused
 from gateway.pure.metrics import Metric
 from gateway.pure.sensitive import SHAPES, is_sensitive, looks_like
-from gateway.pure.token_formats import (
-    FORMATS,
-    RANDOM_BYTES,
-    Format,
-    FormatName,
-    canonical,
-    could_be_token,
-    decorated,
-    is_card_number,
-)
-from gateway.pure.tokens import (
-    OPAQUE_BYTES,
-    TokenClass,
-    associated_data,
-    class_of,
-    fingerprint,
-    opaque,
-    opaque_class,
-)
+from gateway.pure.token_formats import Format, canonical, could_be_token, is_card_number
+from gateway.pure.tokens import OPAQUE_BYTES, TokenClass, class_of, opaque, opaque_class
 from gateway.pure.units import Duration, SelectorText
 from gateway.rule import PASS, Deny, Place, Rule, RuleSettings, Stage, Verdict
 
 _LONGEST_CODE = 64
 
 
-class _Field(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
+class _Field(TokenFormat):
     select: SelectorText
-    format: Literal["opaque", "decorated"] | FormatName = "opaque"
-    pattern: str | None = None
-
-    @model_validator(mode="after")
-    def _patterned(self) -> Self:
-        if (self.format == "decorated") != (self.pattern is not None):
-            raise ValueError("format: decorated and a pattern belong together")
-        if self.pattern is not None:
-            decorated(self.pattern)
-        return self
-
-    def compiled(self) -> Format | None:
-        """None for opaque tokens, which alone need no vault to be known again."""
-        if self.pattern is not None:
-            return decorated(self.pattern)
-        return FORMATS.get(self.format)
 
 
 class ResponseField(_Field):
@@ -92,8 +58,8 @@ class Settings(RuleSettings):
     kind: Literal["tokenize"]
     fields: tuple[RequestField, ...] = ()
     response: tuple[ResponseField, ...] = ()
-    dedupe: Literal["tenant", "none"] = "tenant"
-    environment: Annotated[str, Field(pattern="^[a-z0-9]{1,16}$")] = "live"
+    dedupe: Dedupe = "tenant"
+    environment: Environment = "live"
     cvc: Literal["digits", "any"] = "digits"
     cvc_keep: Annotated[Duration, Field(gt=0, le=3600)] = 3600.0
 
@@ -112,13 +78,13 @@ class Settings(RuleSettings):
         return bool(self.response)
 
     @property
+    def needs_keys(self) -> bool:
+        return True
+
+    @property
     def holds_codes(self) -> bool:
         """Does sensitive data come to be held in memory?"""
         return any(is_sensitive(field.token_class) for field in self.fields)
-
-
-_Puts: TypeAlias = dict[tuple[str, str], PutToken]
-"""By number and format."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +100,6 @@ class Tokenize(Rule):
 
     stage = Stage.PROTECT
     per_route = False
-    needs_keys: ClassVar[bool] = True
 
     def __init__(self, settings: Settings, ports: Ports) -> None:
         self.reads_request = bool(settings.fields)
@@ -146,6 +111,7 @@ class Tokenize(Rule):
         self._response = tuple(_Target(compile_selector(f.select), "pan", f.compiled()) for f in settings.response)
         self._request_kinds = {"empty", *(target.selector.kind for target in self._request)}
         self._response_kinds = {target.selector.kind for target in self._response}
+        self._minter = Minter(ports, settings.dedupe, settings.environment)
         self._settings = settings
         self._ports = ports
 
@@ -164,7 +130,7 @@ class Tokenize(Rule):
         if document.kind not in self._request_kinds:
             raise Refused(Reason.MEDIA_TYPE_UNSUPPORTED, "Send the media type that this route's card fields are in.")
         taken = {edit.start for edit in exchange.edits}
-        puts: _Puts = {}
+        puts: Puts = {}
         for target in self._request:
             matches = document.select(target.selector)
             if target.required and not matches:
@@ -181,9 +147,7 @@ class Tokenize(Rule):
         """The numbers are durable: put the codes into memory."""
         if rows and rows[-1].refused:
             return self._refused(rows[-1])
-        for row in rows:
-            result = "token" if not isinstance(row, TokenRow) else "new" if row.new else "existing"
-            self._ports.telemetry.count(Metric.TOKENIZED, "pan", result)
+        self._minter.count(rows)
         return self._put_codes(exchange) if exchange.fresh_sad else PASS
 
     async def _put_codes(self, exchange: Exchange) -> Verdict:
@@ -214,7 +178,7 @@ class Tokenize(Rule):
         if document.kind not in self._response_kinds:
             return Deny(Reason.RESPONSE_UNREADABLE, _UNREADABLE, note=f"no field is selected in a {document.kind}")
         taken = {edit.start for edit in exchange.response_edits}
-        puts: _Puts = {}
+        puts: Puts = {}
         for target, matches in selected:
             for match in _untaken(matches, taken):
                 if is_card_number(match.value):
@@ -234,7 +198,7 @@ class Tokenize(Rule):
                     await sad.erase(exchange.tenant, token, exchange.id)
         return PASS
 
-    def _replace_number(self, exchange: Exchange, target: _Target, match: Match, puts: _Puts) -> None:
+    def _replace_number(self, exchange: Exchange, target: _Target, match: Match, puts: Puts) -> None:
         if is_card_number(match.value):
             put = self._put(exchange.tenant, canonical(match.value), target, puts)
             exchange.edits.append(_edit(match, target, put))
@@ -262,30 +226,12 @@ class Tokenize(Rule):
     def _own_class(self, exchange: Exchange, match: Match) -> TokenClass | None:
         return opaque_class(match.value, self._ports.keys.mac(exchange.tenant, "token"))
 
-    def _put(self, tenant: str, digits: str, target: _Target, puts: _Puts) -> PutToken:
-        """The operation for a number; a number that comes twice in a body asks once."""
+    def _put(self, tenant: str, digits: str, target: _Target, puts: Puts) -> PutToken:
         made = target.format
-        name = "opaque" if made is None else made.name
-        put = puts.get((digits, name))
-        if put is not None:
-            return put
         if made is not None and len(digits) < made.shortest:
             detail = f"Send a card number of {made.shortest} digits or more in {target.selector.text}."
             raise Refused(Reason.FIELD_INVALID, detail)
-        keys, entropy, environment = self._ports.keys, self._ports.entropy, self._settings.environment
-
-        def mint(_: int) -> Candidate:
-            if made is None:
-                token = opaque("pan", environment, entropy(OPAQUE_BYTES), keys.mac(tenant, "token"))
-            else:
-                token = made.mint(digits, entropy(RANDOM_BYTES))
-            associated = associated_data(tenant, token, "pan")
-            return Candidate(token, keys.seal(tenant, "vault", digits.encode(), associated))
-
-        known_by = fingerprint(digits, keys.mac(tenant, "fingerprint")) if self._settings.dedupe == "tenant" else None
-        put = PutToken(tenant, "pan", name, known_by, mint, self._ports.clock.now())
-        puts[digits, name] = put
-        return put
+        return self._minter.put(puts, tenant, digits, made)
 
     def _refused(self, row: Row) -> Deny:
         if isinstance(row, TokenRow):
@@ -306,7 +252,6 @@ def _untaken(matches: Iterable[Match], taken: set[int]) -> Iterable[Match]:
 
 def _edit(match: Match, target: _Target, put: PutToken) -> Edit:
     def token(rows: Rows) -> bytes:
-        text = rows[put].token
-        return match.encode(text if target.format is None else target.format.write(text, match.value))
+        return match.encode(spelled(rows[put].token, match.value, target.format))
 
     return Edit(match.start, match.end, token)

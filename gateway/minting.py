@@ -1,0 +1,89 @@
+"""Asking the vault for tokens of card numbers: what the rules share that put them in the numbers' places."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Literal, Self, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from gateway.operations import Candidate, PutToken, Row, TokenRow
+from gateway.ports import Ports
+from gateway.pure.metrics import Metric
+from gateway.pure.token_formats import FORMATS, RANDOM_BYTES, Format, FormatName, decorated
+from gateway.pure.tokens import OPAQUE_BYTES, associated_data, fingerprint, opaque
+
+Dedupe: TypeAlias = Literal["tenant", "none"]
+Environment: TypeAlias = Annotated[str, Field(pattern="^[a-z0-9]{1,16}$")]
+Puts: TypeAlias = dict[tuple[str, str], PutToken]
+"""What one message asks of the vault, by number and format."""
+
+
+class TokenFormat(BaseModel):
+    """How tokens are written: in a format of ours, or in a pattern of the operator's."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: Literal["opaque", "decorated"] | FormatName = "opaque"
+    pattern: str | None = None
+
+    @model_validator(mode="after")
+    def _patterned(self) -> Self:
+        if (self.format == "decorated") != (self.pattern is not None):
+            raise ValueError("format: decorated and a pattern belong together")
+        if self.pattern is not None:
+            decorated(self.pattern)
+        return self
+
+    def compiled(self) -> Format | None:
+        """None for opaque tokens, which alone need no vault to be known again."""
+        if self.pattern is not None:
+            return decorated(self.pattern)
+        return FORMATS.get(self.format)
+
+
+class Minter:
+    """`dedupe: tenant` gives a number the token it has already; `environment` is a part of opaque tokens."""
+
+    __slots__ = ("_clock", "_dedupe", "_entropy", "_environment", "_keys", "_telemetry")
+
+    def __init__(self, ports: Ports, dedupe: Dedupe, environment: str) -> None:
+        self._clock = ports.clock
+        self._entropy = ports.entropy
+        self._keys = ports.keys
+        self._telemetry = ports.telemetry
+        self._dedupe = dedupe
+        self._environment = environment
+
+    def put(self, puts: Puts, tenant: str, digits: str, made: Format | None) -> PutToken:
+        """The operation for a number, `made.shortest` digits or more; one that comes twice in a message asks once."""
+        name = "opaque" if made is None else made.name
+        put = puts.get((digits, name))
+        if put is None:
+            put = puts[digits, name] = self._put(tenant, digits, name, made)
+        return put
+
+    def _put(self, tenant: str, digits: str, name: str, made: Format | None) -> PutToken:
+        keys, entropy, environment = self._keys, self._entropy, self._environment
+
+        def mint(_: int) -> Candidate:
+            if made is None:
+                token = opaque("pan", environment, entropy(OPAQUE_BYTES), keys.mac(tenant, "token"))
+            else:
+                token = made.mint(digits, entropy(RANDOM_BYTES))
+            associated = associated_data(tenant, token, "pan")
+            return Candidate(token, keys.seal(tenant, "vault", digits.encode(), associated))
+
+        known_by = fingerprint(digits, keys.mac(tenant, "fingerprint")) if self._dedupe == "tenant" else None
+        return PutToken(tenant, "pan", name, known_by, mint, self._clock.now())
+
+    def count(self, rows: Sequence[Row]) -> None:
+        """What the vault answered; a row that is no token's says that the value was one already."""
+        for row in rows:
+            result = "token" if not isinstance(row, TokenRow) else "new" if row.new else "existing"
+            self._telemetry.count(Metric.TOKENIZED, "pan", result)
+
+
+def spelled(token: str, original: str, made: Format | None) -> str:
+    """A token as it takes the place of a number that was written like this."""
+    return token if made is None else made.write(token, original)
