@@ -1,58 +1,150 @@
 """`kind: inspect`: card numbers where nobody declared any, in what comes in and in what is answered.
 
 It spares what a rule before it replaces, so it stands behind that rule, as requests and responses run. What is searched
-for, and under which encodings, is said in `gateway.pure.card_scan`.
+for, and under which encodings, is said in `gateway.pure.card_scan`; where a number may give way to something else, in
+`gateway.pure.undeclared`.
 """
 
 from __future__ import annotations
 
-import re
-from bisect import bisect_right
-from collections.abc import Iterable, Sequence
-from typing import Annotated, Literal
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Literal, Protocol
 
 from pydantic import Field
 
-from gateway.exchange import Edit, Exchange, splice
-from gateway.operations import Rows
+from gateway.exchange import Edit, Exchange, Replacement, splice
+from gateway.minting import Dedupe, Environment, Minter, Puts, TokenFormat, spelled
+from gateway.operations import Operation, Row, Rows
 from gateway.ports import Header, Outcome, Ports
 from gateway.pure.card_networks import RareNetwork
-from gateway.pure.card_scan import OTHER_NUMBERS, Found, Scanner, TooManyNumbers
-from gateway.pure.cards import mask
+from gateway.pure.card_scan import OTHER_NUMBERS, Scanner, TooManyNumbers
 from gateway.pure.errors import Reason
 from gateway.pure.http import is_forwarded
 from gateway.pure.metrics import Metric
+from gateway.pure.token_formats import Format
+from gateway.pure.undeclared import Spot, digits_of, is_text, masked, spots
 from gateway.rule import PASS, Deny, Place, Rule, RuleSettings, Stage, Verdict
 
-Action = Literal["block", "mask", "off"]
+Action = Literal["block", "mask", "tokenize", "off"]
 HeaderName = Annotated[str, Field(pattern="^[A-Za-z0-9-]+$")]
 Word = Annotated[str, Field(pattern="^[A-Za-z]+$")]
 
 _CREDENTIALS = frozenset({b"authorization", b"dpop", b"signature", b"signature-input"})
-_JSON_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
-_FRACTION = re.compile(rb"[.0-9eE+-]*")
-_DIGIT = re.compile(rb"[0-9]")
 _NO_ROWS = Rows(())
+_TEXT = "text/plain"
+
+
+class Tokens(TokenFormat):
+    """Of the tokens that `tokenize` puts in the place of numbers."""
+
+    dedupe: Dedupe = "tenant"
+    environment: Environment = "live"
 
 
 class Settings(RuleSettings):
     """What to do about card numbers in requests and in responses: refuse, hide all but the first six and last four
-    digits, or nothing. `headers` names the fields to look at; without it, all but those that hold credentials.
-    `also` looks for networks whose ranges other numbers fall into. After a word of `unless_named`, a number in one
-    group is none of a card.
+    digits, put tokens in their places, or nothing. `headers` names the fields to look at; without it, all but those
+    that hold credentials. `also` looks for networks whose ranges other numbers fall into. After a word of
+    `unless_named`, a number in one group is none of a card.
     """
 
     kind: Literal["inspect"]
     request: Action = "block"
     response: Action = "block"
+    tokens: Tokens = Tokens()
     headers: tuple[HeaderName, ...] | None = None
     also: tuple[RareNetwork, ...] = ()
     unless_named: tuple[Word, ...] = OTHER_NUMBERS
 
     @property
-    def inspects_something(self) -> bool:
-        """Without it the rule would stand for nothing."""
-        return (self.request, self.response) != ("off", "off")
+    def needs_keys(self) -> bool:
+        return "tokenize" in (self.request, self.response)
+
+    @property
+    def replaces_request(self) -> bool:
+        return self.request == "tokenize"
+
+    @property
+    def replaces_response(self) -> bool:
+        return self.response == "tokenize"
+
+
+class _Change(Protocol):
+    """How the numbers of one message give way. `result` is what it is counted as when it is made."""
+
+    @property
+    def result(self) -> str: ...
+
+    @property
+    def puts(self) -> Iterable[Operation[Row]]: ...
+
+    def fits(self, media_type: str, number: bytes) -> bool: ...
+
+    def instead_of(self, number: bytes) -> Replacement: ...
+
+
+class _Mask:
+    """As long as the number, so that it can stand anywhere."""
+
+    result = "masked"
+    puts = ()
+
+    def fits(self, media_type: str, number: bytes) -> bool:  # noqa: ARG002
+        return True
+
+    def instead_of(self, number: bytes) -> bytes:
+        return masked(number)
+
+
+@dataclass(slots=True)
+class _Tokens:
+    minter: Minter
+    made: Format | None
+    tenant: str
+    result: str
+    """That of a request is told by the vault."""
+    _puts: Puts = field(default_factory=dict)
+
+    @property
+    def puts(self) -> Iterable[Operation[Row]]:
+        return self._puts.values()
+
+    def fits(self, media_type: str, number: bytes) -> bool:
+        return is_text(media_type) and (self.made is None or len(digits_of(number)) >= self.made.shortest)
+
+    def instead_of(self, number: bytes) -> Callable[[Rows], bytes]:
+        put, original = self.minter.put(self._puts, self.tenant, digits_of(number), self.made), number.decode("latin-1")
+        return lambda rows: spelled(rows[put].token, original, self.made).encode("latin-1")
+
+
+_MASK = _Mask()
+_Changing = Callable[[str], _Change] | None
+"""Makes the change for a tenant's message; None where a number refuses it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Message:
+    """What is looked at of a message. Its `body` is without what other rules replace."""
+
+    fields: Sequence[Header]
+    body: bytes = field(repr=False)
+    media_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Changes:
+    fields: dict[Header, bytes] = field(repr=False)
+    edits: list[Edit] = field(repr=False)
+    puts: Iterable[Operation[Row]]
+
+
+class _NumberFound(Exception):  # noqa: N818 - says what is the case
+    """A number that nothing takes the place of. `place` says where it is, for the caller to read."""
+
+    def __init__(self, place: str) -> None:
+        super().__init__(place)
+        self.place = place
 
 
 class Inspect(Rule):
@@ -65,9 +157,9 @@ class Inspect(Rule):
     def __init__(self, settings: Settings, ports: Ports) -> None:
         self.reads_request = settings.request != "off"
         self.reads_response = settings.response != "off"
-        # Who only reports changes nothing: what would be masked is counted as if it were refused.
-        self._masks_request = settings.request == "mask" and settings.mode == "enforce"
-        self._masks_response = settings.response == "mask" and settings.mode == "enforce"
+        self._minter = Minter(ports, settings.tokens.dedupe, settings.tokens.environment)
+        self._request = _changing(settings, settings.request, self._minter)
+        self._response = _changing(settings, settings.response, self._minter, "response")
         self._scanner = Scanner(settings.also, settings.unless_named)
         named = settings.headers
         self._headers = None if named is None else frozenset(name.lower().encode() for name in named)
@@ -76,8 +168,10 @@ class Inspect(Rule):
     @classmethod
     def provision(cls, settings: Settings, ports: Ports, place: Place) -> Inspect:
         """Raises ValueError where a later rule would replace what this one had taken for undeclared."""
-        if not settings.inspects_something:
+        if (settings.request, settings.response) == ("off", "off"):
             raise ValueError("say what to do in request or in response; both are off")
+        if "tokens" in settings.model_fields_set and not settings.needs_keys:
+            raise ValueError("tokens: say request: tokenize or response: tokenize, or leave them out")
         if settings.request != "off" and any(rule.replaces_request for rule in place.later):
             raise ValueError(
                 "request: stands before the rule that replaces card data in requests, and would find that data;"
@@ -98,23 +192,32 @@ class Inspect(Rule):
             return PASS
         request = exchange.request
         assert exchange.body is not None
+        forwarded = [field for field in request.headers if is_forwarded(field[0])]
+        message = _Message(
+            self._looked_at(forwarded, exchange.consumed),
+            _without(exchange.body, exchange.edits),
+            request.field(b"content-type") or "",
+        )
         try:
             if self._holds_any(f"{request.target} {request.host}".encode("latin-1")):
-                return _refused("the target")
-            headers = [field for field in request.headers if is_forwarded(field[0])]
-            fields = self._fields(headers, exchange.consumed, masks=self._masks_request)
-            if fields is None:
-                return _refused("a header field")
-            media_type = request.field(b"content-type") or ""
-            edits = self._edits(exchange.body, exchange.edits, media_type, masks=self._masks_request)
-            if edits is None:
-                return _refused("the body")
+                raise _NumberFound("the target")
+            changes = self._changes(message, self._request, exchange.tenant)
+        except _NumberFound as found:
+            return _refused(found.place)
         except TooManyNumbers:
             return _refused("what was sent")
-        if fields:
-            exchange.added += [name + b": " + value for (name, _), value in fields.items()]
-            exchange.consumed.update(name.lower() for name, _ in fields)
-        exchange.edits += edits
+        if changes is not None:
+            exchange.added += [name + b": " + value for (name, _), value in changes.fields.items()]
+            exchange.consumed.update(name.lower() for name, _ in changes.fields)
+            exchange.edits += changes.edits
+            exchange.unit += changes.puts
+        return PASS
+
+    def on_prepared(self, exchange: Exchange, rows: Sequence[Row]) -> Verdict:  # noqa: ARG002
+        """The numbers are in the vault, or its formats have no room for one."""
+        if rows[-1].refused:
+            return Deny(Reason.TOKEN_SPACE_EXHAUSTED, "Tell the operator: this card's range has no free token.")
+        self._minter.count(rows)
         return PASS
 
     def on_response(self, exchange: Exchange) -> Verdict:
@@ -124,64 +227,79 @@ class Inspect(Rule):
             return PASS
         if (response.header(b"content-encoding") or b"identity").lower() != b"identity":
             return Deny(Reason.RESPONSE_UNREADABLE, _UNREADABLE, note="it is compressed")
+        message = _Message(
+            self._looked_at(response.headers, ()),
+            _without(response.body, exchange.response_edits),
+            (response.header(b"content-type") or b"").decode("latin-1"),
+        )
         try:
-            fields = self._fields(response.headers, (), masks=self._masks_response)
-            if fields is None:
-                return _held_back("a header field")
-            media_type = (response.header(b"content-type") or b"").decode("latin-1")
-            edits = self._edits(response.body, exchange.response_edits, media_type, masks=self._masks_response)
-            if edits is None:
-                return _held_back("the body")
+            changes = self._changes(message, self._response, exchange.tenant)
+        except _NumberFound as found:
+            return _held_back(found.place)
         except TooManyNumbers:
             return Deny(Reason.RESPONSE_UNREADABLE, _UNREADABLE, note="too many numbers look like cards and are none")
-        if fields:
-            response.headers = [(field[0], fields.get(field, field[1])) for field in response.headers]
-        exchange.response_edits += edits
+        if changes is not None:
+            response.headers = [(field[0], changes.fields.get(field, field[1])) for field in response.headers]
+            exchange.response_edits += changes.edits
+            exchange.settlement += changes.puts
         return PASS
 
     def _holds_any(self, data: bytes) -> bool:
         return next(self._scanner.scan(data), None) is not None
 
-    def _fields(
-        self, headers: Iterable[Header], without: Iterable[bytes], *, masks: bool
-    ) -> dict[Header, bytes] | None:
-        """The values that fields must have instead; None if that cannot be done, or may not.
-
-        Mostly nothing must change, and one look at all of them tells; else all that were looked at are there.
-        """
+    def _looked_at(self, headers: Iterable[Header], without: Iterable[bytes]) -> list[Header]:
         left_out = _CREDENTIALS.union(without)
-        looked_at = [
+        return [
             (name, value)
             for name, value in headers
             if (lower := name.lower()) not in left_out and (self._headers is None or lower in self._headers)
         ]
-        if not self._holds_any(_lines(looked_at)):
-            return {}
-        if not masks:
-            return None
-        masked = {field: self._hidden(field[1]) for field in looked_at}
-        return None if self._holds_any(_lines((name, value) for (name, _), value in masked.items())) else masked
 
-    def _hidden(self, value: bytes) -> bytes:
-        edits = self._edits(value, (), "", masks=True)
-        return splice(value, edits, _NO_ROWS) if edits else value
+    def _changes(self, message: _Message, changing: _Changing, tenant: str) -> _Changes | None:
+        """What must be different; mostly nothing (None), and one look at each part tells. Raises `_NumberFound`."""
+        in_fields, in_body = self._holds_any(_lines(message.fields)), self._holds_any(message.body)
+        if not in_fields and not in_body:
+            return None
+        if changing is None:
+            raise _NumberFound("a header field" if in_fields else "the body")
+        change = changing(tenant)
+        fields = self._changed_fields(message.fields, change) if in_fields else {}
+        edits = self._edits(message.body, message.media_type, change, "the body") if in_body else []
+        return _Changes(fields, edits, change.puts)
 
-    def _edits(self, body: bytes, others: Sequence[Edit], media_type: str, *, masks: bool) -> list[Edit] | None:
-        """How a body must differ beside what others replace in it; None if that cannot be done, or may not."""
-        rest = _without(body, others)
-        if not self._holds_any(rest):
-            return []
-        if not masks:
-            return None
-        spans = _apart(found for found in self._scanner.scan(rest) if found.in_clear)
-        edits = _in_json(rest, spans) if "json" in media_type.lower() else [_hide(rest, *span) for span in spans]
-        if self._holds_any(_without(rest, edits)):
-            return None
-        self._telemetry.count(Metric.TOKENIZED, "pan", "masked", by=len(edits))
+    def _changed_fields(self, fields: Iterable[Header], change: _Change) -> dict[Header, bytes]:
+        """The values that fields must have instead: all that were looked at."""
+        if change is not _MASK:
+            raise _NumberFound("a header field")
+        edited = {each: self._edits(each[1], _TEXT, change, "a header field") for each in fields}
+        changed = {each: splice(each[1], edits, _NO_ROWS) for each, edits in edited.items()}
+        if self._holds_any(_lines((name, value) for (name, _), value in changed.items())):
+            raise _NumberFound("a header field")
+        return changed
+
+    def _edits(self, data: bytes, media_type: str, change: _Change, place: str) -> list[Edit]:
+        found = spots(data, media_type, self._scanner.scan(data))
+        if found is None or not all(change.fits(media_type, spot.number) for spot in found):
+            raise _NumberFound(place)
+        edits = [Edit(spot.start, spot.end, _written(change.instead_of(spot.number), spot)) for spot in found]
+        if self._holds_any(_without(data, edits)):
+            raise _NumberFound(place)
+        if change.result:
+            self._telemetry.count(Metric.TOKENIZED, "pan", change.result, by=len(edits))
         return edits
 
 
 _UNREADABLE = "The upstream acted; its answer could not be checked for card numbers and was held back."
+
+
+def _changing(settings: Settings, action: Action, minter: Minter, result: str = "") -> _Changing:
+    """Who only reports changes nothing: what would be changed is counted as if it were refused."""
+    if settings.mode != "enforce" or action not in ("mask", "tokenize"):
+        return None
+    if action == "mask":
+        return lambda _: _MASK
+    made = settings.tokens.compiled()
+    return lambda tenant: _Tokens(minter, made, tenant, result)
 
 
 def _refused(place: str) -> Deny:
@@ -194,17 +312,6 @@ def _held_back(place: str) -> Deny:
     return Deny(Reason.RESPONSE_CARD_NUMBER, detail)
 
 
-def _apart(found: Iterable[Found]) -> list[tuple[int, int]]:
-    """The spans in their order, those that overlap as one."""
-    spans: list[tuple[int, int]] = []
-    for each in found:
-        if spans and each.start < spans[-1][1]:
-            spans[-1] = spans[-1][0], max(spans[-1][1], each.end)
-        else:
-            spans.append((each.start, each.end))
-    return spans
-
-
 def _lines(fields: Iterable[Header]) -> bytes:
     return b"\n".join([name + b": " + value for name, value in fields])
 
@@ -214,26 +321,7 @@ def _without(body: bytes, edits: Sequence[Edit]) -> bytes:
     return splice(body, [Edit(edit.start, edit.end, b"~" * (edit.end - edit.start)) for edit in edits], _NO_ROWS)
 
 
-def _hide(body: bytes, start: int, end: int) -> Edit:
-    """What separates the groups of the number stays."""
-    spelling = body[start:end]
-    shown = iter(mask(b"".join(_DIGIT.findall(spelling)).decode()))
-    return Edit(start, end, _DIGIT.sub(lambda _: next(shown).encode(), spelling))
-
-
-def _in_json(body: bytes, spans: Iterable[tuple[int, int]]) -> list[Edit]:
-    """A number without quotes gets them: masked, it is none any more."""
-    strings = [string.span() for string in _JSON_STRING.finditer(body)]
-    edits = []
-    for start, end in spans:
-        edit = _hide(body, start, end)
-        before = bisect_right(strings, (start, end)) - 1
-        if before < 0 or strings[before][1] < end:
-            assert isinstance(edit.text, bytes)
-            edit.start -= body[start - 1 : start] == b"-"
-            fraction = _FRACTION.match(body, end)
-            assert fraction is not None
-            edit.end = fraction.end()
-            edit.text = b'"%b"' % edit.text
-        edits.append(edit)
-    return edits
+def _written(text: Replacement, spot: Spot) -> Replacement:
+    if not spot.bare:
+        return text
+    return b'"%b"' % text if isinstance(text, bytes) else lambda rows: b'"%b"' % text(rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,7 @@ async def test_what_holds_none_is_sent_as_it_came(world: World) -> None:
 
 
 @pytest.mark.parametrize("target", [f"/v1/{VISA}", f"/v1/x?note={VISA}", "/v1/x?note=4242%2D4242%2D4242%2D4242"])
-@pytest.mark.parametrize("action", ["block", "mask"])
+@pytest.mark.parametrize("action", ["block", "mask", "tokenize"])
 async def test_a_target_with_a_card_number_is_refused_for_it_cannot_be_masked(
     world: World, target: str, action: str
 ) -> None:
@@ -223,10 +224,116 @@ async def test_a_direction_that_is_off_is_not_looked_at(world: World) -> None:
     assert (await sent_to(world, made(world, request="off", response="mask"), {"n": VISA})).status == PASSED
 
 
+# --- Tokens ----------------------------------------------------------------------------------------------------------
+
+TOKEN = re.compile(rb"tok_live_[1-9A-HJ-NP-Za-km-z]{26}")
+
+
+@pytest.mark.parametrize(
+    ("media_type", "body", "sent"),
+    [
+        (JSON, '{"a" : "x 4242-4242-4242-4242."}', b'{"a" : "x TOKEN."}'),
+        (JSON, '{"a":4242424242424242,"b":-4242424242424242.0 }', b'{"a":"TOKEN","b":"TOKEN" }'),
+        (FORM, "a=4242+4242+4242+4242&b=%3A", b"a=TOKEN&b=%3A"),
+        ("text/csv", f"{VISA};1\n{VISA};2\n", b"TOKEN;1\nTOKEN;2\n"),
+        ("application/soap+xml", f'<n a="{VISA}">{VISA}</n>', b'<n a="TOKEN">TOKEN</n>'),
+    ],
+)
+async def test_an_undeclared_number_gives_way_to_its_token(
+    world: World, media_type: str, body: str, sent: bytes
+) -> None:
+    rule = made(world, request="tokenize", response="off")
+    assert (await sent_to(world, rule, body.encode(), media_type=media_type)).status == PASSED
+    (forwarded,) = world.wire.sent
+    tokens = set(TOKEN.findall(forwarded))
+    assert TOKEN.sub(b"TOKEN", forwarded) == sent
+    assert tokens == {(await world.token(VISA)).encode()}
+
+
+async def test_each_number_gets_a_token_of_its_own_and_each_of_them_is_revealed(world: World) -> None:
+    rule = made(world, request="tokenize", tokens={"format": "6t4"})
+    await sent_to(world, rule, {"a": VISA, "b": [AMEX, {"c": "5555555555554444"}]})
+    sent = orjson.loads(world.wire.sent.pop())
+    await sent_to(
+        world, world.reveal(*({"select": path, "class": "pan"} for path in ("$.a", "$.b[0]", "$.b[1].c"))), sent
+    )
+    assert orjson.loads(world.wire.sent.pop()) == {"a": VISA, "b": [AMEX.replace(" ", ""), {"c": "5555555555554444"}]}
+
+
+async def test_a_declared_number_beside_an_undeclared_one_keeps_its_own_format(world: World) -> None:
+    rules = [world.tokenize({**NUMBER, "format": "6t4"}), made(world, request="tokenize")]
+    await sent_to(world, rules, {"number": VISA, "note": VISA})
+    sent = orjson.loads(world.wire.sent[0])
+    assert (sent["number"][:6], sent["note"][:9]) == ("424242", "tok_live_")
+
+
+async def test_tokens_are_made_as_the_settings_say(world: World) -> None:
+    tokens = {"format": "decorated", "pattern": "x-${token}.${last4}", "dedupe": "none"}
+    rule = made(world, request="tokenize", tokens=tokens)
+    for _ in range(2):
+        await sent_to(world, rule, {"a": VISA})
+    first, second = (orjson.loads(body)["a"] for body in world.wire.sent)
+    assert first != second
+    assert (first[:2], first[-5:]) == ("x-", ".4242")
+    assert world.count(Metric.TOKENIZED, "pan", "new") == 2
+
+
+async def test_an_undeclared_number_of_a_response_of_any_status_gives_way(world: World) -> None:
+    for status in (200, 402, 500):
+        world.wire.answer = answer(status, {"error": f"{VISA} was declined"})
+        response = await sent_to(world, made(world, response="tokenize"))
+        assert TOKEN.sub(b"", response.body) == b'{"error":" was declined"}'
+        assert (response.status, VISA.encode() in response.body) == (status, False)
+    assert world.count(Metric.TOKENIZED, "pan", "response") == 3
+
+
+@pytest.mark.parametrize(
+    ("media_type", "body"),
+    [
+        ("application/octet-stream", VISA.encode()),
+        ("multipart/form-data; boundary=x", VISA.encode()),
+        (JSON, orjson.dumps([orjson.dumps({"n": int(VISA)}).decode()])),
+        (JSON, b'["\\u0034242424242424242"]'),
+        (JSON, orjson.dumps([base64.b64encode(VISA.encode()).decode()])),
+        (FORM, b"n=%34242424242424242"),
+        ("text/xml", b"<n>&#52;242424242424242</n>"),
+        ("text/plain;charset=utf-16le", VISA.encode("utf-16-le")),
+        ("text/plain", b"%b %b" % (VISA.encode(), base64.b64encode(VISA.encode()))),
+    ],
+)
+async def test_where_no_token_can_stand_the_number_is_refused_and_not_kept(
+    world: World, media_type: str, body: bytes
+) -> None:
+    rule = made(world, request="tokenize", response="tokenize")
+    assert reason(await sent_to(world, rule, body, media_type=media_type)) == "card_number_found"
+    world.wire.answer = answer(200, body, media_type)
+    assert reason(await sent_to(world, rule)) == "response_card_number"
+    assert world.store.committed == []
+
+
+async def test_a_number_too_short_for_the_format_is_refused(world: World) -> None:
+    rule = made(world, request="tokenize", tokens={"format": "8t4"})
+    assert reason(await sent_to(world, rule, {"a": AMEX})) == "card_number_found"
+    assert world.wire.sent == []
+
+
+async def test_a_vault_that_is_down_or_full_lets_nothing_pass(world: World) -> None:
+    rule = made(world, request="tokenize", response="tokenize", tokens={"format": "6t4", "dedupe": "none"})
+    world.entropy = bytes
+    await sent_to(world, rule, {"a": VISA})
+    world.wire.sent.clear()
+    assert reason(await sent_to(world, rule, {"a": VISA})) == "token_space_exhausted"
+    world.store.down = True
+    assert reason(await sent_to(world, rule, {"a": VISA})) == "store_unavailable"
+    assert world.wire.sent == []
+    world.wire.answer = answer(200, {"a": VISA})
+    assert reason(await sent_to(world, rule)) == "settle_failed"
+
+
 # --- Settings --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("action", ["block", "mask"])
+@pytest.mark.parametrize("action", ["block", "mask", "tokenize"])
 async def test_in_report_all_passes_as_it_is_and_is_counted(world: World, action: str) -> None:
     world.wire.answer = answer(200, {"n": VISA})
     rule = made(world, request=action, response=action, mode="report")
@@ -250,5 +357,9 @@ def test_it_is_refused_where_it_would_find_what_is_declared(world: World) -> Non
     made(world, beside(earlier=(requests,), later=(responses,)))
     made(world, beside(later=(requests,)), request="off")
     made(world, beside(earlier=(responses,)), response="off")
+    with pytest.raises(ValueError, match="request: stands before"):
+        made(world, beside(later=(inspect.Settings(kind="inspect", request="tokenize"),)))
+    with pytest.raises(ValueError, match="tokens: say"):
+        made(world, tokens={"format": "6t4"})
     with pytest.raises(ValueError, match="both are off"):
         made(world, request="off", response="off")
