@@ -66,6 +66,7 @@ ADVICE: Mapping[str, Mapping[Reason, str]] = {
         Reason.MESSAGE_REPLAYED: "Sign the request anew, with another nonce.",
         Reason.CONTENT_DIGEST_INVALID: "Send the body whose digest was signed, byte for byte.",
         Reason.REPLAYS_UNAVAILABLE: _LATER,
+        Reason.CALLER_NOT_ALLOWED: "Ask the operator to declare, in `services`, that your service calls this route.",
         Reason.TENANT_UNDETERMINED: "Present credentials that name the tenant.",
     },
     "How often": {

@@ -118,6 +118,9 @@ def _needs_restart(running: ConfigFile, config: Config) -> Iterator[Complaint]:
     for part in ("workers", "admin", "store", "shared", "keys", "events", "logging"):
         if getattr(running, part) != getattr(config.settings, part):
             yield config.source.at((part,), f"{part}: a change needs a restart")
+    for reader in running.services.keys() & config.settings.services.keys():
+        if running.services[reader].reads != config.settings.services[reader].reads:
+            yield config.source.at(("services", reader, "reads"), f"services.{reader}.reads: a change needs a restart")
     for name in running.listeners.keys() | config.settings.listeners.keys():
         before, after = running.listeners.get(name), config.settings.listeners.get(name)
         if before is None or after is None or _socket_of(before) != _socket_of(after):

@@ -18,6 +18,8 @@ from gateway.config.complaints import Complaint, ConfigError
 from gateway.config.load import load
 from gateway.config.schema import Part, json_schema
 from gateway.config.store import Store
+from gateway.pure.boundary_drawing import Format
+from gateway.pure.boundary_drawing import draw as draw_boundaries
 from gateway.pure.lifecycle_checker import Report, check_machine
 
 T = TypeVar("T")
@@ -72,6 +74,23 @@ def check(path: Path) -> None:
         _count(len(settings.upstreams), "upstream"),
     ]
     click.echo(f"{path}: good ({', '.join(counted)}; digest {config.digest})")
+
+
+@main.command("map")
+@_CONFIG
+@click.option("--format", "form", type=click.Choice(get_args(Format)), default="mermaid", show_default=True)
+def map_services(path: Path, form: Any) -> None:
+    """Draw the paths between services that the configuration declares: no others exist."""
+    from gateway.check import check as check_all  # noqa: PLC0415
+
+    try:
+        boundaries = check_all(path).boundaries
+    except ConfigError as error:
+        _complain(error.complaints)
+        sys.exit(1)
+    if boundaries is None:
+        raise click.ClickException(f"{path} declares no services: each route is open to whom its policy lets in")
+    click.echo(draw_boundaries(boundaries, form), nl=False)
 
 
 @main.command()

@@ -121,6 +121,8 @@ class Exchange:
     """Of the access token."""
     signature: Any = None
     """The message signature whose head holds; its body is judged next."""
+    revealable: frozenset[str] | None = None
+    """Classes of tokens that may be revealed for who calls; None where no services are declared."""
     consumed: set[bytes] = field(default_factory=set)
     """Header fields, in lower case, that the gateway used up and does not forward."""
 

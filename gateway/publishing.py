@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from gateway.adapters.publishers import RedisStream, Webhook
+from gateway.adapters.publishers import Reading, RedisStream, Webhook
 from gateway.adapters.upstream import client_context
 from gateway.config import events
 from gateway.config.complaints import Complaint, ConfigError
@@ -20,12 +20,17 @@ def make_publishers(config: Config, read_secret: Callable[[str], bytes], now: Ca
     complaints: list[Complaint] = []
     for position, settings in enumerate(config.settings.events.publish):
         try:
-            made.append(_make(config, position, settings, read_secret, now))
+            publisher = _make(config, position, settings, read_secret, now)
+            made.append(publisher if settings.reader is None else _bounded(config, settings.reader, publisher))
         except ConfigError as error:
             complaints += error.complaints
     if complaints:
         raise ConfigError(complaints)
     return made
+
+
+def _bounded(config: Config, reader: str, publisher: Publisher) -> Publisher:
+    return Reading(publisher, config.settings.services[reader].reads)
 
 
 def _make(

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from gateway.exchange import Exchange
 from gateway.operations import Row
 from gateway.ports import Header, Ports, Response, Soon, Upstream
+from gateway.pure.boundaries import Identity
 from gateway.pure.errors import Reason
 from gateway.pure.lifecycle_machine import Machine
 from gateway.pure.mapping_words import ProviderMapping
@@ -81,6 +82,19 @@ class RuleSettings(BaseModel):
     def replaces_response(self) -> bool:
         """And of responses?"""
         return False
+
+    @property
+    def reveals(self) -> frozenset[str]:
+        """The classes of tokens that are revealed to the upstream."""
+        return frozenset()
+
+    def identifies(self, identity: Identity) -> bool:  # noqa: ARG002 - of the kinds that find out who calls
+        """Could it find somebody of this identity?"""
+        return False
+
+    def event_types(self, mappings: Mapping[str, ProviderMapping]) -> frozenset[str]:  # noqa: ARG002 - of kinds that tell
+        """The types of the events that requests leave."""
+        return frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -173,3 +173,48 @@ def test_what_can_go_wrong_in_a_life_cycle_is_told_step_by_step(folder: Path) ->
         result = pangate("lifecycle", command, "mine.yaml")
         assert (result.exit_code, result.stdout) == (1, "")
         assert "mine.yaml:1:10: version: expected 1\n" in result.stderr
+
+
+SERVICES = """\
+services:
+  shop: {identity: "spiffe://shop.example/checkout", calls: [create-payment, get-payment]}
+  payments:
+    identity: spiffe://shop.example/payments
+    owns: [payments, provider]
+    calls: [provider, provider-sidecar]
+    reveals: {pan: [provider], cvc: [provider]}
+  provider: {external: true, calls: [provider-hooks, standard-hooks]}
+"""
+
+
+@pytest.mark.parametrize(
+    ("form", "edge"),
+    [
+        ("mermaid", 's1 ==>|"provider reveals cvc, pan"| u1'),
+        ("dot", '"service payments" -> "upstream provider" [style=bold, label="provider reveals cvc, pan"];'),
+        ("json", '"route": "provider-sidecar"'),
+    ],
+)
+def test_map_draws_the_paths_between_services(checkout: Path, form: str, edge: str) -> None:
+    pangate("certs", "dev")
+    with (checkout / "config.yaml").open("a") as file:
+        file.write(SERVICES)
+    result = pangate("map", "--format", form)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert edge in result.stdout
+
+
+def test_map_says_where_there_is_nothing_to_draw(checkout: Path) -> None:
+    pangate("certs", "dev")
+    result = pangate("map")
+    assert result.exit_code == 1
+    assert "config.yaml declares no services" in result.stderr
+
+
+def test_map_draws_nothing_that_could_not_run(checkout: Path) -> None:
+    pangate("certs", "dev")
+    with (checkout / "config.yaml").open("a") as file:
+        file.write(SERVICES.replace("create-payment, ", ""))
+    result = pangate("map")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "routes[0].name: no service calls it" in result.stderr

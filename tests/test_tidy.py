@@ -75,6 +75,7 @@ TESTED_ELSEWHERE = {
     "admin_client.py": "tests/server/test_admin_events.py",
     "bodies.py": "tests/test_pipeline.py",
     "config/base.py": "tests/config/test_settings.py",
+    "config/boundaries.py": "tests/config/test_load.py",
     "config/complaints.py": "tests/config/test_load.py",
     "config/doubts.py": "tests/config/test_load.py",
     "config/store.py": "tests/test_storing.py",

@@ -20,10 +20,10 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from gateway.operations import OutboxEvent
-from gateway.ports import Told
+from gateway.ports import Publisher, Told
 from gateway.pure.addresses import is_public
 from gateway.pure.deliveries import retry_after
-from gateway.pure.events import CONTENT_TYPE
+from gateway.pure.events import CONTENT_TYPE, compile_event_type
 from gateway.pure.relaying import TAKEN, Receipt, Taking, judge
 from gateway.pure.webhooks import sign
 
@@ -179,6 +179,30 @@ class Webhook:
     async def close(self) -> None:
         if self._session is not None:
             await self._session.close()
+
+
+class Reading:
+    """Implements `ports.Publisher`: another one that is given only what its reader may read. All else counts as taken.
+
+    `patterns` are types of events (`compile_event_type`).
+    """
+
+    def __init__(self, publisher: Publisher, patterns: Sequence[str]) -> None:
+        self.name = publisher.name
+        self.concurrency = publisher.concurrency
+        self._publisher = publisher
+        self._readable = [compile_event_type(pattern) for pattern in patterns]
+
+    async def publish(self, events: Sequence[OutboxEvent], told: Told) -> None:
+        readable = [event for event in events if any(types.fullmatch(event.type) for types in self._readable)]
+        for event in events:
+            if event not in readable:
+                told(event, TAKEN)
+        if readable:
+            await self._publisher.publish(readable, told)
+
+    async def close(self) -> None:
+        await self._publisher.close()
 
 
 async def _discard(response: aiohttp.ClientResponse) -> None:

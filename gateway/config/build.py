@@ -14,6 +14,7 @@ from gateway.config.doubts import compile_doubts
 from gateway.config.kinds import rule_kinds, webhook_schemes
 from gateway.config.load import Config, load
 from gateway.config.reader import Path
+from gateway.config.services import CallerOf
 from gateway.config.settings import Facts as FactsSettings
 from gateway.config.settings import Inbox as InboxSettings
 from gateway.config.settings import Route as RouteSettings
@@ -112,9 +113,11 @@ class _Builder:
         self._join(policy, standing)
         self._refuse_unidentified(policy, standing, tenant)
         placed = [Placed(s.settings.kind, s.rule, s.settings.mode) for s in standing]
+        identified = sum(p.rule.stage is Stage.IDENTIFY for p in placed)
         if tenant.source is not None:
-            identified = sum(p.rule.stage is Stage.IDENTIFY for p in placed)
             placed.insert(identified, Placed("tenant", TenantOf(tenant)))
+        if self._config.boundaries is not None:
+            placed.insert(identified, Placed("services", CallerOf(self._config.boundaries)))
         limits = self._settings.listeners[route.listener].limits
         bounds = BodyLimits(limits.max_request, limits.max_response)
         cluster, rules = self._upstreams[route.upstream], [s.rule for s in standing]
@@ -208,8 +211,9 @@ class _Builder:
             if s.rule.stage is not Stage.IDENTIFY or s.settings.mode != "report":
                 continue
             needy = next((later.settings.kind for later in standing[i + 1 :] if later.rule.needs_principal), "")
-            if needy or tenant.source is not None:
-                behind = f"{needy} behind it" if needy else "the tenant"
+            others = {"the tenant": tenant.source, "the check of services": self._config.boundaries}
+            behind = f"{needy} behind it" if needy else next((name for name, there in others.items() if there), "")
+            if behind:
                 self._complain(policy, s.position, f"mode report is not possible here: {behind} relies on who calls")
 
     def _complain(self, policy: Policy, position: int, text: str) -> None:

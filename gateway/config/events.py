@@ -24,6 +24,7 @@ class RedisStream(Settings):
 
     kind: Literal["redis_stream"]
     name: Name = "redis_stream"
+    reader: Name | None = None
     url: Annotated[str, AfterValidator(_stream_url)]
     username: str | None = None
     password: SecretRef | None = None
@@ -48,6 +49,7 @@ class Webhook(Settings):
 
     kind: Literal["webhook"]
     name: Name = "webhook"
+    reader: Name | None = None
     url: Annotated[str, AfterValidator(_webhook_url)]
     secret: SecretRef
     ca: PathRef | None = None
@@ -74,7 +76,9 @@ Publisher = Annotated[RedisStream | Webhook, Field(discriminator="kind")]
 
 
 class Events(Settings):
-    """Every publisher gets every event; one that it was given `attempts` times and never took is parked.
+    """Every publisher gets every event, or what its `reader` reads where services are declared.
+
+    One that it was given `attempts` times and never took is parked.
 
     Sent events are kept for `keep`. Without publishers nothing is sent here (another program may read the table), and
     all events are kept for `keep`.

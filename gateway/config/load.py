@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from gateway.config.boundaries import boundaries_of, undeclared
 from gateway.config.complaints import Complaint, ConfigError, did_you_mean, quoted
 from gateway.config.consistency import Policy, contradictions, misplaced, unknown_names, warnings
 from gateway.config.kinds import rule_kinds
@@ -22,6 +23,7 @@ from gateway.config.mappings import load_mappings
 from gateway.config.reader import FILE_BYTES_MAX, Source, read
 from gateway.config.settings import ConfigFile, PolicyFile
 from gateway.config.validation import label, validate
+from gateway.pure.boundaries import Boundaries
 from gateway.pure.lifecycle_machine import Machine
 from gateway.pure.mapping_words import ProviderMapping
 from gateway.pure.units import Files
@@ -42,6 +44,8 @@ class Config:
     digest: str
     lifecycles: Mapping[str, Machine] = field(default_factory=dict)
     mappings: Mapping[str, ProviderMapping] = field(default_factory=dict)
+    boundaries: Boundaries | None = None
+    """The paths between services, if any are declared."""
 
     @contextlib.contextmanager
     def blaming(self, *path: str | int) -> Iterator[None]:
@@ -77,12 +81,15 @@ class _Loader:
         if settings is not None:
             self._complaints += contradictions(settings, source, policies)
         lifecycles, mappings = self._payments()
+        if settings is not None:
+            self._complaints += undeclared(settings, source, policies, mappings)
         self._read_named([source, *(policy.source for policy in policies.values())])
         if self._complaints or settings is None:
             raise ConfigError(self._complaints)
         doubts = tuple(sorted(warnings(settings, source, policies)))
         digest = self._digest.hexdigest()[:16]
-        return Config(settings, source, policies, doubts, digest, lifecycles, mappings)
+        boundaries = boundaries_of(settings, policies, mappings)
+        return Config(settings, source, policies, doubts, digest, lifecycles, mappings, boundaries)
 
     def _payments(self) -> tuple[dict[str, Machine], dict[str, ProviderMapping]]:
         directory = Path(self._path).parent

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, mod
 from gateway.config.base import Name, SecretFile, Settings, written
 from gateway.config.doubts import DoubtfulRoute
 from gateway.config.events import Events
+from gateway.config.services import Service
 from gateway.config.shared import Shared
 from gateway.config.store import StoreSetting
 from gateway.config.tenant import Tenant, TenantSetting
@@ -250,6 +251,7 @@ class ConfigFile(Settings):
     upstreams: dict[Name, Upstream] = Field(min_length=1)
     policies: Globs = written("policies/*.yaml")
     routes: list[Route] = Field(min_length=1)
+    services: dict[Name, Service] = Field(default_factory=dict, min_length=1, validate_default=False)
     drain: Duration = written("30s", gt=0)
     drain_delay: Duration = written("0s")
     logging: Logging = Field(default_factory=Logging)

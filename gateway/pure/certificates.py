@@ -76,6 +76,21 @@ def _segment(pattern: str, segment: str, last: bool) -> str:
     return re.escape(segment)
 
 
+def sans_overlap(one: str, other: str) -> bool:
+    """Could one name be allowed by both patterns?"""
+    if one.lower().startswith("dns:") and other.lower().startswith("dns:"):
+        return _overlap(one.lower().removeprefix("dns:").split("."), other.lower().removeprefix("dns:").split("."))
+    return _overlap(one.split("/"), other.split("/"))
+
+
+def _overlap(one: Sequence[str], other: Sequence[str]) -> bool:
+    if not one or not other:
+        return not one and not other
+    if "**" in (one[0], other[0]):
+        return True
+    return (one[0] == other[0] or "*" in (one[0], other[0])) and _overlap(one[1:], other[1:])
+
+
 def arrange(names: Sequence[str], patterns: Sequence[re.Pattern[str]]) -> tuple[str, ...] | None:
     """The names, those that a pattern allows first; None if it allows none. Without patterns all are allowed."""
     if not patterns:

@@ -79,6 +79,7 @@ class Reason(enum.Enum):
     SCOPE_INSUFFICIENT = "scope_insufficient", 403, "The access token lacks a scope"
     KEYS_UNAVAILABLE = "keys_unavailable", 503, "The keys that verify access tokens are not available"
     REVOCATIONS_UNAVAILABLE = "revocations_unavailable", 503, "What was revoked is not known"
+    CALLER_NOT_ALLOWED = "caller_not_allowed", 403, "The caller may not call this route"
     TENANT_UNDETERMINED = "tenant_undetermined", 403, "The request names no tenant"
     # admit
     RATE_LIMITED = "rate_limited", 429, "Too many requests", "rate_limit_error"

@@ -8,6 +8,7 @@ card data: nothing of a request or an answer but names and amounts gets in.
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,6 +22,8 @@ EVENT_ID_BYTES = 10
 CONTENT_TYPE = "application/cloudevents+json"
 
 _SEQUENCE_DIGITS = 10
+_ONE_WORD = "[a-z0-9_]+"
+_TYPE_PATTERN = re.compile(r"[a-z][a-z0-9_]*(\.([a-z0-9_]+|\*))*")
 
 
 def event_id(now: float, entropy: bytes) -> str:
@@ -71,3 +74,21 @@ def payment_data(machine: Machine, before: Payment, after: Payment) -> dict[str,
 def facts_data(facts: Sequence[Told]) -> list[dict[str, Any]]:
     """What a message told, as it told it."""
     return [told._asdict() for told in facts]
+
+
+def event_types(prefix: str, command: str | None) -> frozenset[str]:
+    """The types of all events that a command on payments may leave, or (None) what is only told of them."""
+    ends = (f"{command}.{end}" for end in ("requested", "succeeded", "failed", "unknown")) if command else ()
+    return frozenset(event_type(prefix, what) for what in (*ends, "facts.recorded", "review.required", "review.done"))
+
+
+def compile_event_type(pattern: str) -> re.Pattern[str]:
+    """The types that a pattern stands for, as an expression for `fullmatch`. Raises ValueError.
+
+    `*` stands for one word, and at the end for any rest: `payment.*` is every event of payments.
+    """
+    if _TYPE_PATTERN.fullmatch(pattern) is None:
+        raise ValueError(f"{pattern} is no type of events; write payment.refund.succeeded.v1, or payment.*")
+    *words, last = pattern.split(".")
+    parts = [_ONE_WORD if word == "*" else re.escape(word) for word in words]
+    return re.compile(r"\.".join([*parts, ".+" if last == "*" else re.escape(last)]))

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from gateway.exchange import Exchange
 from gateway.ports import Clock, Header, KeySet, Ports, Soon, Telemetry, VerifyKey, Watched, settled, then
+from gateway.pure.boundaries import Identity
 from gateway.pure.errors import Reason, Refused
 from gateway.pure.identity import AccessToken, Expected, Profile, Scheme, credentials, judge_claims
 from gateway.pure.jose import read_token
@@ -49,6 +50,10 @@ class Settings(RuleSettings):
     leeway: Duration = 10.0
     max_lifetime: Duration = 86_400.0
     forward: bool = False
+
+    def identifies(self, identity: Identity) -> bool:
+        """A subject of the issuer."""
+        return identity.issuer == self.issuer
 
 
 class Jwt(Rule):

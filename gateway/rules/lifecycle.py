@@ -20,12 +20,14 @@ from gateway.operations import AdmitCommand, AdmitRow, AdoptPayment, EndCommand,
 from gateway.ports import Ports, Soon, UpstreamError
 from gateway.pure.currencies import BadAmount
 from gateway.pure.errors import Reason
+from gateway.pure.events import event_types
 from gateway.pure.lifecycle import Standing
 from gateway.pure.lifecycle_machine import Machine
 from gateway.pure.mapping_words import (
     Operation,
     OperationWords,
     PaymentQuery,
+    ProviderMapping,
     QueryWords,
     Result,
     compile_operation,
@@ -44,7 +46,7 @@ from gateway.pure.mappings import (
 from gateway.pure.metrics import Metric
 from gateway.pure.resolving import Ended
 from gateway.rule import PASS, Deny, Place, Rule, RuleSettings, Stage, Verdict
-from gateway.telling import draft, facts, new_id
+from gateway.telling import EVENT_PREFIX, draft, facts, new_id
 
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _ASKED = "lifecycle.asked"
@@ -74,6 +76,18 @@ class Settings(OperationWords, RuleSettings):
         if self.query is not None and self.on_missing != "adopt_by_query":
             raise ValueError("query is for on_missing: adopt_by_query")
         return self
+
+    def event_types(self, mappings: Mapping[str, ProviderMapping]) -> frozenset[str]:
+        """Those of the command, or of what answers tell; none if the mapping has no such operation."""
+        command: str | None = self.operation
+        if "command" in self.model_fields_set:
+            command = self.command
+        elif self.mapping is not None:
+            operations = mappings[self.mapping].operations if self.mapping in mappings else {}
+            if self.operation not in operations:
+                return frozenset()
+            command = operations[self.operation].command
+        return event_types(EVENT_PREFIX, command)
 
 
 class Lifecycle(Rule):

@@ -15,7 +15,15 @@ from pydantic import AfterValidator
 
 from gateway.exchange import Exchange
 from gateway.ports import Clock, Ports, Soon, Watched, then
-from gateway.pure.certificates import ClientAuthority, ClientCertificate, arrange, compile_san, read_fingerprint
+from gateway.pure.boundaries import Identity
+from gateway.pure.certificates import (
+    ClientAuthority,
+    ClientCertificate,
+    arrange,
+    compile_san,
+    read_fingerprint,
+    sans_overlap,
+)
 from gateway.pure.crls import RevokedCertificates, read_crls
 from gateway.pure.errors import Reason
 from gateway.pure.lru import Lru
@@ -46,6 +54,12 @@ class Settings(RuleSettings):
     crl: PathRef | None = None
     san: tuple[Annotated[str, AfterValidator(_pattern)], ...] = ()
     fingerprint: tuple[Annotated[str, AfterValidator(_fingerprint)], ...] = ()
+
+    def identifies(self, identity: Identity) -> bool:
+        """A name of the certificates that it lets in."""
+        if identity.of_token:
+            return False
+        return not self.san or any(sans_overlap(identity.text, pattern) for pattern in self.san)
 
 
 class Mtls(Rule):

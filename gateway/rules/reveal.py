@@ -47,6 +47,10 @@ class Settings(RuleSettings):
     def needs_keys(self) -> bool:
         return True
 
+    @property
+    def reveals(self) -> frozenset[str]:
+        return frozenset(field.token_class for field in self.fields)
+
 
 @dataclass(frozen=True, slots=True)
 class _Target:
@@ -107,7 +111,7 @@ class Reveal(Rule):
             for match in matches:
                 if match.start not in taken:
                     taken.add(match.start)
-                    self._check(target, match.value, key)
+                    self._check(target, match.value, key, exchange.revealable)
                     (codes if is_sensitive(target.token_class) else numbers).append((target, match))
         if numbers or codes:
             tokens = tuple(dict.fromkeys(canonical(match.value) for _, match in numbers))
@@ -144,8 +148,12 @@ class Reveal(Rule):
     async def _forget(self, exchange: Exchange) -> None:
         await self._release(exchange)
 
-    def _check(self, target: _Target, value: str, key: bytes) -> None:
+    def _check(self, target: _Target, value: str, key: bytes, revealable: frozenset[str] | None) -> None:
         where = target.selector.text
+        if revealable is not None and target.token_class not in revealable:
+            self._count(target, "not_allowed")
+            detail = f"Ask the operator to let your service reveal tokens of the class {target.token_class} here."
+            raise Refused(Reason.CARD_TOKEN_NOT_ALLOWED, detail)
         own = opaque_class(value, key)
         if own == target.token_class:
             return

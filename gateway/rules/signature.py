@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gateway.exchange import Exchange, Request
 from gateway.ports import KeySet, Ports, ReadSecret, Soon, Unavailable, is_pending, settled
+from gateway.pure.boundaries import Identity
 from gateway.pure.errors import Reason, Refused
 from gateway.pure.message_signatures import (
     ECDSA_P256,
@@ -76,6 +77,10 @@ class Settings(RuleSettings):
         if len({key.id for key in self.keys}) != len(self.keys):
             raise ValueError("two keys have the same id")
         return self
+
+    def identifies(self, identity: Identity) -> bool:
+        """A key, by its id behind `name`."""
+        return identity.issuer == self.name
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,10 +5,20 @@ from __future__ import annotations
 import json
 import uuid
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.pure.events import EVENT_ID_BYTES, cloud_event, event_id, event_type, facts_data, payment_data
+from gateway.pure.events import (
+    EVENT_ID_BYTES,
+    cloud_event,
+    compile_event_type,
+    event_id,
+    event_type,
+    event_types,
+    facts_data,
+    payment_data,
+)
 from gateway.pure.lifecycle import Admitted, Told, admit, opened, succeed
 from tests.pure.lifecycles import card
 
@@ -86,3 +96,33 @@ def test_facts_are_told_as_they_came() -> None:
         {"fact": "chargeback", "amount": 5},
         {"fact": "auth_expired", "amount": None},
     ]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "kind", "fits"),
+    [
+        ("payment.*", "payment.refund.succeeded.v1", True),
+        ("payment.*", "payment", False),
+        ("payment.*", "payments.refund.succeeded.v1", False),
+        ("payment.*.succeeded.v1", "payment.refund.succeeded.v1", True),
+        ("payment.*.v1", "payment.refund.succeeded.v1", False),
+        ("payment.refund.failed.v1", "payment.refund.failed.v1", True),
+        ("payment.refund.failed.v1", "payment.refund.failed.v10", False),
+    ],
+)
+def test_a_pattern_stands_for_types(pattern: str, kind: str, fits: bool) -> None:
+    assert (compile_event_type(pattern).fullmatch(kind) is not None) is fits
+
+
+@pytest.mark.parametrize("pattern", ["", "*", "*.refund", "payment.", "payment.re*", "payment..x", "Payment.*"])
+def test_what_is_no_pattern_of_types_is_refused(pattern: str) -> None:
+    with pytest.raises(ValueError, match="is no type of events"):
+        compile_event_type(pattern)
+
+
+def test_a_command_leaves_its_own_events_and_those_of_what_is_told() -> None:
+    told = event_types("payment", None)
+    assert told == {"payment.facts.recorded.v1", "payment.review.required.v1", "payment.review.done.v1"}
+    assert event_types("payment", "refund") - told == {
+        f"payment.refund.{end}.v1" for end in ("requested", "succeeded", "failed", "unknown")
+    }
