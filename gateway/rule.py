@@ -137,6 +137,9 @@ class Rule:
     """Each route has a rule of its own. Where False, the routes of a policy share one, and what it remembers: nothing
     then depends on the `Place` but policy, position and the other rules."""
 
+    finds_scopes: ClassVar[bool] = False
+    """Writes `exchange.scopes`."""
+
     needs_principal: bool = False
     """Set by `__init__`: this rule relies on who calls, so no identifying rule before it may be in report mode."""
     needs_shared: bool = False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 from gateway.pipeline import Pipeline
@@ -54,6 +54,10 @@ class Route:
     inbox: Inbox | None = None
     allow_body: bool = False
     """DELETE may have a body here."""
+    media_types: Set[str] | None = None
+    """What bodies may be, in lower case; None leaves it to the rules that read them."""
+    repeat: Set[str] = frozenset()
+    """Query parameters that may come more than once."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from gateway.config.doubts import compile_doubts
 from gateway.config.kinds import rule_kinds, webhook_schemes
 from gateway.config.load import Config, load
 from gateway.config.reader import Path
+from gateway.config.scopes import RouteScopes
 from gateway.config.services import CallerOf
 from gateway.config.settings import Facts as FactsSettings
 from gateway.config.settings import Inbox as InboxSettings
@@ -22,6 +23,7 @@ from gateway.config.tenant import Tenant, TenantOf
 from gateway.config.validation import label
 from gateway.pipeline import BodyLimits, Pipeline, Placed
 from gateway.ports import Cluster, Ports
+from gateway.pure.identity import Scheme
 from gateway.pure.resolving import Doubts
 from gateway.pure.routing import RouteTable, parameters
 from gateway.recorded import RecordedPipeline
@@ -90,17 +92,27 @@ class _Builder:
     def _route(self, position: int, route: RouteSettings) -> Route:
         tenant = self._settings.tenant_of(route)
         name = tenant.name or ""
+        pipeline = inbox = None
         if route.inbox is not None:
-            return Route(route.name, name, inbox=self._inbox(("routes", position, "inbox"), route, route.inbox, name))
-        assert route.policy is not None
-        pipeline = self._pipeline(position, route, self._config.policies[route.policy], tenant)
-        return Route(route.name, name, pipeline=pipeline, allow_body=route.allow_body)
+            inbox = self._inbox(("routes", position, "inbox"), route, route.inbox, name)
+        else:
+            assert route.policy is not None
+            pipeline = self._pipeline(position, route, self._config.policies[route.policy], tenant)
+        return Route(
+            name=route.name,
+            tenant=name,
+            pipeline=pipeline,
+            inbox=inbox,
+            allow_body=route.allow_body,
+            media_types=None if route.media_types is None else frozenset(route.media_types),
+            repeat=frozenset(route.repeat),
+        )
 
     # --- policies
 
     def _pipeline(self, position: int, route: RouteSettings, policy: Policy, tenant: Tenant) -> Pipeline:
         """One for all routes on which it would be the same: what many routes go through stays in the caches."""
-        alike = (route.listener, route.policy, route.upstream, tenant, self._is_egress(route))
+        alike = (route.listener, route.policy, route.upstream, tenant, self._is_egress(route), frozenset(route.scopes))
         pipeline = self._pipelines.get(alike) if route.in_doubt is None else None
         if pipeline is None:
             pipeline = self._compiled(position, route, policy, tenant)
@@ -111,13 +123,15 @@ class _Builder:
     def _compiled(self, position: int, route: RouteSettings, policy: Policy, tenant: Tenant) -> Pipeline:
         standing = list(self._provisioned(route, policy))
         self._join(policy, standing)
-        self._refuse_unidentified(policy, standing, tenant)
+        self._refuse_unidentified(policy, standing, route, tenant)
         placed = [Placed(s.settings.kind, s.rule, s.settings.mode) for s in standing]
         identified = sum(p.rule.stage is Stage.IDENTIFY for p in placed)
         if tenant.source is not None:
             placed.insert(identified, Placed("tenant", TenantOf(tenant)))
         if self._config.boundaries is not None:
             placed.insert(identified, Placed("services", CallerOf(self._config.boundaries)))
+        if route.scopes:
+            placed.insert(identified, Placed("scopes", self._scopes(position, route, standing)))
         limits = self._settings.listeners[route.listener].limits
         bounds = BodyLimits(limits.max_request, limits.max_response)
         cluster, rules = self._upstreams[route.upstream], [s.rule for s in standing]
@@ -205,13 +219,27 @@ class _Builder:
                 except ValueError as error:
                     self._complain(policy, sibling.position, str(error))
 
-    def _refuse_unidentified(self, policy: Policy, standing: list[_Standing], tenant: Tenant) -> None:
+    def _scopes(self, position: int, route: RouteSettings, standing: Sequence[_Standing]) -> RouteScopes:
+        """What the route asks of access tokens; complains if its policy takes none."""
+        if not any(s.rule.finds_scopes for s in standing):
+            text = f"routes[{position}].scopes: no rule of policy {route.policy} takes access tokens, which have scopes"
+            self._complaints.append(self._config.source.at(("routes", position, "scopes"), text))
+        proved = any(s.settings.kind == "dpop" for s in standing)
+        return RouteScopes(route.scopes, (Scheme.BEARER, Scheme.DPOP) if proved else (Scheme.BEARER,))
+
+    def _refuse_unidentified(
+        self, policy: Policy, standing: list[_Standing], route: RouteSettings, tenant: Tenant
+    ) -> None:
         """In report mode an identifying rule lets strangers in: nothing behind it may rely on who calls."""
         for i, s in enumerate(standing):
             if s.rule.stage is not Stage.IDENTIFY or s.settings.mode != "report":
                 continue
             needy = next((later.settings.kind for later in standing[i + 1 :] if later.rule.needs_principal), "")
-            others = {"the tenant": tenant.source, "the check of services": self._config.boundaries}
+            others = {
+                "the tenant": tenant.source,
+                "the check of services": self._config.boundaries,
+                "the route": route.scopes,
+            }
             behind = f"{needy} behind it" if needy else next((name for name, there in others.items() if there), "")
             if behind:
                 self._complain(policy, s.position, f"mode report is not possible here: {behind} relies on who calls")

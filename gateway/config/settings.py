@@ -141,6 +141,12 @@ def _host(text: str) -> str:
     return text
 
 
+ScopeWord = Annotated[str, Field(pattern=r"^[\x21\x23-\x5b\x5d-\x7e]+$")]
+MediaType = Annotated[
+    str, Field(pattern=r"^[a-z0-9!#$&^_.+-]+/[a-z0-9!#$&^_.+-]+$", json_schema_extra={"examples": ["application/json"]})
+]
+
+
 class Match(Settings):
     """Which requests: `path` is a template with literal segments, `{name}` for one, `/**` at the end for any rest."""
 
@@ -181,7 +187,9 @@ class Inbox(Settings):
 class Route(DoubtfulRoute):
     """Requests of one listener that go to one upstream, by way of a policy or into the inbox.
 
-    `allow_body` lets DELETE have a body, of which HTTP does not say what it means.
+    `allow_body` lets DELETE have a body, of which HTTP does not say what it means. `scopes` are asked of access tokens
+    beside those that the policy asks for. `media_types` are what bodies may be; without, what the rules of the policy
+    read. `repeat` names query parameters that may come more than once.
     """
 
     name: Name
@@ -192,6 +200,9 @@ class Route(DoubtfulRoute):
     tenant: TenantSetting | None = None
     inbox: Inbox | None = None
     allow_body: bool = False
+    scopes: list[ScopeWord] = Field(default_factory=list)
+    media_types: Annotated[list[MediaType], Field(min_length=1)] | None = None
+    repeat: list[Annotated[str, Field(min_length=1)]] = Field(default_factory=list)
 
     @model_validator(mode="after")
     def _one_way(self) -> Route:
@@ -199,6 +210,8 @@ class Route(DoubtfulRoute):
             raise ValueError("needs a policy, or an inbox for webhooks: a route without either protects nothing")
         if self.policy is not None and self.inbox is not None:
             raise ValueError("has a policy and an inbox; a route has one of them")
+        if self.inbox is not None and self.scopes:
+            raise ValueError("scopes are of access tokens, which are for a route with a policy: deliveries are signed")
         if self.inbox is not None and self.in_doubt is not None:
             raise ValueError("in_doubt is for a route with a policy: deliveries are forwarded until they are taken")
         if self.inbox is not None and self.inbox.path is None and re.search(r"[{*]", self.match.path):

@@ -11,10 +11,11 @@ import re
 import unicodedata
 from collections.abc import Iterable, Set
 from typing import NoReturn
-from urllib.parse import unquote_plus, unquote_to_bytes
+from urllib.parse import unquote_to_bytes
 
 from gateway.pure.errors import Reason, Refused
 from gateway.pure.http import Header, is_forwarded
+from gateway.pure.queries import parameters
 
 LINE = re.compile(rb"([A-Z]{1,32}) ([!-~\x80-\xff]+) HTTP/1\.([01])")
 UNFINISHED_LINE = re.compile(rb"[A-Z]{1,32}(?: [!-~\x80-\xff]*+(?: [!-~]{0,8})?)?\r?")
@@ -158,14 +159,8 @@ def _check_query(query: str) -> None:
         _check_escapes(query, _NEVER_ESCAPED_IN_QUERY)
         if _NO_UTF8.search(unquote_to_bytes(query)) is not None:
             _refuse(Reason.TARGET_NOT_CANONICAL, "Percent-encode text as UTF-8.")
-    names = [parameter.partition("=")[0] for parameter in query.replace(";", "&").split("&") if parameter]
-    if "%" in query or "+" in query:
-        names = [unquote_plus(name) for name in names]
-    if "access_token" in names:
+    if any(name == "access_token" for name, _ in parameters(query)):
         _refuse(Reason.TARGET_NOT_CANONICAL, "Send access tokens in the Authorization field only (RFC 6750).")
-    single = [name for name in names if not name.endswith("[]")]
-    if len(set(single)) != len(single):
-        _refuse(Reason.TARGET_NOT_CANONICAL, "Send each query parameter once; a list is named with [].")
 
 
 def _check_escapes(text: str, forbidden: Set[int]) -> None:

@@ -10,7 +10,7 @@ import enum
 import hashlib
 import hmac
 import re
-from collections.abc import Mapping, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final
@@ -113,6 +113,14 @@ class AccessToken:
         if not needed <= self.scopes:
             detail = f"This route needs the scopes: {' '.join(sorted(needed))}."
             raise Refused(Reason.SCOPE_INSUFFICIENT, detail)
+
+
+def challenge(schemes: Iterable[Scheme], error: str = "", scopes: Sequence[str] = ()) -> bytes:
+    """What kind of credentials would do, for each scheme (RFC 6750 section 3, RFC 9449 section 7.1)."""
+    parameters = [f'error="{error}"'] if error else []
+    if scopes:
+        parameters.append(f'scope="{" ".join(scopes)}"')
+    return ", ".join(f"{scheme.value} {', '.join(parameters)}".rstrip() for scheme in schemes).encode("ascii")
 
 
 def credentials(authorization: str | None, query: str) -> tuple[Scheme, str]:

@@ -13,8 +13,13 @@ from urllib.parse import unquote_plus
 
 from gateway.pure.errors import Reason, Refused
 
-_SEPARATOR = re.compile("[&;]")
 _PUNCTUATION = re.compile(r"[ ._-]")
+
+
+def parameters(query: str) -> list[tuple[str, str]]:
+    """Each name, decoded, and its value as it is spelled."""
+    pieces = (piece.partition("=") for piece in query.replace(";", "&").split("&") if piece)
+    return [(unquote_plus(name), value) for name, _, value in pieces]
 
 
 def check_repeats(query: str, allowed: Set[str]) -> None:
@@ -24,7 +29,7 @@ def check_repeats(query: str, allowed: Set[str]) -> None:
     """
     if "&" not in query and ";" not in query:
         return
-    times = Counter(name for name, _ in _pairs(query))
+    times = Counter(name for name, _ in parameters(query))
     if any(count > 1 and name not in allowed and not name.endswith("[]") for name, count in times.items()):
         raise _refused("Send each query parameter once; a list is named with [].")
 
@@ -36,18 +41,12 @@ def values_of(query: str, name: str) -> list[str]:
     value that is not read in one way (a plus sign, escapes that are no UTF-8).
     """
     found = []
-    for called, spelled in _pairs(query):
+    for called, spelled in parameters(query):
         if called == name:
             found.append(_value(spelled, name))
         elif _stem(called) == _stem(name):
             raise _refused(f"Send the query parameter {name} under this name alone.")
     return found
-
-
-def _pairs(query: str) -> list[tuple[str, str]]:
-    """Name, decoded, and value, as it is spelled."""
-    pieces = (piece.partition("=") for piece in _SEPARATOR.split(query) if piece)
-    return [(unquote_plus(name), value) for name, _, value in pieces]
 
 
 def _value(spelled: str, name: str) -> str:

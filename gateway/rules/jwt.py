@@ -11,7 +11,7 @@ from gateway.exchange import Exchange
 from gateway.ports import Clock, Header, KeySet, Ports, Soon, Telemetry, VerifyKey, Watched, settled, then
 from gateway.pure.boundaries import Identity
 from gateway.pure.errors import Reason, Refused
-from gateway.pure.identity import AccessToken, Expected, Profile, Scheme, credentials, judge_claims
+from gateway.pure.identity import AccessToken, Expected, Profile, Scheme, challenge, credentials, judge_claims
 from gateway.pure.jose import read_token
 from gateway.pure.lru import Lru
 from gateway.pure.metrics import Metric
@@ -62,6 +62,7 @@ class Jwt(Rule):
     stage = Stage.IDENTIFY
     per_route = False
     reportable = True
+    finds_scopes = True
 
     def __init__(
         self,
@@ -188,15 +189,11 @@ class Jwt(Rule):
         return fitting[0] if len(fitting) == 1 and fitting[0].algorithm == algorithm else None
 
     def _challenge(self, reason: Reason) -> tuple[Header, ...]:
-        """What kind of credentials would do, for each scheme (RFC 6750 section 3, RFC 9449 section 7.1)."""
         error = _ERRORS.get(reason)
         if error is None:
             return ()
-        parameters = [f'error="{error}"'] if error else []
-        if reason is Reason.SCOPE_INSUFFICIENT:
-            parameters.append(f'scope="{" ".join(sorted(self._scopes))}"')
-        challenges = [f"{scheme.value} {', '.join(parameters)}".rstrip() for scheme in self._schemes]
-        return ((b"WWW-Authenticate", ", ".join(challenges).encode("ascii")),)
+        scopes = sorted(self._scopes) if reason is Reason.SCOPE_INSUFFICIENT else ()
+        return ((b"WWW-Authenticate", challenge(self._schemes, error, scopes)),)
 
 
 _ERRORS: Final = {

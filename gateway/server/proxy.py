@@ -11,7 +11,10 @@ from gateway.ports import Entropy, Header, Outcome, Ports, Response
 from gateway.pure.errors import PROBLEM_TYPE, Reason, Refused, problem, where
 from gateway.pure.failures import FAILURES
 from gateway.pure.ids import REQUEST_ID_BYTES, request_id
+from gateway.pure.media_types import check_media_type
 from gateway.pure.metrics import Metric
+from gateway.pure.queries import check_repeats
+from gateway.pure.request_reader import Head
 from gateway.pure.routing import Found, Missed
 from gateway.pure.served import Served
 from gateway.pure.trace import TraceContext, begin_trace, continue_trace
@@ -110,6 +113,7 @@ class Proxy:
         if isinstance(found, Missed):
             return self._missed(record, found)
         record.route = found.route.name
+        check_declared(found.route, head)
         request = _request(connection, arrival, record.received_at)
         if found.route.inbox is not None:
             return await self._receive(request, found.route, record)
@@ -206,6 +210,15 @@ class Proxy:
         if second != self._date[0]:
             self._date = second, formatdate(second, usegmt=True).encode()
         return self._date[1]
+
+
+def check_declared(route: Route, head: Head) -> None:
+    """What a route says of heads. Raises `Refused`."""
+    if head.query:
+        check_repeats(head.query, route.repeat)
+    if route.media_types is not None and head.length != 0:
+        value = head.fields.get(b"content-type")
+        check_media_type(None if value is None else value.decode("latin-1"), route.media_types)
 
 
 def _allows_body(found: Found[Route] | Missed) -> bool:

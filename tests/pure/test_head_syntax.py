@@ -145,8 +145,8 @@ def test_a_path_that_leads_elsewhere_once_it_is_normalised_is_refused(target: by
 
 @pytest.mark.parametrize(
     "query",
-    ["a=1&a=2", "a=1;a=2", "a=1&%41=2", "a+b=1&a%20b=2", "a%2Db=1&a-b=2", "a=%00", "a=%0a", "a=%c0%af", "a=%e0%80%af",
-     "a=%ff", "access_token=x", "a=1;access_token=x", "access%5Ftoken=x"],
+    ["a=1&%41=2", "a=%00", "a=%0a", "a=%c0%af", "a=%e0%80%af", "a=%ff", "access_token=x", "a=1;access_token=x",
+     "access%5Ftoken=x"],
 )  # fmt: skip
 def test_a_query_with_two_readings_is_refused(query: str) -> None:
     assert refusal(target=b"/x?" + query.encode()) is Reason.TARGET_NOT_CANONICAL

@@ -268,6 +268,7 @@ def _routes(pipeline: Pipeline) -> list[tuple[Pattern, Route]]:
         (Pattern("/v1/payments", methods, "api.example"), route),
         (Pattern("/v1/sweeps", methods, "api.example"), replace(route, allow_body=True)),
         (Pattern("/v1/payments/**", methods, "api.example"), route),
+        (Pattern("/v1/reports", methods, "api.example"), replace(route, repeat={"state"}, media_types={"text/csv"})),
     ]
 
 

@@ -20,7 +20,7 @@ from gateway.rule import PASS, Deny, Rule, Stage, Verdict
 from gateway.server.edge import Limits
 from gateway.server.proxy import _Drawn
 from gateway.snapshot import Route
-from tests.server.edge_world import GET, Pieces, Seen, World, post, snapshot, turns, world
+from tests.server.edge_world import GET, HOST, Pieces, Seen, World, post, snapshot, turns, world
 
 POST = post(b"hello")
 
@@ -88,6 +88,35 @@ async def test_a_body_of_delete_is_refused_where_the_route_does_not_allow_one() 
             assert (answer.status, answer.reason) == (400, "body_not_allowed")
             assert await client.rest() == b"", "the connection stayed open behind a body that means nothing"
         assert it.upstream.seen == []
+
+
+@pytest.mark.parametrize("query", [b"a=1&a=2", b"a=1;a=2", b"a%20b=1&a+b=2", b"a_b=1&a%5Fb=2", b"a=1#x&a=2"])
+async def test_a_query_parameter_comes_once_unless_the_route_says_otherwise(query: bytes) -> None:
+    async with world() as it:
+        answer = await it.ask(b"GET /v1/payments?%b HTTP/1.1\r\n" % query + HOST + b"\r\n")
+        assert answer.status == 400
+        assert b"target_not_canonical" in answer.body
+        assert it.lines()[-1]["route"] == "payments"
+        for target, status in (
+            (b"/v1/payments?a[]=1&a[]=2&b=1", 200),
+            (b"/v1/reports?state=a&state=b", 200),
+            (b"/v1/reports?state=a&state=b&a=1&a=2", 400),
+        ):
+            assert (await it.ask(b"GET %b HTTP/1.1\r\n" % target + HOST + b"\r\n")).status == status
+        assert len(it.upstream.seen) == 2
+
+
+async def test_a_route_takes_the_media_types_that_it_declares_and_no_others() -> None:
+    async with world() as it:
+        for media_type, status in (
+            (b"Content-Type: text/csv; charset=utf-8\r\n", 200),
+            (b"Content-Type: application/json\r\n", 415),
+            (b"", 415),
+        ):
+            head = b"POST /v1/reports HTTP/1.1\r\n" + HOST + media_type + b"Content-Length: 3\r\n\r\n"
+            assert (await it.ask(head + b"a,b")).status == status
+        assert (await it.ask(b"GET /v1/reports HTTP/1.1\r\n" + HOST + b"\r\n")).status == 200
+        assert len(it.upstream.seen) == 2
 
 
 async def test_a_route_may_allow_delete_to_have_a_body() -> None:
