@@ -33,6 +33,7 @@ from gateway.pure.request_reader import HeadLimits
 from gateway.renewal import LOOK_SECONDS, Fresh, Renewal
 from gateway.rules.tokenize import Settings as TokenizeSettings
 from gateway.server.actions import Action
+from gateway.server.admin_audit import audit_actions
 from gateway.server.admin_events import event_actions
 from gateway.server.admin_payments import payment_actions
 from gateway.server.edge import Limits as EdgeLimits
@@ -48,7 +49,8 @@ from gateway.workers.lease import LeaseKeeper
 from gateway.workers.opening import run_opening
 from gateway.workers.relay import Announcing, Relay
 from gateway.workers.resolver import Resolver
-from gateway.workers.retention import all_purges, run_retention
+from gateway.workers.retention import Purge, all_purges, old_audit, run_retention
+from gateway.workers.witness import Witness
 
 _DEAD_DRAIN = 1.0
 """Seconds: those who wait for an answer hear at once that nobody knows."""
@@ -105,6 +107,7 @@ class Gateway:
         self._leading: list[asyncio.Task[None]] = []
         self._store: Announcing
         self._lease: LeaseKeeper | None = None
+        self._witness: Witness | None = None
         self._ports: Ports
         self._running: Running
         self._loops: Sequence[_Loop] = ()
@@ -132,7 +135,9 @@ class Gateway:
         forwarder = DeliveryForwarder(self._ports, lambda: self._running.snapshot.inboxes)
         resolver = Resolver(self._ports, lambda: self._running.snapshot.recorded)
         self._loops = [forwarder, resolver, *self._make_relay(config)]
-        self.actions = [*payment_actions(resolver), *event_actions(self._ports.store, self._clock)]
+        store, keys = self._ports.store, self._ports.keys
+        auditing = audit_actions(store, keys, lambda: self.config.settings.only_tenant)
+        self.actions = [*payment_actions(resolver), *event_actions(store, self._clock), *auditing]
         lease = () if self._lease is None else (self._lease.run(),)
         self._tasks = [asyncio.create_task(work) for work in (self._look_at_certificates(), *lease)]
         proxy = Proxy(self._ports, self._running, InboxReceiver(self._ports, forwarder.wake))
@@ -144,6 +149,9 @@ class Gateway:
                 self._renewal.installed(name, tls)
             self._listeners[name] = listener
         self._applied(config)
+        if config.settings.keys is not None:
+            self._witness = Witness(store, keys, self._clock, self.telemetry)
+            await self._witness.began(config.digest)
         if leading:
             self.lead()
         self.telemetry.log("started", digest=config.digest, pid=os.getpid(), routes=len(config.settings.routes))
@@ -151,10 +159,13 @@ class Gateway:
     def lead(self) -> None:
         """Begin with what one process does for all: it forwards, finds out, publishes and forgets."""
         events = self.config.settings.events
-        purges = all_purges(events.keep, unsent=not events.publish)
+        purges: dict[str, Purge] = all_purges(events.keep, unsent=not events.publish)
+        witness = () if self._witness is None else (self._witness.run(),)
+        if witness:
+            purges["audit"] = old_audit(self.config.settings.audit.keep, self._ports.keys)
         retention = run_retention(self._ports.store, self._clock, self.telemetry, purges)
         opening = run_opening(self._ports, lambda: self._running.snapshot.inboxes)
-        loops = (*(loop.run() for loop in self._loops), retention, opening)
+        loops = (*(loop.run() for loop in self._loops), retention, opening, *witness)
         self._leading = [asyncio.create_task(work) for work in loops]
 
     async def follow(self) -> None:
@@ -183,6 +194,8 @@ class Gateway:
         left = await asyncio.gather(*(listener.drain(seconds, grace) for listener in self._listeners.values()))
         await self.follow()
         await _end(self._tasks)
+        if self._witness is not None:
+            await self._witness.ended()
         await self._upstreams.close()
         await self._open.aclose()
         await self._key_sets.close()

@@ -7,14 +7,17 @@ import functools
 import importlib
 import json
 import sys
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, TypeVar, get_args
 from urllib.parse import urlencode
 
 import click
 
-from gateway.config.complaints import Complaint, ConfigError
+from gateway.commands.audit import audit
+from gateway.commands.base import CONFIG, asked, complain
+from gateway.commands.vault import vault
+from gateway.config.complaints import ConfigError
 from gateway.config.load import load
 from gateway.config.schema import Part, json_schema
 from gateway.config.store import Store
@@ -23,14 +26,6 @@ from gateway.pure.boundary_drawing import draw as draw_boundaries
 from gateway.pure.lifecycle_checker import Report, check_machine
 
 T = TypeVar("T")
-_CONFIG = click.option(
-    "--config",
-    "path",
-    type=click.Path(path_type=Path),
-    default="config.yaml",
-    show_default=True,
-    help="The configuration; relative paths in it are below its directory.",
-)
 _STORY = Path("examples/demo/story.py")
 
 
@@ -40,8 +35,12 @@ def main() -> None:
     """Pangate: a payment security gateway, the gate where card numbers stop."""
 
 
+main.add_command(vault)
+main.add_command(audit)
+
+
 @main.command()
-@_CONFIG
+@CONFIG
 @click.option("--channel", type=int, hidden=True, help="Where a supervisor speaks to this process, its worker.")
 def run(path: Path, channel: int | None) -> None:
     """Run the gateway until SIGTERM or Ctrl-C; SIGHUP reloads the configuration, SIGUSR2 also replaces the workers."""
@@ -50,12 +49,12 @@ def run(path: Path, channel: int | None) -> None:
     try:
         sys.exit(start.run(path, channel))
     except ConfigError as error:
-        _complain(error.complaints)
+        complain(error.complaints)
         sys.exit(1)
 
 
 @main.command()
-@_CONFIG
+@CONFIG
 def check(path: Path) -> None:
     """Do everything that `run` does but open a socket. Exit code 1 if the configuration cannot run."""
     from gateway.check import check as check_all  # noqa: PLC0415
@@ -63,9 +62,9 @@ def check(path: Path) -> None:
     try:
         config = check_all(path)
     except ConfigError as error:
-        _complain(error.complaints)
+        complain(error.complaints)
         sys.exit(1)
-    _complain(config.warnings)
+    complain(config.warnings)
     settings = config.settings
     counted = [
         _count(len(settings.routes), "route"),
@@ -77,7 +76,7 @@ def check(path: Path) -> None:
 
 
 @main.command("map")
-@_CONFIG
+@CONFIG
 @click.option("--format", "form", type=click.Choice(get_args(Format)), default="mermaid", show_default=True)
 def map_services(path: Path, form: Any) -> None:
     """Draw the paths between services that the configuration declares: no others exist."""
@@ -86,7 +85,7 @@ def map_services(path: Path, form: Any) -> None:
     try:
         boundaries = check_all(path).boundaries
     except ConfigError as error:
-        _complain(error.complaints)
+        complain(error.complaints)
         sys.exit(1)
     if boundaries is None:
         raise click.ClickException(f"{path} declares no services: each route is open to whom its policy lets in")
@@ -101,7 +100,7 @@ def schema(part: Any) -> None:
 
 
 @main.command()
-@_CONFIG
+@CONFIG
 @click.option("--check", "only_look", is_flag=True, help="Change nothing; exit code 1 if something is missing.")
 def migrate(path: Path, *, only_look: bool) -> None:
     """Bring the schema of the PostgreSQL that `store` names up to date; before the gateways of a new version start."""
@@ -112,7 +111,7 @@ def migrate(path: Path, *, only_look: bool) -> None:
 
 
 @main.command()
-@_CONFIG
+@CONFIG
 def doctor(path: Path) -> None:
     """Say which versions run here, and what the store promises. Exit code 1 if a gateway cannot rely on it."""
     from gateway.tending import diagnose, versions  # noqa: PLC0415
@@ -131,7 +130,7 @@ def store() -> None:
 
 
 @store.command("copy")
-@_CONFIG
+@CONFIG
 @click.argument("file", type=click.Path(path_type=Path))
 def copy_store(path: Path, file: Path) -> None:
     """Copy a store of SQLite (FILE) into the PostgreSQL that `store` names, and compare every row.
@@ -153,7 +152,7 @@ def _tended(path: Path, tend: Callable[[Store, Callable[[str], bytes]], Coroutin
         settings = load(path).settings
         return asyncio.run(tend(settings.store, functools.partial(read_secret, base=Path())))
     except ConfigError as error:
-        _complain(error.complaints)
+        complain(error.complaints)
         sys.exit(1)
     except (ValueError, OSError) as error:
         raise click.ClickException(str(error)) from None
@@ -169,7 +168,7 @@ _LIFECYCLE = click.argument("file", type=click.Path(path_type=Path), required=Fa
 
 @lifecycle.command("check")
 @_LIFECYCLE
-@_CONFIG
+@CONFIG
 def check_lifecycle(file: Path | None, path: Path) -> None:
     """Explore one life cycle, or all; print the shortest way to whatever can go wrong. Exit code 1 if anything can."""
     reports = _explored(file, path)
@@ -181,7 +180,7 @@ def check_lifecycle(file: Path | None, path: Path) -> None:
 @lifecycle.command()
 @click.option("--format", "form", type=click.Choice(["mermaid", "dot"]), default="mermaid", show_default=True)
 @_LIFECYCLE
-@_CONFIG
+@CONFIG
 def draw(form: Any, file: Path | None, path: Path) -> None:
     """Draw one life cycle, or all: the states that are declared, the changes that exploring them finds."""
     from gateway.pure.lifecycle_drawing import draw as drawn  # noqa: PLC0415
@@ -199,7 +198,7 @@ def _explored(file: Path | None, path: Path) -> list[Report]:
     try:
         loaded = [load_lifecycle(file)] if file is not None else [*load_lifecycles(path.parent).values()]
     except ConfigError as error:
-        _complain(error.complaints)
+        complain(error.complaints)
         sys.exit(1)
     return [check_machine(lifecycle.machine) for lifecycle in loaded]
 
@@ -210,23 +209,23 @@ def events() -> None:
 
 
 @events.command("list")
-@_CONFIG
+@CONFIG
 @click.option("--state", type=click.Choice(["parked", "pending"]), default="parked", show_default=True)
 @click.option("--tenant", help="Only of this tenant.")
 def list_events(path: Path, state: str, tenant: str | None) -> None:
     """List events that were set aside (parked), or that wait (pending), oldest first; JSON, one a line."""
     query = urlencode({"state": state, **({"tenant": tenant} if tenant else {})})
-    for event in _ask(path, "GET", f"/events?{query}")["events"]:
+    for event in asked(path, "GET", f"/events?{query}")["events"]:
         click.echo(json.dumps(event))
 
 
 @events.command()
-@_CONFIG
+@CONFIG
 @click.argument("tenant")
 @click.argument("event")
 def replay(path: Path, tenant: str, event: str) -> None:
     """Publish an event that was parked, or once more one that was sent."""
-    _ask(path, "POST", "/events/replay", {"tenant": tenant, "id": event})
+    asked(path, "POST", "/events/replay", {"tenant": tenant, "id": event})
 
 
 @main.group()
@@ -235,12 +234,12 @@ def payments() -> None:
 
 
 @payments.command("list")
-@_CONFIG
+@CONFIG
 @click.option("--tenant", help="Only of this tenant.")
 def list_payments(path: Path, tenant: str | None) -> None:
     """List what is in doubt, oldest first; JSON, one a line. `next_at` null: a person has to find out."""
     query = urlencode({"tenant": tenant} if tenant else {})
-    for call in _ask(path, "GET", f"/payments?{query}")["calls"]:
+    for call in asked(path, "GET", f"/payments?{query}")["calls"]:
         click.echo(json.dumps(call))
 
 
@@ -248,12 +247,12 @@ def _decision(action: str, text: str, *options: Callable[[click.Command], object
     """`pangate payments ACTION TENANT ID`."""
 
     @payments.command(action, help=text)
-    @_CONFIG
+    @CONFIG
     @click.argument("tenant")
     @click.argument("request", metavar="ID")
     @click.option("--note", default="", help="How you know; it goes into the log.")
     def decide(path: Path, tenant: str, request: str, note: str, **others: str) -> None:
-        _ask(path, "POST", f"/payments/{action}", {"tenant": tenant, "id": request, "note": note, **others})
+        asked(path, "POST", f"/payments/{action}", {"tenant": tenant, "id": request, "note": note, **others})
 
     for option in options:
         option(decide)
@@ -269,19 +268,6 @@ _decision(
     "done", "It was executed: you have seen so at the provider. Its amount counts, its key is used.", _PROVIDER_ID
 )
 _decision("failed", "It was not executed, and cannot be any more. Its amount and its key are free again.")
-
-
-def _ask(path: Path, method: Literal["GET", "POST"], target: str, document: Mapping[str, object] | None = None) -> Any:
-    """What the running gateway answers. Ends the command if it does not do it."""
-    from gateway.admin_client import AdminError, ask  # noqa: PLC0415
-
-    try:
-        return ask(path, method, target, document)
-    except ConfigError as error:
-        _complain(error.complaints)
-        sys.exit(1)
-    except AdminError as error:
-        raise click.ClickException(str(error)) from None
 
 
 @main.group()
@@ -306,7 +292,7 @@ def dev(directory: Path, *, force: bool) -> None:
 
 
 @certs.command()
-@_CONFIG
+@CONFIG
 @click.option("--within", type=click.IntRange(min=0), default=30, show_default=True, help="Days.")
 def show(path: Path, within: int) -> None:
     """List the certificates that the configuration names, by their end. Exit code 1 if one ends too soon."""
@@ -316,7 +302,7 @@ def show(path: Path, within: int) -> None:
     try:
         found = expiries(load(path))
     except ConfigError as error:
-        _complain(error.complaints)
+        complain(error.complaints)
         sys.exit(1)
     except ValueError as error:
         raise click.ClickException(str(error)) from None
@@ -344,7 +330,7 @@ def token(directory: Path, scope: str, sub: str, certificate: Path | None) -> No
 
 
 @main.command()
-@_CONFIG
+@CONFIG
 @click.option("--once", is_flag=True, help="End after the story; exit code 0 only if every step happened.")
 def demo(path: Path, *, once: bool) -> None:
     """Tell the story of one payment, with a shop behind the gateway and a fake provider behind it."""
@@ -354,11 +340,6 @@ def demo(path: Path, *, once: bool) -> None:
     sys.path.insert(0, str(folder))
     story = importlib.import_module(".".join(_STORY.with_suffix("").parts))
     sys.exit(story.main(folder, once=once))
-
-
-def _complain(complaints: Iterable[Complaint]) -> None:
-    for complaint in complaints:
-        click.echo(str(complaint), err=True)
 
 
 def _count(number: int, one: str, many: str = "") -> str:

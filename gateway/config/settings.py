@@ -126,6 +126,12 @@ class KeyProvider(Settings):
     key: SecretFile
 
 
+class Audit(Settings):
+    """For how long it is remembered who had card data revealed (PCI DSS 10.5.1: twelve months at least)."""
+
+    keep: Duration = written("400d", ge=86400)
+
+
 # --- Routes ----------------------------------------------------------------------------------------------------------
 
 
@@ -260,6 +266,7 @@ class ConfigFile(Settings):
         ),
     ] = Field(default_factory=Shared)
     keys: KeyProvider | None = None
+    audit: Audit = Field(default_factory=Audit)
     events: Events = Field(default_factory=Events)
     upstreams: dict[Name, Upstream] = Field(min_length=1)
     policies: Globs = written("policies/*.yaml")
@@ -268,6 +275,12 @@ class ConfigFile(Settings):
     drain: Duration = written("30s", gt=0)
     drain_delay: Duration = written("0s")
     logging: Logging = Field(default_factory=Logging)
+
+    @property
+    def only_tenant(self) -> str | None:
+        """The tenant of all routes, if there is one and a file names it."""
+        tenants = {self.tenant_of(route).name for route in self.routes}
+        return tenants.pop() if len(tenants) == 1 else None
 
     def tenant_of(self, route: Route) -> Tenant:
         """The route's own tenant, else its listener's, else everyone's."""

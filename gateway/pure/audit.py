@@ -23,6 +23,9 @@ from gateway.pure.redaction import redact
 CLOCK_BACK_MAX: Final = 1_000_000
 """Microseconds by which an entry may be dated before its predecessor: requests are dated when they arrive."""
 
+GATEWAY: Final = ""
+"""The tenant whose chain says when a gateway began and ended: no caller's."""
+
 Mark = Literal["head", "base"]
 Event = Literal["started", "stopped", "reveal", "settled", "found", "looked_up", "deleted", "keys"]
 """`reveal` is the intent, before a byte leaves; `settled` says what became of the exchange that it was for."""

@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
-from gateway.operations import Operation, PurgedRow, PurgeEvents, PurgeFacts, PurgeKeys
-from gateway.ports import Clock, Store, Telemetry, Unavailable
+from gateway.operations import Operation, PurgeAudit, PurgedRow, PurgeEvents, PurgeFacts, PurgeKeys
+from gateway.ports import Clock, Keys, Store, Telemetry, Unavailable
+from gateway.pure.audit import sealed_end
 
 Purge = Callable[[float, int], Operation[PurgedRow]]
 """The operation that deletes, by Unix time, at most so many of one kind."""
@@ -29,6 +30,13 @@ def old_events(keep: float, *, unsent: bool) -> Purge:
 def old_facts(now: float, limit: int) -> PurgeFacts:
     """What is remembered of messages from providers, when none of them delivers again any more."""
     return PurgeFacts(before=now - FACTS_KEPT, limit=limit)
+
+
+def old_audit(keep: float, keys: Keys) -> Purge:
+    """What the audit chains say of what is longer ago than `keep` seconds; where they begin then is sealed."""
+    return lambda now, limit: PurgeAudit(
+        now - keep, limit, lambda place, end: sealed_end("base", place, end, keys.mac(place.tenant, "audit"))
+    )
 
 
 def all_purges(keep: float, *, unsent: bool) -> dict[str, Purge]:

@@ -8,11 +8,13 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 
 from gateway.adapters.sqlite import SqliteStore, open_sqlite
-from gateway.operations import ClaimKey, FinishKey, Operation, PurgeKeys, Row, Rows
+from gateway.operations import ClaimKey, FinishKey, ListChains, Operation, PurgeKeys, ReadChain, Row, Rows
 from gateway.ports import Unavailable
+from gateway.pure.audit import wrong_ends
 from gateway.pure.lifecycle import Told
 from gateway.workers.relay import Relay
-from gateway.workers.retention import FACTS_KEPT, Purge, expired_keys, old_events, old_facts, run_retention
+from gateway.workers.retention import FACTS_KEPT, Purge, expired_keys, old_audit, old_events, old_facts, run_retention
+from tests.adapters.operations import AUDIT_KEY, record
 from tests.adapters.payments import Till
 from tests.conftest import HandClock, Recorder
 from tests.outbox_world import REFUSES, TAKES, Outbox, Receiver, outbox
@@ -146,3 +148,25 @@ async def test_messages_are_recognised_for_as_long_as_facts_are_kept() -> None:
         assert (await till.hear(Told("authorised_total", 1), source="evt_1")).duplicate
         await kept(world, old_facts, days=2)
         assert not (await till.hear(Told("authorised_total", 1), source="evt_1")).duplicate
+
+
+# --- the audit -------------------------------------------------------------------------------------------------------
+
+
+class OneKey:
+    """Keys of which all are the same."""
+
+    def mac(self, *_: str) -> bytes:
+        return AUDIT_KEY
+
+
+async def test_the_audit_keeps_an_entry_for_its_time_and_then_begins_behind_it() -> None:
+    async with outbox() as world:
+        for days in range(3):
+            await world.store.commit([record(now=world.clock.now() + days * 86400)])
+        await kept(world, old_audit(400 * 86400, OneKey()), days=401.5)  # type: ignore[arg-type]
+        listing, reading = ListChains(None), ReadChain("shop", "gateway", 0, 10)
+        rows = await world.store.commit([listing, reading])
+        assert [link.sequence for link in rows[reading].entries] == [3]
+        assert list(wrong_ends(rows[listing].chains[0], AUDIT_KEY)) == []
+        assert rows[listing].chains[0].base.sequence == 2
