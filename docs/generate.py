@@ -40,6 +40,7 @@ ADVICE: Mapping[str, Mapping[Reason, str]] = {
         Reason.REQUEST_TIMEOUT: "Send head and body without pausing.",
         Reason.TOO_MANY_FAILED_CREDENTIALS: "Wait as long as `Retry-After` says, and send valid credentials then.",
         Reason.TOO_MANY_CONNECTIONS: "Close connections that are not used; try again after `Retry-After`.",
+        Reason.PROXY_HEADER_INVALID: "Nobody is answered: let the balancer send PROXY protocol, version 2.",
         Reason.ROUTE_NOT_FOUND: "Check host and path; only declared routes exist.",
         Reason.METHOD_NOT_ALLOWED: "Use a method that `Allow` names.",
     },

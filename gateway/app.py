@@ -142,7 +142,10 @@ class Gateway:
         self._tasks = [asyncio.create_task(work) for work in (self._look_at_certificates(), *lease)]
         proxy = Proxy(self._ports, self._running, InboxReceiver(self._ports, forwarder.wake))
         for name, settings in config.settings.listeners.items():
-            listener = Listener(name, proxy, self._ports, _limits(settings), identity=settings.identity)
+            balancers = settings.proxy_protocol.networks if settings.proxy_protocol else ()
+            listener = Listener(
+                name, proxy, self._ports, _limits(settings), identity=settings.identity, balancers=balancers
+            )
             tls = fresh.get(name)
             listener.open(sockets[name], None if tls is None else tls.context, [self._seat])
             if tls is not None:

@@ -131,4 +131,4 @@ def _needs_restart(running: ConfigFile, config: Config) -> Iterator[Complaint]:
 def _socket_of(listener: ListenerSettings) -> tuple[object, ...]:
     """Whether certificates are asked for is part of it: connections that exist would not be asked again."""
     asked = listener.tls and listener.tls.client_certificate
-    return listener.bind, listener.identity, listener.limits, asked
+    return listener.bind, listener.identity, listener.limits, listener.proxy_protocol, asked

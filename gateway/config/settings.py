@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, model_validator
@@ -15,7 +16,7 @@ from gateway.config.shared import Shared
 from gateway.config.store import StoreSetting
 from gateway.config.tenant import Tenant, TenantSetting
 from gateway.config.upstreams import Upstream
-from gateway.pure.bind import Tcp, parse_bind
+from gateway.pure.bind import Tcp, Unix, parse_bind
 from gateway.pure.units import Duration, Files, PathRef, SecretRef, Size
 from gateway.pure.webhooks import MAX_SECRETS
 
@@ -87,6 +88,29 @@ class Limits(Settings):
     max_response: Size = written("4MiB", ge=1)
 
 
+def _network(text: str) -> str:
+    try:
+        network = ip_network(text)
+    except ValueError:
+        raise ValueError("expected a network, such as 10.0.0.0/24 or 2001:db8::7, no bits behind its prefix") from None
+    if not network.prefixlen:
+        raise ValueError("a network that holds every address would let anybody say who calls")
+    return str(network)
+
+
+class ProxyProtocol(Settings):
+    """Connections from these networks begin with a header of the PROXY protocol, version 2: it tells who the client is.
+
+    What comes from other addresses is not read for one.
+    """
+
+    sources: list[Annotated[str, AfterValidator(_network)]] = Field(alias="from", min_length=1, max_length=100)
+
+    @property
+    def networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        return tuple(map(ip_network, self.sources))
+
+
 class Listener(Settings):
     """`identity` declares who calls on a loopback or Unix socket without TLS: a sidecar of that service."""
 
@@ -94,12 +118,15 @@ class Listener(Settings):
     tls: Tls | None = None
     identity: str | None = Field(default=None, min_length=1, max_length=255, pattern=r"^[!-~]+$")
     limits: Limits = Field(default_factory=Limits)
+    proxy_protocol: ProxyProtocol | None = None
     tenant: TenantSetting | None = None
 
     @model_validator(mode="after")
     def _guarded(self) -> Listener:
         if self.tls is not None and self.identity is not None:
             raise ValueError("identity is for a listener without tls; with tls the certificate says who calls")
+        if self.proxy_protocol is not None and isinstance(parse_bind(self.bind), Unix):
+            raise ValueError("proxy_protocol is for a listener on TCP: behind a Unix socket nobody has an address")
         if self.tls is None and not parse_bind(self.bind).local:
             raise ValueError("needs tls: without it a listener binds to loopback or unix:PATH only")
         return self

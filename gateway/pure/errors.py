@@ -39,6 +39,7 @@ class Reason(enum.Enum):
         "Too many credentials from this address were not valid",
         "rate_limit_error",
     )
+    PROXY_HEADER_INVALID = "proxy_header_invalid", 400, "The balancer's PROXY protocol header is not valid"
     ROUTE_NOT_FOUND = "route_not_found", 404, "No route matches the request"
     METHOD_NOT_ALLOWED = "method_not_allowed", 405, "The route does not take this method"
     # identify

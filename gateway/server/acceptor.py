@@ -1,17 +1,25 @@
 """Takes connections out of the queues of listening sockets.
 
 Not a server of the event loop: one that is closed drops what it has just accepted, and resets what it has not.
+
+Before TLS a balancer that is known says whose connection it is; what comes from anybody else is not taken for that.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import socket
 import ssl
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from itertools import islice
 
+from gateway.exchange import UNNAMED
+from gateway.pure.errors import Reason
+from gateway.pure.proxy_protocol import FIXED_BYTES, ProxyHeaderError, Told, read, rest_of
+from gateway.server.handshakes import Handshakes
 from gateway.server.sockets import BACKLOG
 
 _AT_ONCE = 32
@@ -20,23 +28,29 @@ _PAUSE_SECONDS = 0.5
 """Without accepting, when the process has no file descriptor left."""
 
 
+Network = IPv4Network | IPv6Network
+
+
 class Acceptor:
     """Gives each connection to a protocol that `make` makes, after a TLS handshake if there is a `context`.
 
-    `handshake` seconds are what a handshake may take. The queue of a socket may be shared with other processes.
+    `make` gets the client's address if a balancer told it: one with an address in `balancers` has to. The queue of a
+    socket may be shared with other processes.
     """
 
     def __init__(
         self,
-        make: Callable[[], asyncio.BaseProtocol],
+        make: Callable[..., asyncio.BaseProtocol],
         sockets: Sequence[socket.socket],
         context: ssl.SSLContext | None,
-        handshake: float,
+        handshakes: Handshakes,
+        balancers: Sequence[Network] = (),
     ) -> None:
         self.sockets = sockets
         self.context = context
         self._make = make
-        self._handshake = handshake
+        self._handshakes = handshakes
+        self._balancers = balancers
         self._accepting: set[socket.socket] = set()
         self._welcoming: set[asyncio.Task[None]] = set()
 
@@ -86,12 +100,68 @@ class Acceptor:
         task.add_done_callback(self._welcoming.discard)
 
     async def _welcome(self, accepted: socket.socket) -> None:
-        """A handshake that fails is counted where it fails (`gateway.server.tls`)."""
         accepted.setblocking(False)  # noqa: FBT003
-        loop = asyncio.get_running_loop()
-        timeout = None if self.context is None else self._handshake
+        make = self._make
         with contextlib.suppress(OSError):
-            await loop.connect_accepted_socket(self._make, accepted, ssl=self.context, ssl_handshake_timeout=timeout)
+            if self._balancers or self.context is not None:
+                peername = accepted.getpeername()
+                address = peername[0] if isinstance(peername, tuple) else UNNAMED
+                if self._balancers and any(ip_address(address) in network for network in self._balancers):
+                    told = await self._told(accepted)
+                    if told is None:
+                        accepted.close()
+                        return
+                    if told.client is not None:
+                        address = told.client[0]
+                        make = functools.partial(make, address)
+                if self.context is not None:
+                    await self._shake_hands(accepted, address, make, self.context)
+                    return
+            await asyncio.get_running_loop().connect_accepted_socket(make, accepted)
+
+    async def _told(self, accepted: socket.socket) -> Told | None:
+        """What a balancer says of the connection; None if nothing proper, in time. Not a byte more is read."""
+        handshakes, fixed = self._handshakes, b""
+        try:
+            async with asyncio.timeout(handshakes.seconds):
+                fixed = await _exactly(accepted, FIXED_BYTES)
+                return read(fixed, await _exactly(accepted, rest_of(fixed)))
+        except (ProxyHeaderError, TimeoutError):
+            handshakes.refused(Reason.PROXY_HEADER_INVALID)
+        except (OSError, EOFError):
+            pass  # it only looked whether the port is open
+        return None
+
+    async def _shake_hands(
+        self,
+        accepted: socket.socket,
+        address: str,
+        make: Callable[[], asyncio.BaseProtocol],
+        context: ssl.SSLContext,
+    ) -> None:
+        """A handshake that fails is counted by its reason where it fails (`gateway.server.tls`)."""
+        handshakes = self._handshakes
+        if not handshakes.begin(address):
+            accepted.close()
+            return
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.connect_accepted_socket(make, accepted, ssl=context, ssl_handshake_timeout=handshakes.seconds)
+        except (ssl.SSLError, ConnectionAbortedError):
+            handshakes.failed(address)
+        finally:
+            handshakes.ended(address)
+
+
+async def _exactly(one: socket.socket, count: int) -> bytes:
+    """Raises EOFError if there are no more, OSError."""
+    loop, got = asyncio.get_running_loop(), b""
+    while len(got) < count:
+        piece = await loop.sock_recv(one, count - len(got))
+        if not piece:
+            raise EOFError
+        got += piece
+    return got
 
 
 def _queued(listening: socket.socket) -> Iterator[socket.socket]:

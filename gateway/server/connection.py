@@ -39,12 +39,16 @@ class Connection(asyncio.BufferedProtocol):
 
     __slots__ = (
         "_arrived", "_body", "_broken", "_drained", "_edge", "_ending", "_exchanging", "_half_closed", "_late",
-        "_loop", "_lost", "_others", "_pending", "_read_paused", "_waiter", "_wire", "due", "failures", "listener",
-        "peer", "scheme",
+        "_loop", "_lost", "_others", "_pending", "_read_paused", "_told", "_waiter", "_wire", "due", "failures",
+        "listener", "peer", "scheme",
     )  # fmt: skip
 
-    def __init__(self, edge: Edge, others: Connections, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, edge: Edge, others: Connections, loop: asyncio.AbstractEventLoop, told: str | None = None
+    ) -> None:
+        """`told` is the client's address if a balancer told it."""
         self._edge = edge
+        self._told = told
         self._others = others
         self._loop = loop
         self._wire: asyncio.Transport
@@ -76,7 +80,7 @@ class Connection(asyncio.BufferedProtocol):
         tls = transport.get_extra_info("ssl_object")
         peername = transport.get_extra_info("peername")
         self.peer = Peer(
-            address=peername[0] if isinstance(peername, tuple) else UNNAMED,
+            address=self._told or (peername[0] if isinstance(peername, tuple) else UNNAMED),
             certificate=tls.getpeercert(binary_form=True) if tls is not None else None,
             identity=self._edge.identity,
             server_name=tls.server_name and tls.server_name.lower() if tls is not None else None,

@@ -15,9 +15,10 @@ from gateway.pure.bind import address_block
 from gateway.pure.errors import PROBLEM_TYPE, Reason, problem
 from gateway.pure.http import response_head
 from gateway.pure.metrics import Metric
-from gateway.server.acceptor import Acceptor
+from gateway.server.acceptor import Acceptor, Network
 from gateway.server.connection import Connection
 from gateway.server.edge import Edge, Exchanges, Limits
+from gateway.server.handshakes import Handshakes
 
 _SWEEP_SECONDS = 0.5
 
@@ -25,7 +26,8 @@ _SWEEP_SECONDS = 0.5
 class Listener:
     """One bind address and its connections. The address may have several sockets, and their queues several workers.
 
-    `identity` is the principal that a local listener without TLS declares for its callers.
+    `identity` is the principal that a local listener without TLS declares for its callers; `balancers` are the networks
+    from which connections begin with a header of the PROXY protocol.
     """
 
     def __init__(
@@ -36,8 +38,10 @@ class Listener:
         limits: Limits | None = None,
         *,
         identity: str | None = None,
+        balancers: Sequence[Network] = (),
     ) -> None:
         self.name = name
+        self._balancers = balancers
         self._edge = Edge(name, exchanges, ports, limits or Limits(), identity)
         self._acceptor: Acceptor
         self._sweeper: asyncio.TimerHandle | None = None
@@ -49,7 +53,7 @@ class Listener:
         """Accept connections from those of the bound sockets whose numbers `accept` gives. Raises OSError."""
         self._edge.scheme = "http" if context is None else "https"
         self._connections = _Connections(self._edge, asyncio.get_running_loop())
-        self._acceptor = Acceptor(self._connections, sockets, context, self._edge.limits.handshake)
+        self._acceptor = Acceptor(self._connections, sockets, context, Handshakes(self._edge), self._balancers)
         self.accept(accept)
         self._sweep_later()
 
@@ -128,8 +132,8 @@ class _Connections:
     def all(self) -> list[Connection]:
         return list(self._open)
 
-    def __call__(self) -> Connection:
-        return Connection(self._edge, self, self._loop)
+    def __call__(self, told: str | None = None) -> Connection:
+        return Connection(self._edge, self, self._loop, told)
 
     def opened(self, connection: Connection) -> None:
         edge, block = self._edge, address_block(connection.peer.address)

@@ -18,7 +18,9 @@ from typing import Any
 from gateway.pipeline import BodyLimits, Pipeline, Placed
 from gateway.ports import BodyStream, Header, Ports, Response
 from gateway.pure.routing import Pattern, RouteTable
-from gateway.server.edge import Limits
+from gateway.server.acceptor import Network
+from gateway.server.edge import Edge, Limits
+from gateway.server.handshakes import Handshakes
 from gateway.server.listener import Listener
 from gateway.server.proxy import Inboxes, Proxy, Running
 from gateway.server.sockets import bound
@@ -198,8 +200,10 @@ class World:
         self.listener: Listener
         self._clients: list[Client] = []
 
-    async def open(self, bind: str, context: ssl.SSLContext | None, identity: str | None) -> None:
-        self.listener = Listener("edge", self.proxy, self.ports, self.limits, identity=identity)
+    async def open(
+        self, bind: str, context: ssl.SSLContext | None, identity: str | None, balancers: Sequence[Network]
+    ) -> None:
+        self.listener = Listener("edge", self.proxy, self.ports, self.limits, identity=identity, balancers=balancers)
         self.listener.open([bound(bind)], context)
 
     async def client(self, context: ssl.SSLContext | None = None) -> Client:
@@ -284,15 +288,22 @@ async def world(
     bind: str = "127.0.0.1:0",
     context: ssl.SSLContext | None = None,
     identity: str | None = None,
+    balancers: Sequence[Network] = (),
     inboxes: Inboxes | None = None,
     routes: Any = None,
 ) -> AsyncIterator[World]:
     it = World(limits or Limits(), placed, inboxes, routes)
-    await it.open(bind, context, identity)
+    await it.open(bind, context, identity, balancers)
     try:
         yield it
     finally:
         await it.close()
+
+
+def handshakes(limits: Limits | None = None) -> Handshakes:
+    """Those of a listener that serves nobody."""
+    it = World(limits or Limits(), (), None, None)
+    return Handshakes(Edge("edge", it.proxy, it.ports, it.limits))
 
 
 async def turns(until: Callable[[], bool]) -> None:
