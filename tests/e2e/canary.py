@@ -18,10 +18,12 @@ from gateway.pure.cards import luhn_valid
 
 BIN = "424242"
 """Of the published test card: no real card begins like this."""
+CODE_BEGINS = "909090"
 
 _PERCENT = re.compile(rb"%([0-9A-Fa-f]{2})")
 _ESCAPE = re.compile(rb"\\u00([0-9A-Fa-f]{2})")
 _BETWEEN = b" -.+\t\r\n\0\\"
+_AROUND, _WINDOW = 8, 160
 _CODE_IN_CONTEXT = re.compile(rb"(?i)(?:cvc|cvv|cvn|csc|security.?code)\W{1,12}([0-9]{3,4})(?![0-9])")
 
 
@@ -36,7 +38,7 @@ class Canary:
 
 def _random(*, valid: bool) -> str:
     while True:
-        digits = BIN + f"{secrets.randbelow(10**10):010}" if valid else f"{secrets.randbelow(10**16):016}"
+        digits = (BIN if valid else CODE_BEGINS) + f"{secrets.randbelow(10**10):010}"
         if luhn_valid(digits) is valid:
             return digits
 
@@ -58,6 +60,19 @@ def written(value: str) -> Mapping[str, bytes]:
         "base64, shifted": base64.b64encode(b"number=" + plain + b"&"),
         "base64url, shifted": base64.urlsafe_b64encode(b"\xff\xfe" + plain + b"\xff"),
     }
+
+
+def sieved(content: bytes) -> bytes:
+    """What stands around anything that begins like a canary, in whatever form: little enough to look for many in it."""
+    pieces = []
+    for view in _views(content):
+        for begin in (BIN, CODE_BEGINS):
+            for sign in _signs(begin):
+                at = view.find(sign)
+                while at >= 0:
+                    pieces.append(view[max(0, at - _AROUND) : at + _WINDOW])
+                    at = view.find(sign, at + len(sign))
+    return b"\n".join(pieces)
 
 
 class Hit(NamedTuple):
@@ -96,6 +111,14 @@ def _views(content: bytes) -> Iterator[bytes]:
 
 def _byte(escape: re.Match[bytes]) -> bytes:
     return bytes.fromhex(escape[1].decode())
+
+
+def _signs(begin: str) -> Iterator[bytes]:
+    """How a value that begins like this begins in each form. The views undo what stands between digits."""
+    plain = begin.encode()
+    yield from (plain, plain.hex().encode(), bytes.fromhex(begin))
+    for shift in range(3):
+        yield base64.b64encode(bytes(shift) + plain)[-(-shift * 8 // 6) : (shift + len(plain)) * 8 // 6]
 
 
 def _needles(value: str) -> Iterator[bytes]:

@@ -67,6 +67,7 @@ class Gateway:
     env: Mapping[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
     program: Sequence[str] = ("-m", "gateway.cli")
+    cwd: Path | None = None
 
     def environment(self) -> dict[str, str]:
         ports = {f"PANGATE_{name.upper()}_PORT": str(port) for name, port in self.ports.items()}
@@ -75,7 +76,7 @@ class Gateway:
     def start(self, ready: str = "edge") -> None:
         command = [sys.executable, *self.program, "run", "--config", str(self.folder / "config.yaml")]
         with self.log_path.open("ab") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=self.environment())
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=self.environment(), cwd=self.cwd)
         try:
             wait_until(lambda: self._listens(ready), START_SECONDS, f"the start of the gateway ({self.log_path})")
         except BaseException:
