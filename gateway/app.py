@@ -314,6 +314,7 @@ class Gateway:
             await asyncio.sleep(LOOK_SECONDS)
             async with self._reloading:
                 await self._renewal.look(self.config.settings.listeners, self._listeners)
+                await self._renewal.look_at_upstreams(self._upstreams)
 
     # --- outside
 

@@ -1,7 +1,7 @@
-"""The TLS files of the listeners, looked at twice a second: a new certificate takes over without a reload.
+"""The TLS files of listeners and upstreams, looked at twice a second: a new certificate takes over without a reload.
 
 A pair whose parts do not belong together, as when certificate and key are replaced one after the other, changes
-nothing; the listener goes on with what it has until the files are right.
+nothing; what runs goes on with what it has until the files are right.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import functools
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, TypeVar
 
 from pydantic import BaseModel
 
@@ -23,10 +23,12 @@ from gateway.ports import Telemetry
 from gateway.pure.metrics import Metric
 from gateway.server.listener import Listener
 from gateway.server.tls import not_after
+from gateway.upstreams import Upstreams
 
 LOOK_SECONDS: Final = 0.5
 
 _Marks: TypeAlias = tuple[tuple[int, ...], ...]
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,7 @@ class Fresh:
 
 
 class Renewal:
-    """What each listener's TLS was made from, and what follows when that changes on the disk."""
+    """What TLS was made from, and what follows when that changes on the disk."""
 
     def __init__(self, telemetry: Telemetry) -> None:
         self._telemetry = telemetry
@@ -70,26 +72,42 @@ class Renewal:
             self.installed(name, each)
 
     async def look(self, settings: Mapping[str, ListenerSettings], listeners: Mapping[str, Listener]) -> None:
-        """Install what has changed since the last look. Wrong is what is so at two looks running: in between, somebody
-        may have been replacing the second file of a pair.
-        """
+        """Install what of the listeners' files has changed since the last look."""
         for name, listener in settings.items():
-            marks = _marks(listener.tls)
-            if marks == self._concluded.get(name):
-                continue
-            try:
-                fresh = await asyncio.to_thread(self.fresh, {name: listener})
-            except (ValueError, OSError) as error:
-                if marks == self._suspect.get(name):
-                    self._concluded[name] = marks
-                    self._telemetry.count(Metric.CERTIFICATE_RENEWALS, name, "rejected")
-                    self._telemetry.log("certificate_rejected", level="error", listener=name, error=str(error))
-                self._suspect[name] = marks
-                continue
-            self._concluded[name] = marks
-            self.install(listeners, fresh)
+            fresh = await self._changed("listener", name, listener.tls, functools.partial(self.fresh, {name: listener}))
             if fresh:
+                self.install(listeners, fresh)
                 self._telemetry.log("certificate_renewed", listener=name)
+
+    async def look_at_upstreams(self, upstreams: Upstreams) -> None:
+        """The same for authorities and client certificates toward upstreams, and for what their connections trust."""
+        for name, tls in upstreams.tls.items():
+            renewed = await self._changed("upstream", name, tls, functools.partial(upstreams.fresh, name))
+            if renewed is not None:
+                upstreams.renew(name, renewed)
+                self._telemetry.count(Metric.CERTIFICATE_RENEWALS, f"upstreams.{name}", "applied")
+                self._telemetry.log("certificate_renewed", upstream=name)
+
+    async def _changed(self, kind: str, name: str, tls: BaseModel | None, make: Callable[[], Made]) -> Made | None:
+        """What `make` makes of files that have changed since the last look; None if they have not, or are wrong.
+
+        Wrong is what is so at two looks running: in between, somebody may be replacing the second file of a pair.
+        """
+        place = name if kind == "listener" else f"{kind}s.{name}"
+        marks = _marks(tls)
+        if marks == self._concluded.get(place):
+            return None
+        try:
+            made = await asyncio.to_thread(make)
+        except (ValueError, OSError) as error:
+            if marks == self._suspect.get(place):
+                self._concluded[place] = marks
+                self._telemetry.count(Metric.CERTIFICATE_RENEWALS, place, "rejected")
+                self._telemetry.log("certificate_rejected", level="error", error=str(error), **{kind: name})
+            self._suspect[place] = marks
+            return None
+        self._concluded[place] = marks
+        return made
 
 
 def _marks(tls: BaseModel | None) -> _Marks:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import ipaddress
 import random
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ from gateway.adapters.upstream import HttpUpstream, Limits, Timeouts
 from gateway.adapters.upstream_cluster import Care, Endpoint, HttpCluster, Resilience
 from gateway.adapters.upstream_signing import SigningCluster, SigningKey, read_signing_key
 from gateway.config.load import Config, contents
-from gateway.config.upstreams import Upstream, UpstreamSign
+from gateway.config.upstreams import Upstream, UpstreamSign, UpstreamTls
 from gateway.contexts import upstream_context
 from gateway.ports import Clock, Cluster, Entropy, ReadSecret, Telemetry
 from gateway.pure.breaker import BreakerSettings
@@ -35,6 +36,14 @@ class _Made:
 
     made_from: tuple[Upstream, bytes]
     cluster: HttpCluster
+
+
+@dataclass(frozen=True, slots=True)
+class Renewed:
+    """TLS toward an upstream, and the `digest` of the files it was made from."""
+
+    digest: bytes
+    context: ssl.SSLContext
 
 
 class Upstreams:
@@ -77,6 +86,27 @@ class Upstreams:
             made.cluster.tell()
             if made.cluster.needs_care and name not in self._care:
                 self._care[name] = asyncio.create_task(made.cluster.care())
+
+    @property
+    def tls(self) -> Mapping[str, UpstreamTls]:
+        """Of the upstreams that run, what names files."""
+        settings = {name: made.made_from[0].tls for name, made in self._running.items()}
+        return {name: tls for name, tls in settings.items() if tls is not None}
+
+    def fresh(self, name: str) -> Renewed | None:
+        """What follows from the files of an upstream that runs; None if it was made from them.
+
+        Raises ValueError, OSError.
+        """
+        settings, digest = self._running[name].made_from
+        found = contents(settings.tls)
+        return None if found == digest else Renewed(found, upstream_context(settings.tls))
+
+    def renew(self, name: str, renewed: Renewed) -> None:
+        """Use that for connections from now on; its breakers and its health stay what they are."""
+        made = self._running[name]
+        made.cluster.renew(renewed.context)
+        self._running[name] = _Made((made.made_from[0], renewed.digest), made.cluster)
 
     async def close(self) -> None:
         """Break off what is under way and wait until every connection is gone."""

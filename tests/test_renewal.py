@@ -11,13 +11,17 @@ from pathlib import Path
 
 import pytest
 
+from gateway.config.load import load
 from gateway.config.settings import Listener as ListenerSettings
 from gateway.config.settings import Tls
+from gateway.ports import Cluster, settled
 from gateway.pure.metrics import Metric
 from gateway.renewal import Renewal
+from gateway.upstreams import Upstreams
 from tests.certificates import Authority, Pair
-from tests.conftest import Recorder
+from tests.conftest import CountingEntropy, HandClock, Recorder
 from tests.server.edge_world import GET, World, world
+from tests.upstreams import OK, Conversation, answering, scripted
 
 SWAPS = 1000
 
@@ -153,3 +157,104 @@ async def test_a_thousand_replacements_under_load_fail_no_request(tmp_path: Path
     assert telemetry.counts[Metric.CERTIFICATE_RENEWALS, ("edge", "applied")] == 1 + SWAPS
     assert min(served) > 50
     assert open_files() < before + 50
+
+
+# --- toward upstreams ---------------------------------------------------------------------------------------------
+
+CONFIG = """\
+version: 1
+listeners:
+  edge: {bind: 127.0.0.1:8443}
+store: sqlite:var/pangate.db
+upstreams:
+  psp:
+    url: URL
+    tls: {ca: FOLDER/ca.pem, certificate: FOLDER/live.pem, key: "file:FOLDER/live.key"}
+routes:
+  - {name: pay, listener: edge, match: {path: /pay}, policy: open, upstream: psp}
+"""
+
+
+class Psp:
+    """An upstream over mutual TLS, what it was shown, and the files that the gateway shows it from."""
+
+    def __init__(self, folder: Path, authority: Authority) -> None:
+        self.folder = folder
+        self.authority = authority
+        self.shown: list[bytes] = []
+        self.telemetry = Recorder()
+        self.upstreams = Upstreams(HandClock(), CountingEntropy(), self.telemetry, lambda _: b"")
+        self.renewal = Renewal(self.telemetry)
+        self.put(authority)
+
+    def put(self, authority: Authority) -> Pair:
+        pair = authority.client("gateway", "spiffe://shop.example/gateway")
+        replace(self.authority.file, self.folder / "ca.pem")
+        replace(pair.certificate, self.folder / "live.pem")
+        replace(pair.key, self.folder / "live.key")
+        return pair
+
+    async def converse(self, conversation: Conversation) -> None:
+        self.shown.append(conversation.writer.get_extra_info("ssl_object").getpeercert(True))
+        await answering(OK)(conversation)
+
+    async def call(self, cluster: Cluster) -> bytes:
+        connection = await settled(cluster.lane("").acquire(safe=True))
+        response = await connection.send("GET", b"GET / HTTP/1.1\r\nHost: localhost\r\n", b"")
+        connection.release()
+        return response.body
+
+    async def look(self) -> None:
+        await self.renewal.look_at_upstreams(self.upstreams)
+
+
+@asynccontextmanager
+async def calling(folder: Path, authority: Authority) -> AsyncIterator[tuple[Psp, Cluster]]:
+    server = authority.server()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(server.certificate, server.key)
+    context.load_verify_locations(authority.file)
+    context.verify_mode = ssl.CERT_REQUIRED
+    psp = Psp(folder, authority)
+    (folder / "policies").mkdir()
+    (folder / "policies" / "open.yaml").write_text("rules: [{kind: rate_limit, key: [peer.address], rate: 5/second}]\n")
+    async with scripted(psp.converse, context) as server_side:
+        config = CONFIG.replace("URL", server_side.url).replace("FOLDER", str(folder))
+        (folder / "config.yaml").write_text(config)
+        cluster = psp.upstreams.plan(load(str(folder / "config.yaml")))["psp"]
+        await psp.upstreams.adopt()
+        try:
+            yield psp, cluster
+        finally:
+            await psp.upstreams.close()
+
+
+async def test_an_upstream_is_shown_the_new_certificate_at_the_next_look_and_stays_the_same_object(
+    tmp_path: Path, authority: Authority
+) -> None:
+    async with calling(tmp_path, authority) as (psp, cluster):
+        first = (tmp_path / "live.pem").read_bytes()
+        for _ in range(2):
+            await psp.look()
+            assert await psp.call(cluster) == b"ok"
+        assert len(psp.shown) == 1
+        second = psp.put(authority)
+        await psp.look()
+        assert await psp.call(cluster) == b"ok"
+        assert (tmp_path / "live.pem").read_bytes() != first
+        assert psp.shown[1:] == [second.der()]
+        assert psp.telemetry.counts[Metric.CERTIFICATE_RENEWALS, ("upstreams.psp", "applied")] == 1
+        assert psp.upstreams.plan(load(str(tmp_path / "config.yaml")))["psp"] is cluster
+
+
+async def test_a_bad_certificate_toward_an_upstream_changes_nothing_and_is_told_of_once(
+    tmp_path: Path, authority: Authority
+) -> None:
+    async with calling(tmp_path, authority) as (psp, cluster):
+        (tmp_path / "live.key").write_bytes(b"-----BEGIN NONSENSE-----\n")
+        for _ in range(4):
+            await psp.look()
+            assert await psp.call(cluster) == b"ok"
+        assert psp.telemetry.counts[Metric.CERTIFICATE_RENEWALS, ("upstreams.psp", "rejected")] == 1
+        assert [line["upstream"] for line in psp.telemetry.lines if line["event"] == "certificate_rejected"] == ["psp"]
+        assert len(psp.shown) == 1

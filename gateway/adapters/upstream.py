@@ -118,6 +118,8 @@ class HttpUpstream:
         self._limits = limits or Limits()
         self._wires: set[Wire] = set()
         self._idle: list[Wire] = []
+        self._outdated: set[Wire] = set()
+        """Made by a TLS context that was replaced."""
         self.slots = Bulkhead[asyncio.Future[Wire | None]](self._limits.max_connections, self._limits.max_waiting)
         """Calls that have a connection, and those that wait for one."""
         self.place = self._host, self._port = address or (self._origin.host, self._origin.port)
@@ -216,7 +218,7 @@ class HttpUpstream:
 
     async def _connect(self) -> Wire:
         """Fill a slot that was taken; a failure gives it back."""
-        wire = Wire(self, self._clock, self._timeouts, self._limits)
+        wire, tls = Wire(self, self._clock, self._timeouts, self._limits), self._tls
         try:
             async with asyncio.timeout(self._timeouts.connect):
                 await self._reach(wire)
@@ -230,6 +232,8 @@ class HttpUpstream:
             detail = _UNTRUSTED if isinstance(error, ssl.SSLError) else _UNREACHABLE
             raise UpstreamError(Outcome.REFUSED, Reason.UPSTREAM_UNREACHABLE, detail) from error
         wire.leased = True
+        if tls is not self._tls:
+            self._outdated.add(wire)
         return wire
 
     async def _reach(self, wire: Wire) -> None:
@@ -268,9 +272,17 @@ class HttpUpstream:
             if not self._keeps(wire):
                 wire.abort()
 
+    def renew(self, tls: ssl.SSLContext) -> None:
+        """New connections use this context; those that there are end with what they carry."""
+        self._tls = tls
+        self._outdated = set(self._wires)
+        for wire in tuple(self._idle):
+            wire.abort()
+
     def _keeps(self, wire: Wire) -> bool:
         """May it carry another exchange?"""
-        return not self._draining and (not self.addresses or wire.address in self.addresses)
+        outdated = self._draining or wire in self._outdated
+        return not outdated and (not self.addresses or wire.address in self.addresses)
 
     # --- giving it back
 
@@ -324,6 +336,7 @@ class HttpUpstream:
 
     def lost(self, wire: Wire) -> None:
         self._wires.discard(wire)
+        self._outdated.discard(wire)
         if not self._wires and self._gone is not None and not self._gone.done():
             self._gone.set_result(None)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import ssl
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -252,6 +253,11 @@ class HttpCluster:
         except UpstreamError:
             return False
         return 200 <= response.status < 300
+
+    def renew(self, context: ssl.SSLContext) -> None:
+        """New connections use this TLS context; no call goes to those that were made by another."""
+        for pool in self._pools():
+            pool.renew(context)
 
     # --- its end
 

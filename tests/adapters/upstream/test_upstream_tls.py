@@ -168,3 +168,27 @@ def test_a_key_under_a_passphrase_is_an_error_and_not_a_prompt(authority: Author
 def test_tls_settings_for_a_plain_upstream_are_a_mistake() -> None:
     with pytest.raises(ValueError):
         HttpUpstream("psp", "http://localhost", clock=HandClock(), tls=client_context())
+
+
+async def test_a_renewed_context_is_shown_by_the_next_call_and_interrupts_none(
+    authority: Authority, server_tls: ssl.SSLContext, upstreams: Callable[..., HttpUpstream]
+) -> None:
+    async def look(conversation: Conversation) -> None:
+        certificates.append(conversation.writer.get_extra_info("ssl_object").getpeercert(True))
+        await answering(OK)(conversation)
+
+    certificates: list[bytes] = []
+    server_tls.verify_mode = ssl.CERT_REQUIRED
+    pairs = [authority.client(f"gateway-{n}", "spiffe://shop.example/gateway") for n in (1, 2, 3)]
+    contexts = [client_context(authority.file, pair.certificate, pair.key) for pair in pairs]
+    async with scripted(look, server_tls) as server:
+        upstream = upstreams(server.url, contexts[0])
+        assert await post(upstream) == b"ok"
+        upstream.renew(contexts[1])
+        connection = await acquire(upstream, safe=False)
+        upstream.renew(contexts[2])
+        response = await connection.send("POST", b"POST / HTTP/1.1\r\nHost: x\r\n", b"")
+        assert await whole(response) == b"ok"
+        assert await post(upstream) == b"ok"
+        assert await post(upstream) == b"ok"
+    assert certificates == [pair.der() for pair in pairs]
