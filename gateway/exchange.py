@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.operations import Operation, Row, Rows
 from gateway.ports import Header, IncomingBody, Outcome, Response
-from gateway.pure.body import Document, parse
+from gateway.pure.body import KINDS, Document, Kind, parse, unsupported
 from gateway.pure.http import caller_fields
 from gateway.pure.resolving import Decided, Ended, Judgement
 from gateway.pure.trace import TraceContext
@@ -194,23 +194,23 @@ class Exchange:
             return Ended.UNKNOWN
         return self.judgement.of(self.upstream_status)
 
-    def document(self) -> Document:
-        """The request's body, parsed once. Raises `Refused` if it cannot be read."""
+    def document(self, kinds: Collection[Kind] = KINDS) -> Document:
+        """The request's body, parsed once. Raises `Refused` if it cannot be read, or is of none of these kinds."""
         if self._document is None:
             assert self.body is not None, "a rule that asks for the document declares reads_request"
             # A GET that names a type for the body it does not have is common, and nothing to refuse.
             typed = self.body or self.request.method in _METHODS_WITH_BODY
-            self._document = parse((self.request.field(b"content-type") or "") if typed else "", self.body)
-        return self._document
+            self._document = parse((self.request.field(b"content-type") or "") if typed else "", self.body, kinds)
+        return _of_kind(self._document, kinds)
 
-    def response_document(self) -> Document:
-        """The response's body, parsed once. Raises `Refused` if it cannot be read."""
+    def response_document(self, kinds: Collection[Kind] = KINDS) -> Document:
+        """The response's body, parsed once. Raises `Refused` if it cannot be read, or is of none of these kinds."""
         if self._response_document is None:
             assert self.response is not None
             assert self.response.stream is None, "a rule that asks for the document declares reads_response"
             media_type = (self.response.header(b"content-type") or b"").decode("latin-1")
-            self._response_document = parse(media_type, self.response.body)
-        return self._response_document
+            self._response_document = parse(media_type, self.response.body, kinds)
+        return _of_kind(self._response_document, kinds)
 
     def own_lines(self, host: bytes, *, egress: bool) -> list[bytes]:
         """What the gateway says for itself to an upstream: which request this is, and to our own services who calls.
@@ -230,3 +230,9 @@ class Exchange:
         self.response = response
         self.response_edits.clear()
         self._response_document = None
+
+
+def _of_kind(document: Document, kinds: Collection[Kind]) -> Document:
+    if document.kind not in kinds:
+        raise unsupported(kinds)
+    return document

@@ -19,7 +19,7 @@ from pydantic import AfterValidator, Field
 
 from gateway.exchange import Exchange
 from gateway.pure.bind import address_block
-from gateway.pure.body import Document, JsonDocument, PathSelector, Selector, compile_selector
+from gateway.pure.body import Document, JsonDocument, PathSelector, Selector, compile_field, compile_selector
 from gateway.pure.queries import values_of
 from gateway.rule import Place
 
@@ -132,7 +132,7 @@ def source(text: str) -> Source:
         return Source(text, _one(lambda exchange: _claim(exchange, name)))
     side, _, name = text.partition(":")
     if side == "form" and name:
-        return Source(text, _in_body(compile_selector(_field_name(name))), in_body=True)
+        return Source(text, _in_body(compile_field(_field_name(name))), in_body=True)
     if side == "query" and name:
         return Source(text, lambda exchange: values_of(exchange.request.query, name))
     if side == "path" and _PARAMETER.fullmatch(name):

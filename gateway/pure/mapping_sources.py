@@ -48,7 +48,10 @@ def source(text: str) -> Source:
         return Source(text, "path", name=place)
     if side == "response":
         return Source(text, "response", selector=_selector(place))
-    return Source(text, "request", selector=compile_selector(place))
+    selector = compile_selector(place)
+    if selector.kind not in {"json", "form"}:
+        raise ValueError(f"{place!r} is neither a JSONPath nor a form field: amounts are read from JSON and forms")
+    return Source(text, "request", selector=selector)
 
 
 @dataclass(frozen=True, slots=True)

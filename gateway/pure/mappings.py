@@ -50,8 +50,6 @@ def read_request(operation: Operation, document: Document | None, params: Mappin
 
 
 def _one_reading(operation: Operation, document: Document, query: str) -> None:
-    if document.kind not in {operation.kind, "empty"}:
-        raise Refused(Reason.MEDIA_TYPE_UNSUPPORTED, "Send the media type that this route's amounts are in.")
     if not query or document.kind == "json":
         return
     written = {fold(field.name) for field in form_reader.read(query.encode())}

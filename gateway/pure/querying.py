@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 from gateway.pure import json_reader
-from gateway.pure.body import Document, PathSelector, Selector, compile_selector
+from gateway.pure.body import Document, PathSelector, Selector, compile_field, compile_selector
 from gateway.pure.errors import Reason, Refused
 
 _PLACE = re.compile(r"\{([^{}]*)\}")
@@ -81,7 +81,7 @@ def _place(name: str, params: Collection[str]) -> str | Selector:
     if name.startswith("$"):
         return compile_selector(name)
     if name.startswith("form:"):
-        return compile_selector(name.removeprefix("form:"))
+        return compile_field(name.removeprefix("form:"))
     if name in params:
         return name
     if _PARAM.fullmatch(name):

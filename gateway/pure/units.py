@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Protocol
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, ValidationInfo
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from gateway.pure.body import compile_selector
+from gateway.pure.body import Prefixes, compile_selector
+from gateway.pure.xml_body import check_namespace, check_prefix
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _SIZE = re.compile(r"(\d+)(B|KiB|MiB|GiB)")
 _BYTES = {"B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
 _SECRET = re.compile(r"(env:[A-Za-z_][A-Za-z0-9_]*|file:.+)")
+
+
+class Selecting(Protocol):
+    """An entry of a list of settings that names a place of a body."""
+
+    @property
+    def select(self) -> str: ...
 
 
 @dataclass(slots=True)
@@ -76,8 +86,38 @@ def _reference_located(text: str, info: ValidationInfo) -> str:
 
 
 def selector(text: str) -> str:
-    """A JSONPath or form field name as written; raises ValueError for what is neither."""
+    """A selector of a body as written, without prefixes; raises ValueError for what is none."""
     return compile_selector(text).text
+
+
+def prefixed_selector(text: str) -> str:
+    """A selector as written, of whose prefixes `undeclared` tells; raises ValueError for what is none."""
+    return compile_selector(text, None).text
+
+
+def refuse_undeclared(namespaces: Mapping[str, str], **lists: Iterable[Selecting]) -> None:
+    """Raises ValidationError, at its place, for each selector with a prefix that is not among `namespaces`."""
+    prefixes = tuple(namespaces.items())
+    errors = [
+        InitErrorDetails(
+            type=PydanticCustomError("value_error", "{error}", {"error": error}),
+            loc=(name, position, "select"),
+            input=each.select,
+        )
+        for name, fields in lists.items()
+        for position, each in enumerate(fields)
+        if (error := _wrong(each.select, prefixes))
+    ]
+    if errors:
+        raise ValidationError.from_exception_data("selectors", errors)
+
+
+def _wrong(text: str, prefixes: Prefixes) -> str:
+    try:
+        compile_selector(text, prefixes)
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def _scalar(pattern: str, examples: list[str]) -> dict[str, object]:
@@ -98,6 +138,8 @@ PathRef = Annotated[str, Field(min_length=1), AfterValidator(_located)]
 """A file that is read when the configuration is loaded."""
 FileOrUrl = Annotated[str, Field(min_length=1), AfterValidator(_reference_located)]
 """`file:PATH`, or something else, left as it is written."""
-SelectorText = Annotated[
-    str, AfterValidator(selector), Field(json_schema_extra={"examples": ["$.card.number", "card[number]"]})
-]
+_SELECTORS = Field(json_schema_extra={"examples": ["$.card.number", "card[number]", "//number", "part:card:$.number"]})
+SelectorText = Annotated[str, AfterValidator(selector), _SELECTORS]
+PrefixedSelectorText = Annotated[str, AfterValidator(prefixed_selector), _SELECTORS]
+Namespaces = dict[Annotated[str, AfterValidator(check_prefix)], Annotated[str, AfterValidator(check_namespace)]]
+"""What the prefixes of XML names in selectors stand for."""

@@ -18,6 +18,7 @@ from gateway.asking import ask, question_head
 from gateway.exchange import Exchange
 from gateway.operations import AdmitCommand, AdmitRow, AdoptPayment, EndCommand, FindPayment, PaymentRef, Row
 from gateway.ports import Ports, Soon, UpstreamError
+from gateway.pure.body import Kind
 from gateway.pure.currencies import BadAmount
 from gateway.pure.errors import Reason
 from gateway.pure.events import event_types
@@ -99,6 +100,7 @@ class Lifecycle(Rule):
         self.reads_request = bool(operation.in_body)
         self.reads_response = operation.reads_answer
         self._operation = operation
+        self._kinds: frozenset[Kind] = frozenset({operation.kind, "empty"})
         self._machine = machine
         self.operation = settings.operation
         self._observes = settings.on_missing == "observe"
@@ -129,7 +131,7 @@ class Lifecycle(Rule):
             return PASS
         if self.reads_response:
             exchange.consumed.add(b"accept-encoding")  # a compressed answer could not be read
-        document = exchange.document() if self._operation.in_body else None
+        document = exchange.document(self._kinds) if self._operation.in_body else None
         asked = read_request(self._operation, document, exchange.params, exchange.request.query)
         exchange.kept[_ASKED] = orjson.dumps([*asked]).decode()
         if self._query is not None and asked.alias is not None:

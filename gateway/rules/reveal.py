@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gateway.exchange import Edit, Exchange
 from gateway.operations import RecordAudit, RevealRow, RevealTokens, Row
@@ -22,7 +22,7 @@ from gateway.pure.metrics import Metric
 from gateway.pure.sensitive import SHAPES, is_sensitive, looks_like
 from gateway.pure.token_formats import canonical, could_be_token, is_card_number
 from gateway.pure.tokens import TokenClass, associated_data, opaque_class
-from gateway.pure.units import SelectorText
+from gateway.pure.units import Namespaces, PrefixedSelectorText, refuse_undeclared
 from gateway.rule import PASS, Deny, Place, Rule, RuleSettings, Stage, Verdict
 
 
@@ -31,7 +31,7 @@ class RevealField(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    select: SelectorText
+    select: PrefixedSelectorText
     token_class: TokenClass = Field(alias="class")
     required: bool = False
 
@@ -41,6 +41,7 @@ class Settings(RuleSettings):
 
     kind: Literal["reveal"]
     purpose: Annotated[str, Field(pattern="^[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}$")] = "unstated"
+    namespaces: Namespaces = Field(default_factory=dict)
     fields: Annotated[tuple[RevealField, ...], Field(min_length=1)]
 
     @property
@@ -50,6 +51,11 @@ class Settings(RuleSettings):
     @property
     def reveals(self) -> frozenset[str]:
         return frozenset(field.token_class for field in self.fields)
+
+    @model_validator(mode="after")
+    def _prefixes_are_declared(self) -> Self:
+        refuse_undeclared(self.namespaces, fields=self.fields)
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +82,11 @@ class Reveal(Rule):
     reads_request = True
 
     def __init__(self, settings: Settings, ports: Ports, destination: str) -> None:
-        self._targets = tuple(_Target(compile_selector(f.select), f.token_class, f.required) for f in settings.fields)
+        prefixes = tuple(settings.namespaces.items())
+        self._targets = tuple(
+            _Target(compile_selector(each.select, prefixes), each.token_class, each.required)
+            for each in settings.fields
+        )
         self._kinds = {"empty", *(target.selector.kind for target in self._targets)}
         self.sends_once = self.needs_shared = any(is_sensitive(target.token_class) for target in self._targets)
         self._ports = ports
@@ -97,9 +107,7 @@ class Reveal(Rule):
 
     def on_request(self, exchange: Exchange) -> Verdict:
         """Select and check; what the checksum or the form of a token tells is told before the vault is asked."""
-        document = exchange.document()
-        if document.kind not in self._kinds:
-            raise Refused(Reason.MEDIA_TYPE_UNSUPPORTED, "Send the media type that this route's card fields are in.")
+        document = exchange.document(self._kinds)
         key = self._ports.keys.mac(exchange.tenant, "token")
         taken = {edit.start for edit in exchange.edits}
         numbers: list[tuple[_Target, Match]] = []

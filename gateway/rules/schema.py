@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from gateway.exchange import Exchange
 from gateway.ports import Ports
-from gateway.pure.body import JsonDocument
+from gateway.pure.body import JsonDocument, Kind
 from gateway.pure.errors import Reason, Refused
 from gateway.pure.schemas import Check, SchemaError, compile_schema
 from gateway.rule import PASS, Deny, Place, Rule, RuleSettings, Stage, Verdict
@@ -33,7 +33,7 @@ class Schema(Rule):
 
     def __init__(self, check: Check, *, required: bool) -> None:
         self._check = check
-        self._required = required
+        self._kinds: frozenset[Kind] = frozenset({"json"} if required else {"json", "empty"})
 
     @classmethod
     def provision(cls, settings: Settings, ports: Ports, place: Place) -> Schema:  # noqa: ARG003
@@ -44,12 +44,9 @@ class Schema(Rule):
 
     def on_request(self, exchange: Exchange) -> Verdict:
         try:
-            document = exchange.document()
-            if document.kind == "empty" and not self._required:
-                return PASS
-            if not isinstance(document, JsonDocument):
-                return Deny(Reason.MEDIA_TYPE_UNSUPPORTED, "Send JSON, and say so in Content-Type.")
-            self._check(document.content, "")
+            document = exchange.document(self._kinds)
+            if isinstance(document, JsonDocument):
+                self._check(document.content, "")
         except Refused as refused:
             return Deny(refused.reason, refused.detail)
         except SchemaError as error:

@@ -23,14 +23,14 @@ from gateway.pure.metrics import Metric
 from gateway.pure.sensitive import SHAPES, is_sensitive, looks_like
 from gateway.pure.token_formats import Format, canonical, could_be_token, is_card_number
 from gateway.pure.tokens import OPAQUE_BYTES, TokenClass, class_of, opaque, opaque_class
-from gateway.pure.units import Duration, SelectorText
+from gateway.pure.units import Duration, Namespaces, PrefixedSelectorText, refuse_undeclared
 from gateway.rule import PASS, Deny, Place, Rule, RuleSettings, Stage, Verdict
 
 _LONGEST_CODE = 64
 
 
 class _Field(TokenFormat):
-    select: SelectorText
+    select: PrefixedSelectorText
 
 
 class ResponseField(_Field):
@@ -56,12 +56,18 @@ class Settings(RuleSettings):
     """`dedupe: tenant` gives a number the token it has already. `cvc: any` lifts the rule of three or four digits."""
 
     kind: Literal["tokenize"]
+    namespaces: Namespaces = Field(default_factory=dict)
     fields: tuple[RequestField, ...] = ()
     response: tuple[ResponseField, ...] = ()
     dedupe: Dedupe = "tenant"
     environment: Environment = "live"
     cvc: Literal["digits", "any"] = "digits"
     cvc_keep: Annotated[Duration, Field(gt=0, le=3600)] = 3600.0
+
+    @model_validator(mode="after")
+    def _prefixes_are_declared(self) -> Self:
+        refuse_undeclared(self.namespaces, fields=self.fields, response=self.response)
+        return self
 
     @model_validator(mode="after")
     def _selects_something(self) -> Self:
@@ -105,10 +111,14 @@ class Tokenize(Rule):
         self.reads_request = bool(settings.fields)
         self.needs_shared = settings.holds_codes
         self.reads_response = bool(settings.response)
+        prefixes = tuple(settings.namespaces.items())
         self._request = tuple(
-            _Target(compile_selector(f.select), f.token_class, f.compiled(), f.required) for f in settings.fields
+            _Target(compile_selector(each.select, prefixes), each.token_class, each.compiled(), each.required)
+            for each in settings.fields
         )
-        self._response = tuple(_Target(compile_selector(f.select), "pan", f.compiled()) for f in settings.response)
+        self._response = tuple(
+            _Target(compile_selector(each.select, prefixes), "pan", each.compiled()) for each in settings.response
+        )
         self._request_kinds = {"empty", *(target.selector.kind for target in self._request)}
         self._response_kinds = {target.selector.kind for target in self._response}
         self._minter = Minter(ports, settings.dedupe, settings.environment)
@@ -126,9 +136,7 @@ class Tokenize(Rule):
             exchange.consumed.add(b"accept-encoding")  # a compressed answer could not be read
         if not self._request:
             return PASS
-        document = exchange.document()
-        if document.kind not in self._request_kinds:
-            raise Refused(Reason.MEDIA_TYPE_UNSUPPORTED, "Send the media type that this route's card fields are in.")
+        document = exchange.document(self._request_kinds)
         taken = {edit.start for edit in exchange.edits}
         puts: Puts = {}
         for target in self._request:
@@ -171,12 +179,10 @@ class Tokenize(Rule):
         if not exchange.response.body:
             return PASS
         try:
-            document = exchange.response_document()
+            document = exchange.response_document(self._response_kinds)
             selected = [(target, document.select(target.selector)) for target in self._response]
         except Refused as refused:
             return Deny(Reason.RESPONSE_UNREADABLE, _UNREADABLE, note=refused.detail)
-        if document.kind not in self._response_kinds:
-            return Deny(Reason.RESPONSE_UNREADABLE, _UNREADABLE, note=f"no field is selected in a {document.kind}")
         taken = {edit.start for edit in exchange.response_edits}
         puts: Puts = {}
         for target, matches in selected:

@@ -377,14 +377,76 @@ def test_json_media_types_are_read(media_type: str) -> None:
         "application/json\n",
         "application/\u212aing+json",
         "application/+json",
-        "application/json+xml",
-        "multipart/form-data; boundary=x",
         "application/x-www-form-urlencoded; charset=utf-7",
         "application/x-www-form-urlencoded+json/x",
     ],
 )
 def test_other_media_types_are_refused(media_type: str) -> None:
     assert refusal(b"{}", media_type) is Reason.MEDIA_TYPE_UNSUPPORTED
+
+
+@pytest.mark.parametrize(
+    "media_type",
+    [
+        "application/xml",
+        "text/xml; charset=utf-8",
+        'application/soap+xml; charset=UTF-8; action="urn:pay"',
+        "application/soap+xml;action=pay;charset=utf-8",
+        "application/json+xml",
+        'Application/XML ; Charset="utf-8" ',
+    ],
+)
+def test_xml_media_types_are_read(media_type: str) -> None:
+    assert read(b"<a/>", media_type).kind == "xml"
+
+
+@pytest.mark.parametrize("boundary", ["x", "x=y", "----WebKitFormBoundary7MA4YWxkTrZu0gW", '"x y:z/?()"', "'x'"])
+def test_multipart_media_types_are_read(boundary: str) -> None:
+    closing = b"--" + boundary.strip('"').encode() + b"--"
+    if boundary == "x=y":
+        assert refusal(closing, f"multipart/form-data; boundary={boundary}") is Reason.MEDIA_TYPE_UNSUPPORTED
+    else:
+        assert read(closing, f"multipart/form-data; boundary={boundary}").kind == "multipart"
+
+
+@pytest.mark.parametrize(
+    "media_type",
+    [
+        "application/xml; charset=utf-16",
+        "application/xml; charset=utf-7",
+        "application/xml; charset=",
+        "application/xml; charset=utf-8; charset=utf-8",
+        "application/xml; action=x",
+        "application/xml; version=1.1",
+        "application/xml-dtd",
+        "application/xml-external-parsed-entity",
+        "text/html",
+        "image/svg+xml",
+        "text/x+xml",
+        "application/+xml",
+        "application/soap+xml; type=x",
+        "multipart/form-data",
+        "multipart/form-data; boundary=",
+        "multipart/form-data; boundary=x; boundary=y",
+        "multipart/form-data; boundary=x; Boundary=x",
+        "multipart/form-data; boundary*=utf-8''x",
+        "multipart/form-data; boundary=x; charset=utf-8",
+        "multipart/form-data; boundary=x y",
+        "multipart/form-data, application/json; boundary=x",
+        "multipart/mixed; boundary=x",
+        "multipart/related; boundary=x",
+    ],
+)
+def test_media_types_of_xml_and_parts_that_could_mean_another_reading_are_refused(media_type: str) -> None:
+    assert refusal(b"--x--", media_type) is Reason.MEDIA_TYPE_UNSUPPORTED
+
+
+def test_a_body_of_a_kind_that_nobody_asked_for_is_refused_unread() -> None:
+    for media_type in ("application/xml", FORM, "multipart/form-data; boundary=x"):
+        with pytest.raises(Refused, match=r"^media_type_unsupported: Send JSON, in UTF-8"):
+            parse(media_type, b"&", {"json", "empty"})
+    with pytest.raises(Refused, match=r"Send JSON, a form, XML or multipart/form-data, in UTF-8"):
+        parse("text/plain", b"")
 
 
 def test_no_bytes_of_no_type_hold_nothing() -> None:

@@ -1,0 +1,42 @@
+"""Forms as documents: a field is selected by its name, and its value is percent-encoded where it stands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from gateway.pure import form_reader
+from gateway.pure.selecting import Kind, Match, Selector
+
+
+@dataclass(frozen=True, slots=True)
+class FieldSelector:
+    """The decoded name of a form field."""
+
+    text: str
+    kind: Kind = "form"
+
+
+def compile_field(name: str) -> FieldSelector:
+    """Raises ValueError for what no field can be called."""
+    return FieldSelector(form_reader.check_name(name))
+
+
+class FormDocument:
+    """A form that was read strictly."""
+
+    __slots__ = ("_fields",)
+    kind: Kind = "form"
+
+    def __init__(self, fields: list[form_reader.Field]) -> None:
+        self._fields = fields
+
+    def select(self, selector: Selector) -> list[Match]:
+        """See `Document`."""
+        if not isinstance(selector, FieldSelector):
+            return []
+        return [Match(f.start, f.end, f.value, _escape) for f in self._fields if f.name == selector.text]
+
+
+def _escape(text: str) -> bytes:
+    return quote(text, safe="").encode()

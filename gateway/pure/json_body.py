@@ -1,0 +1,147 @@
+"""JSON texts as documents: values are selected by path (RFC 9535), and found in the bytes when they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from jsonpath import JSONPathEnvironment, JSONPathError
+from jsonpath.segments import JSONPathChildSegment
+from jsonpath.selectors import IndexSelector, NameSelector, WildcardSelector
+
+from gateway.pure import json_reader
+from gateway.pure.errors import Reason, Refused
+from gateway.pure.json_reader import Part
+from gateway.pure.selecting import Kind, Match, Selector
+
+Located = tuple[tuple[Part, ...], Any]
+
+_ANY = WildcardSelector
+
+
+@dataclass(frozen=True, slots=True)
+class PathSelector:
+    """An RFC 9535 path. `locate` gives the location and value of every match."""
+
+    text: str
+    locate: Callable[[Any], Iterable[Located]]
+    kind: Kind = "json"
+
+
+def compile_path(text: str) -> PathSelector:
+    """Raises ValueError for what is no JSONPath."""
+    try:
+        path = _JSONPATH.compile(text)
+    except JSONPathError as error:
+        raise ValueError(f"{text!r} is no JSONPath (RFC 9535): {error}") from None
+    steps = _simple_steps(path)
+    if steps is not None:
+        locate = _walk if _ANY in steps else _descend
+        return PathSelector(text, lambda value: locate(value, steps))
+    return PathSelector(text, lambda value: ((match.parts, match.value) for match in path.finditer(value)))
+
+
+class JsonDocument:
+    """A JSON text that was read strictly; offsets are found when they are asked for."""
+
+    __slots__ = ("_body", "_spans", "_value")
+    kind: Kind = "json"
+
+    def __init__(self, body: bytes, value: Any) -> None:
+        self._body = body
+        self._value = value
+        self._spans: json_reader.Spans | None = None
+
+    @property
+    def content(self) -> Any:
+        """The value of the whole text."""
+        return self._value
+
+    def select(self, selector: Selector) -> list[Match]:
+        """See `Document`."""
+        if not isinstance(selector, PathSelector):
+            return []
+        located = [(path, value) for path, value in selector.locate(self._value) if value is not None]
+        found = {}
+        for path, value in located:
+            if not isinstance(value, str | int | float) or isinstance(value, bool):
+                raise Refused(Reason.FIELD_INVALID, f"Send a string in {selector.text}.")
+            # A search passes over the whole body: for one match it is the fast way, for many it would be the slow one.
+            start, end = (self._only_place(value) if len(located) == 1 else None) or self._place(path)
+            text = value if isinstance(value, str) else self._body[start:end].decode()
+            found[start] = Match(start, end, text, orjson.dumps)
+        return [found[start] for start in sorted(found)]
+
+    def _only_place(self, value: str | float) -> json_reader.Span | None:
+        """Where a text stands that can stand nowhere else.
+
+        In a body without escapes each text is spelled as it is, between quotes. If that occurs in one place only, this
+        is the place of the value, whatever its path is.
+        """
+        if not isinstance(value, str) or b"\\" in self._body:
+            return None
+        spelling = b'"%b"' % value.encode()
+        start = self._body.find(spelling)
+        return (start, start + len(spelling)) if self._body.find(spelling, start + 1) < 0 else None
+
+    def _place(self, path: tuple[Part, ...]) -> json_reader.Span:
+        """Where the value at a path stands, found by reading up to it."""
+        if self._spans is None:
+            self._spans = json_reader.Spans(self._body)
+        return self._spans.of(path)
+
+
+def _simple_steps(path: Any) -> tuple[Part | type[_ANY], ...] | None:
+    """The steps of a path made of names, indexes from the front and wildcards only; None for any other."""
+    steps: list[Part | type[_ANY]] = []
+    for segment in getattr(path, "segments", ()):
+        if type(segment) is not JSONPathChildSegment or len(segment.selectors) != 1:
+            return None
+        step = segment.selectors[0]
+        if type(step) is NameSelector:
+            steps.append(step.name)
+        elif type(step) is IndexSelector and step.index >= 0:
+            steps.append(step.index)
+        elif type(step) is WildcardSelector:
+            steps.append(_ANY)
+        else:
+            return None
+    return tuple(steps)
+
+
+def _descend(value: Any, steps: tuple[Any, ...]) -> list[Located]:
+    """The one place that a path without wildcards can lead to (RFC 9535 section 2.3.5.1: a singular query)."""
+    for step in steps:
+        if isinstance(value, dict):
+            if step not in value:
+                return []
+        elif not (isinstance(value, list) and isinstance(step, int) and step < len(value)):
+            return []
+        value = value[step]
+    return [(steps, value)]
+
+
+def _walk(value: Any, steps: tuple[Part | type[_ANY], ...]) -> list[Located]:
+    located: list[Located] = [((), value)]
+    for step in steps:
+        located = [child for path, parent in located for child in _children(path, parent, step)]
+    return located
+
+
+def _children(path: tuple[Part, ...], parent: Any, step: Part | type[_ANY]) -> Iterator[Located]:
+    """RFC 9535 sections 2.3.1 to 2.3.3: a name selects in objects, an index in arrays, a wildcard in both."""
+    if isinstance(parent, dict):
+        if step is _ANY:
+            yield from (((*path, name), child) for name, child in parent.items())
+        elif isinstance(step, str) and step in parent:
+            yield (*path, step), parent[step]
+    elif isinstance(parent, list):
+        if step is _ANY:
+            yield from (((*path, index), child) for index, child in enumerate(parent))
+        elif isinstance(step, int) and step < len(parent):
+            yield (*path, step), parent[step]
+
+
+_JSONPATH = JSONPathEnvironment(strict=True)
