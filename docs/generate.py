@@ -89,7 +89,7 @@ ADVICE: Mapping[str, Mapping[Reason, str]] = {
         Reason.RESPONSE_NOT_RETAINED: "The request was executed (`original_status`); read what it made instead.",
     },
     "Card data and tokens": {
-        Reason.MEDIA_TYPE_UNSUPPORTED: "Send JSON or a form, whichever the route reads, in UTF-8.",
+        Reason.MEDIA_TYPE_UNSUPPORTED: "Send what the route reads, in UTF-8: `detail` says which types these are.",
         Reason.BODY_MALFORMED: _CORRECT,
         Reason.FIELD_REQUIRED: "Send the field that `detail` names.",
         Reason.FIELD_INVALID: "Send card data where card data belongs, and tokens where tokens do; see `detail`.",
