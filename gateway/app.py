@@ -44,6 +44,7 @@ from gateway.sharing import make_shared
 from gateway.snapshot import Snapshot
 from gateway.storing import open_store
 from gateway.upstreams import Upstreams
+from gateway.workers.backlog import Backlog
 from gateway.workers.deliveries import DeliveryForwarder
 from gateway.workers.lease import LeaseKeeper
 from gateway.workers.opening import run_opening
@@ -108,6 +109,7 @@ class Gateway:
         self._store: Announcing
         self._lease: LeaseKeeper | None = None
         self._witness: Witness | None = None
+        self._backlog: Backlog
         self._ports: Ports
         self._running: Running
         self._loops: Sequence[_Loop] = ()
@@ -139,7 +141,8 @@ class Gateway:
         auditing = audit_actions(store, keys, lambda: self.config.settings.only_tenant)
         self.actions = [*payment_actions(resolver), *event_actions(store, self._clock), *auditing]
         lease = () if self._lease is None else (self._lease.run(),)
-        self._tasks = [asyncio.create_task(work) for work in (self._look_at_certificates(), *lease)]
+        works = (self._look_at_certificates(), self._backlog.run(), *lease)
+        self._tasks = [asyncio.create_task(work) for work in works]
         proxy = Proxy(self._ports, self._running, InboxReceiver(self._ports, forwarder.wake))
         for name, settings in config.settings.listeners.items():
             balancers = settings.proxy_protocol.networks if settings.proxy_protocol else ()
@@ -197,6 +200,7 @@ class Gateway:
         left = await asyncio.gather(*(listener.drain(seconds, grace) for listener in self._listeners.values()))
         await self.follow()
         await _end(self._tasks)
+        await self._backlog.step()
         if self._witness is not None:
             await self._witness.ended()
         await self._upstreams.close()
@@ -266,6 +270,7 @@ class Gateway:
             await self._lease.step()
         store = self._store = Announcing(opened)
         self._open.push_async_callback(store.close)
+        self._backlog = Backlog(store, self.telemetry)
         shared, sad = make_shared(
             config, _READ_SECRET, clock=self._clock, entropy=os.urandom, keys=keys, telemetry=self.telemetry
         )
@@ -283,6 +288,7 @@ class Gateway:
             files=files,
             read_secret=_READ_SECRET,
             lease=self._lease,
+            backlog=self._backlog,
         )
 
     def _make_relay(self, config: Config) -> list[Relay]:

@@ -22,6 +22,7 @@ from gateway.exchange import Block, Exchange, splice
 from gateway.operations import Rows
 from gateway.ports import (
     BodyStream,
+    CommitInDoubt,
     Connection,
     Header,
     Outcome,
@@ -33,22 +34,13 @@ from gateway.ports import (
     UpstreamError,
     settled,
 )  # fmt: skip
-from gateway.pure.errors import PROBLEM_TYPE, Reason, Refused, problem, where
+from gateway.pure.errors import PROBLEM_TYPE, UNAVAILABLE, Reason, Refused, problem, where
 from gateway.pure.http import DIGESTS, request_head, response_headers
 from gateway.pure.metrics import Metric
 from gateway.rule import PASS, Answer, Deny, Mode, Rule, Verdict
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _RETRY_SOON: tuple[Header, ...] = ((b"Retry-After", b"1"),)
-_UNAVAILABLE = {
-    "store": Reason.STORE_UNAVAILABLE,
-    "keys": Reason.VAULT_UNAVAILABLE,
-    "sad": Reason.VAULT_UNAVAILABLE,
-    "shared": Reason.LIMITER_UNAVAILABLE,
-    "jwks": Reason.KEYS_UNAVAILABLE,
-    "crl": Reason.REVOCATIONS_UNAVAILABLE,
-    "revocations": Reason.REVOCATIONS_UNAVAILABLE,
-}
 
 _NO_ROWS = Rows(())
 _LATE = "Nothing was sent, for it took too long to get there; try again."
@@ -208,8 +200,11 @@ class Pipeline:
         if x.unit:
             try:
                 rows = await self._ports.store.commit(x.unit)
-            except Unavailable:
-                return None, self._refuse(x, "prepare", _nothing_sent())
+            except Unavailable as error:
+                x.response = self._refuse(x, "prepare", _nothing_sent())
+                if isinstance(error, CommitInDoubt):
+                    await self._withdraw(x)
+                return None, x.response
             if rows.refused is not None:
                 connection.release()  # nothing will be sent, and whose row it is may take its time to answer
         for placed, start, end in owners:
@@ -227,6 +222,16 @@ class Pipeline:
         if rows.refused is not None:
             return None, self._refuse(x, "prepare", self._crashed(x, "prepare", RuntimeError()))
         return rows, None
+
+    async def _withdraw(self, x: Exchange) -> None:
+        """The unit may be durable all the same: it is undone when the store is back, for nothing is sent."""
+        x.outcome = Outcome.REFUSED
+        await self._way_back(x, self._response)
+        self._later(x)
+
+    def _later(self, x: Exchange) -> None:
+        if self._ports.backlog is not None and x.settlement:
+            self._ports.backlog.keep(x.settlement, 0 if x.response is None else len(x.response.body))
 
     async def _call(self, x: Exchange, connection: Connection, rows: Rows) -> None:
         clock = self._ports.clock
@@ -292,6 +297,7 @@ class Pipeline:
             failed = "another gateway settled it" if rows.refused is not None else ""
         except Unavailable:
             failed = "the store is not available"
+            self._later(x)
         except Exception as error:  # noqa: BLE001 - a value that could not be rendered: it is not answered either
             failed = self._crashed(x, "settle", error).note
         if failed:
@@ -327,7 +333,7 @@ class Pipeline:
         if isinstance(error, Refused):
             return Deny(error.reason, error.detail)
         if isinstance(error, Unavailable):
-            reason = _UNAVAILABLE.get(str(error), Reason.STORE_UNAVAILABLE)
+            reason = UNAVAILABLE.get(str(error), Reason.STORE_UNAVAILABLE)
             return Deny(reason, "Try again in a moment.", headers=_RETRY_SOON)
         note = where(error)
         self._ports.telemetry.log("rule_crashed", level="error", id=x.id, route=x.route, kind=kind, where=note)

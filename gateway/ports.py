@@ -17,6 +17,7 @@ from gateway.pure.gcra import Limit
 from gateway.pure.metrics import Metric
 from gateway.pure.relaying import Receipt
 from gateway.pure.served import Served
+from gateway.verifying import KeySets
 
 Header = tuple[bytes, bytes]
 
@@ -40,6 +41,10 @@ async def settled(soon: Soon[T]) -> T:
 
 class Unavailable(Exception):  # noqa: N818 - says the state, as in HTTP 503
     """A dependency (named by the first argument: store, shared, keys, ...) could not be asked."""
+
+
+class CommitInDoubt(Unavailable):
+    """The store went away while it committed a unit: all of it is durable, or nothing is."""
 
 
 def then(soon: Soon[T], go_on: Callable[[T], U]) -> Soon[U]:
@@ -160,35 +165,6 @@ class Keys(Protocol):
 
     def open(self, tenant: str, purpose: str, sealed: bytes, associated: bytes) -> bytes:
         """Raises `Unavailable` if the value does not open (tampered, swapped, key missing)."""
-
-
-@dataclass(frozen=True, slots=True)
-class VerifyKey:
-    """A public key bound to one algorithm (RFC 8725 section 3.1); `key` is what PyJWT's algorithm takes."""
-
-    kid: str | None
-    algorithm: str
-    key: Any
-
-
-class KeySet(Protocol):
-    """The verification keys of one issuer."""
-
-    def find(self, kid: str | None, algorithm: str) -> VerifyKey | None:
-        """The key with this id, or without id the only key that fits; None if there is none."""
-
-    async def refresh(self) -> None:
-        """Fetch the set again, unless that was done a moment ago; one fetch for all callers.
-
-        Raises `Unavailable` when there are no keys to serve at all.
-        """
-
-
-class KeySets(Protocol):
-    """Opens a key set by reference: `file:PATH` or an https URL. The same reference is the same set, across reloads."""
-
-    def open(self, reference: str) -> KeySet:
-        """Reads a file at once (raises ValueError if it is missing or not a JWK set); never fetches a URL."""
 
 
 # --- Files that are replaced while we run ----------------------------------------------------------------------------
@@ -380,6 +356,12 @@ class Lease(Protocol):
     def holds(self) -> bool: ...
 
 
+class Backlog(Protocol):
+    """Commits units when the store is back, as many as there is room for; `size` is of what each holds, in bytes."""
+
+    def keep(self, unit: Sequence[Operation[Row]], size: int) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Ports:
     """Everything outside, in one bundle that only `provision` and the pipeline see."""
@@ -395,3 +377,4 @@ class Ports:
     files: Files
     read_secret: ReadSecret = _no_secrets
     lease: Lease | None = None
+    backlog: Backlog | None = None

@@ -85,7 +85,8 @@ class RecordedPipeline(Pipeline):
     def _end(self, x: Exchange) -> Operation[Row]:
         now = self._ports.clock.now()
         if x.ended is not Ended.UNKNOWN:
-            return EndCall(x.tenant, x.id, now)
+            unsent = x.outcome is Outcome.REFUSED and isinstance(x.call, RecordCall)
+            return EndCall(x.tenant, x.id, now, 1 if unsent else None)
         return DoubtCall(x.tenant, x.id, now, self.next_look(now, x.request.received_at, now))
 
     def next_look(self, now: float, began: float, sent_at: float) -> float | None:

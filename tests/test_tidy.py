@@ -121,6 +121,7 @@ ONLY_SHAPES = {
     "pure/selecting.py": "Protocols, and a record without a decision",
     "rule.py": "what a rule is; each kind is one",
     "snapshot.py": "records that the builder fills",
+    "verifying.py": "ports without a decision; whoever implements them is tested",
 }
 
 

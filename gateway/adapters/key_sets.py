@@ -15,9 +15,10 @@ from typing import Final
 import aiohttp
 from yarl import URL
 
-from gateway.ports import Clock, Telemetry, Unavailable, VerifyKey
+from gateway.ports import Clock, Telemetry, Unavailable
 from gateway.pure.jose import JWK_SET_BYTES, Jwk, read_jwk_set
 from gateway.pure.metrics import Metric
+from gateway.verifying import VerifyKey
 
 STALE_FOR: Final = 3600.0
 _FETCH_SECONDS: Final = 5.0

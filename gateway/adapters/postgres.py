@@ -8,8 +8,7 @@ judge (a payment, a name, a claim), and PostgreSQL makes the others wait for the
 is enough for that, and needs nobody to start again; where somebody has to all the same (a deadlock, a connection lost
 before COMMIT), the whole transaction is run once more, for a unit depends on nothing but the database.
 
-A connection that is lost while COMMIT is under way leaves its units in doubt; they are `Unavailable` then, which
-promises nothing about what has been written.
+A connection that is lost while COMMIT is under way leaves its units in doubt; they are `CommitInDoubt` then.
 """
 
 from __future__ import annotations
@@ -42,7 +41,13 @@ _TRANSIENT = (
     asyncpg.DeadlockDetectedError,
     asyncpg.LockNotAvailableError,
 )
-_AWAY = (*_TRANSIENT, *LOST, asyncpg.QueryCanceledError)
+
+
+class _LostInCommitError(Exception):
+    """The connection was lost while COMMIT was under way."""
+
+
+_AWAY = (*_TRANSIENT, *LOST, asyncpg.QueryCanceledError, _LostInCommitError)
 """Errors that are no unit's."""
 
 
@@ -206,17 +211,17 @@ class PostgresStore:
                     if again == 1:
                         raise
                     self._log("store_began_again", error, level="info")
-                except TimeoutError:
-                    raise
-                except LOST:
-                    if again == 1 or connection.committing:
+                except LOST as error:
+                    if connection.committing:
+                        raise _LostInCommitError from error
+                    if again == 1 or isinstance(error, TimeoutError):
                         raise
         raise AssertionError("the last try ends it")
 
     def _fail(self, batch: list[Waiting], error: BaseException) -> None:
         self._log("store_failed", error, level="error", units=len(batch))
         for waiting in batch:
-            waiting.error = unavailable(error)
+            waiting.error = unavailable(error, committing=isinstance(error, _LostInCommitError))
 
     def _log(self, event: str, error: BaseException, **fields: object) -> None:
         with contextlib.suppress(Exception):  # a line that cannot be written stops no payment

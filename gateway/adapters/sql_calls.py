@@ -40,7 +40,11 @@ _RECORD = change(
     """INSERT INTO calls (tenant, owner, route, upstream, in_doubt, state, attempt, sent_at, key_scope, sealed)
     VALUES (:tenant, :owner, :route, :upstream, :in_doubt, 'in_flight', 1, :sent_at, :key_scope, :sealed)""",
 )
-_END = change("tenant text, owner text", "DELETE FROM calls WHERE tenant = :tenant AND owner = :owner")
+_END = change(
+    "tenant text, owner text, attempts bigint",
+    """DELETE FROM calls
+    WHERE tenant = :tenant AND owner = :owner AND (:attempts IS NULL OR attempt <= :attempts)""",
+)
 _DOUBT = change(
     "tenant text, owner text, now bigint, next_at bigint",
     """UPDATE calls SET state = 'unknown', doubted_at = coalesce(doubted_at, :now), next_at = :next_at,
@@ -99,7 +103,7 @@ def _record_call(op: RecordCall, rows: Rows) -> Steps[Row]:
 
 
 def _end_call(op: EndCall, _: Rows) -> Steps[Row]:
-    return changed((yield _END, (op.tenant, op.owner)))
+    return changed((yield _END, (op.tenant, op.owner, op.attempts)))
 
 
 def _doubt_call(op: DoubtCall, _: Rows) -> Steps[Row]:

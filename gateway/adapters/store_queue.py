@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from gateway.operations import Operation, RecordAudit, Row, Rows
-from gateway.ports import Unavailable
+from gateway.ports import CommitInDoubt, Unavailable
 
 BATCH_UNITS_MAX = 256
 """Units that share one commit."""
@@ -47,8 +47,8 @@ def recorded(units: Iterable[Waiting]) -> list[RecordAudit]:
     return [record for waiting in units if waiting.result == "committed" for record in waiting.rows.recorded]
 
 
-def unavailable(cause: BaseException) -> Unavailable:
+def unavailable(cause: BaseException, *, committing: bool = False) -> Unavailable:
     """The store could not be asked, and why."""
-    error = Unavailable("store")
+    error = CommitInDoubt("store") if committing else Unavailable("store")
     error.__cause__ = cause
     return error

@@ -32,11 +32,15 @@ class RecordCall(Operation[Row]):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EndCall(Operation[Row]):
-    """The outcome is known: forget the call. Refused if somebody else has ended it."""
+    """The outcome is known: forget the call. Refused if somebody else has ended it.
+
+    With `attempts`, also if it was sent more often than that: what is known of some sends says nothing of later ones.
+    """
 
     tenant: str
     owner: str
     now: float
+    attempts: int | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -156,6 +156,18 @@ class Reason(enum.Enum):
         self.error_type = error_type or ("invalid_request_error" if status < 500 else "api_error")
 
 
+UNAVAILABLE = {
+    "store": Reason.STORE_UNAVAILABLE,
+    "keys": Reason.VAULT_UNAVAILABLE,
+    "sad": Reason.VAULT_UNAVAILABLE,
+    "shared": Reason.LIMITER_UNAVAILABLE,
+    "jwks": Reason.KEYS_UNAVAILABLE,
+    "crl": Reason.REVOCATIONS_UNAVAILABLE,
+    "revocations": Reason.REVOCATIONS_UNAVAILABLE,
+}
+"""By the dependency that could not be asked."""
+
+
 class Refused(Exception):  # noqa: N818 - it is a decision, not a fault
     """Raised by pure parsers and by ports in place of a result: the caller's request is refused for `reason`."""
 

@@ -8,7 +8,7 @@ from typing import Annotated, Final, Literal
 from pydantic import Field
 
 from gateway.exchange import Exchange
-from gateway.ports import Clock, Header, KeySet, Ports, Soon, Telemetry, VerifyKey, Watched, settled, then
+from gateway.ports import Clock, Header, Ports, Soon, Telemetry, Watched, settled, then
 from gateway.pure.boundaries import Identity
 from gateway.pure.errors import Reason, Refused
 from gateway.pure.identity import AccessToken, Expected, Profile, Scheme, challenge, credentials, judge_claims
@@ -18,6 +18,7 @@ from gateway.pure.metrics import Metric
 from gateway.pure.revocations import Revocations, read_revocations
 from gateway.pure.units import Duration, FileOrUrl, PathRef
 from gateway.rule import PASS, Deny, Place, Rule, RuleSettings, Stage, Verdict
+from gateway.verifying import KeySet, VerifyKey
 
 _REMEMBERED: Final = 4096
 _MAX_LEEWAY: Final = 60.0

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gateway.exchange import Exchange, Request
-from gateway.ports import KeySet, Ports, ReadSecret, Soon, Unavailable, is_pending, settled
+from gateway.ports import Ports, ReadSecret, Soon, Unavailable, is_pending, settled
 from gateway.pure.boundaries import Identity
 from gateway.pure.errors import Reason, Refused
 from gateway.pure.message_signatures import (
@@ -30,6 +30,7 @@ from gateway.pure.message_signatures import (
 )
 from gateway.pure.units import Duration, FileOrUrl, SecretRef
 from gateway.rule import PASS, Deny, Place, Rule, RuleSettings, Stage, Verdict
+from gateway.verifying import KeySet
 
 _JOSE: Final = {"EdDSA": ED25519, "ES256": ECDSA_P256, "PS512": RSA_PSS}
 """The same algorithms, as JWK sets name them."""

@@ -19,8 +19,8 @@ from gateway.snapshot import Inbox, Route
 
 Settlement = ForwardedDelivery | RetryDelivery
 
-LEASE = 60.0
-"""Seconds for which the store hands a delivery to no other gateway: longer than an upstream may take to answer."""
+LEASE = 15.0
+"""Seconds for which the store hands a delivery to no other gateway: longer than most backends take to answer."""
 
 _GONE = 410
 _DRAIN = 64 * 1024

@@ -35,8 +35,9 @@ from gateway.recorded import RecordedPipeline
 Decision = Literal["done", "failed"]
 Recorded = Callable[[], Mapping[str, RecordedPipeline]]
 
-LEASE = 30.0
-"""Seconds for which the store hands a call to no other gateway's resolver."""
+LEASE = 5.0
+"""Seconds for which the store hands a call to no other gateway's resolver: as long as answers take as a rule. Two that
+ask about one call do no harm, and who died while asking should not keep others from it."""
 LOOK_AROUND = 10.0
 """Seconds between two looks for calls whose end could not be recorded."""
 

@@ -23,7 +23,7 @@ from gateway.operations import (
     SentEvents,
     TokenRow,
 )
-from gateway.ports import Unavailable
+from gateway.ports import CommitInDoubt, Unavailable
 from gateway.pure.lifecycle import Told
 from tests.adapters.operations import NOW, ask, claim, delivery, put_token, verdict
 from tests.adapters.payments import Till, published
@@ -271,7 +271,7 @@ async def test_a_connection_lost_while_it_commits_promises_nothing(
         "FOR EACH ROW EXECUTE FUNCTION hang()"
     )
     try:
-        with pytest.raises(Unavailable, match="store"):
+        with pytest.raises(CommitInDoubt, match="store"):
             await ask(stores[0], put_token("tok_1"))
     finally:
         await admin.execute("DROP TRIGGER hang ON tokens; DROP FUNCTION hang()")

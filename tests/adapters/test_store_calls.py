@@ -116,6 +116,13 @@ async def test_what_comes_after_the_end_is_refused(store: Store, late: Operation
     assert (await ask(store, late)).refused
 
 
+async def test_what_is_known_of_one_send_does_not_end_a_call_that_was_sent_again(store: Store) -> None:
+    await store.commit([call(), doubt()])
+    await ask(store, ResendCall("shop", "req-1", 1, NOW + 6))
+    assert (await ask(store, EndCall("shop", "req-1", NOW, attempts=1))).refused
+    assert not (await ask(store, EndCall("shop", "req-1", NOW, attempts=2))).refused
+
+
 async def test_another_tenant_ends_no_call(store: Store) -> None:
     await ask(store, call())
     assert (await ask(store, EndCall("rival", "req-1", NOW))).refused

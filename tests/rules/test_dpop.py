@@ -17,11 +17,12 @@ from gateway.adapters.redis_topology import One
 from gateway.config.inert import NoKeys
 from gateway.exchange import Exchange
 from gateway.pipeline import Placed
-from gateway.ports import Keys, Ports, Response, Shared, VerifyKey, settled
+from gateway.ports import Keys, Ports, Response, Shared, settled
 from gateway.pure.errors import Reason
 from gateway.pure.metrics import Metric
 from gateway.rule import PASS, Deny, Place, RuleSettings, Verdict
 from gateway.rules import dpop, jwt
+from gateway.verifying import VerifyKey
 from tests.conftest import CountingEntropy, HandClock, Recorder, make_exchange
 from tests.credentials import ISSUER, NOW, bound_token, private_key, proof, token
 from tests.server.edge_world import HOST, World, world

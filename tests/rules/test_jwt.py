@@ -11,12 +11,13 @@ from pydantic import ValidationError
 
 from gateway.adapters.files import LOOK_SECONDS, WatchedFiles
 from gateway.exchange import Exchange, Peer
-from gateway.ports import Ports, Unavailable, VerifyKey, settled
+from gateway.ports import Ports, Unavailable, settled
 from gateway.pure.errors import Reason
 from gateway.pure.jose import encode_base64url
 from gateway.pure.metrics import Metric
 from gateway.rule import PASS, Deny, Place, RuleSettings
 from gateway.rules.jwt import Jwt, Settings
+from gateway.verifying import VerifyKey
 from tests.conftest import HandClock, Recorder, make_exchange
 from tests.credentials import ISSUER, NOW, claims, private_key, sign, token
 
