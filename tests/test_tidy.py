@@ -93,7 +93,6 @@ TESTED_ELSEWHERE = {
     "pure/form_body.py": "tests/pure/test_body.py",
     "pure/form_reader.py": "tests/pure/test_body.py",
     "pure/json_body.py": "tests/pure/test_body.py",
-    "pure/json_reader.py": "tests/pure/test_body.py",
     "pure/metrics.py": "tests/test_deploy.py",
     "pure/multipart_reader.py": "tests/pure/test_multipart_body.py",
     "pure/suggesting.py": "tests/config/test_load.py",
