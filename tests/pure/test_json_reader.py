@@ -71,59 +71,65 @@ def ours(body: bytes) -> Any:
 
 # --- Texts that are JSON, nearly --------------------------------------------------------------------------------------
 
-NUMBERS = [
-    *("0", "-0", "7", "-1", "0.1", "1.5e3", "1E+2", "5e-324", "1.7976931348623157e308", "9007199254740991"),
-    *("01", "1.", ".5", "+1", "0x1F", "1e400", "-1e400", "1e-400", "9007199254740993", "18446744073709551616", "1_0"),
-    *("NaN", "Infinity", "-Infinity", "0.10000000000000000555", "-", "1e", "١"),
-]
-STRINGS = [
-    *('""', '"a"', '"é"', '"\\u00e9"', '"\\ud83d\\ude00"', '"😀"', '"\\/"', '"\x7f"', '"\\\\"', '"\\"', '"4242"'),
-    *('"\\u0000"', '"\\ud800"', '"\\udc00\\ud800"', '"\\x41"', '"\t"', '"\\\n"', "'a'", '"a', '"\\u12"', '"\x00"', "a"),
-]
-NAMES = [
-    '"a"',
-    '"A"',
-    '"\\u0061"',
-    '"a\\u0000"',
-    '"\\u0000b"',
-    '"ß"',
-    '"ss"',
-    '"é"',
-    '"e\\u0301"',
-    '""',
-    '"__proto__"',
-    "a",
-    "1",
-]
-SPACE = ["", "", "", "", " ", "\n", "\t", "\r", "\x0c", "\u00a0", "\ufeff", "/**/", "//\n", "#\n", "\x00"]
-COMMAS = [",", ",", ",", ",", ",,", "", ";", ",\n"]
-ENDS = ["", "", "", "", " ", "\n", "\x00", "x", "}", "]", ",", " null", "\ufeff", "//"]
-WORDS = ["true", "false", "null", "True", "nul", "undefined"]
+ODD = 12
+"""Of so many parts one is such that parsers may disagree: of texts with more of them hardly one would be read."""
 
-space = st.sampled_from(SPACE)
-atoms = st.one_of(st.sampled_from(NUMBERS), st.sampled_from(STRINGS), st.sampled_from(WORDS))
+
+def mostly(good: list[str], odd: list[str]) -> st.SearchStrategy[str]:
+    return st.integers(1, ODD).flatmap(lambda n: st.sampled_from(good if n < ODD else odd))
+
+
+NUMBERS = mostly(
+    ["0", "-0", "7", "-1", "0.1", "1.5e3", "1E+2", "5e-324", "1.7976931348623157e308", "9007199254740991"],
+    [
+        "01",
+        "1.",
+        ".5",
+        "+1",
+        "0x1F",
+        "1e400",
+        "1e-400",
+        "9007199254740993",
+        "36893488147419103233",
+        "1_0",
+        "NaN",
+        "-",
+        "1e",
+    ],
+)
+STRINGS = mostly(
+    ['""', '"a"', '"é"', '"\\u00e9"', '"\\ud83d\\ude00"', '"😀"', '"\\/"', '"\x7f"', '"\\\\"', '"\\u0000"', '"4242"'],
+    ['"\\ud800"', '"\\udc00\\ud800"', '"\\x41"', '"\t"', '"\\\n"', "'a'", '"a', '"\\u12"', '"\x00"', "a", '"\\"'],
+)
+NAMES = mostly(
+    ['"a"', '"b"', '"\\u0063"', '"\\u0000d"', '"ß"', '"é"', '""', '"__proto__"'],
+    ['"A"', '"\\u0061"', '"a\\u0000"', '"ss"', '"e\\u0301"', "a", "1"],
+)
+SPACE = mostly(["", " ", "\n", "\t", "\r"], ["\x0c", "\u00a0", "\ufeff", "/**/", "//\n", "#\n", "\x00"])
+COMMAS = mostly([","], [",,", "", ";"])
+COLONS = mostly([":"], ["=", "", "::"])
+ENDS = mostly([""], ["\x00", "x", "}", "]", ",", " null", "\ufeff", "//"])
+WORDS = mostly(["true", "false", "null"], ["True", "nul", "undefined"])
 
 
 @st.composite
 def joined(draw: st.DrawFn, parts: st.SearchStrategy[str]) -> str:
     text = ""
     for part in draw(st.lists(parts, max_size=4)):
-        text += (draw(st.sampled_from(COMMAS)) if text else "") + draw(space) + part + draw(space)
-    return text
+        text += (draw(COMMAS) if text else "") + part
+    return text + draw(SPACE)
 
 
 def containers(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
-    member = st.tuples(st.sampled_from(NAMES), space, st.sampled_from([":", ":", ":", "=", ""]), inner).map("".join)
+    member = st.tuples(SPACE, NAMES, COLONS, inner).map("".join)
     return st.one_of(joined(inner).map("[{}]".format), joined(member).map("{{{}}}".format))
 
 
-texts = st.tuples(st.sampled_from(SPACE), st.recursive(atoms, containers, max_leaves=8), st.sampled_from(ENDS)).map(
-    "".join
-)
+texts = st.tuples(SPACE, st.recursive(NUMBERS | STRINGS | WORDS, containers, max_leaves=6), ENDS).map("".join)
 
 
 @given(texts)
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=1000, deadline=None)
 def test_what_is_read_is_read_alike_by_four_other_parsers(text: str) -> None:
     body = text.encode()
     value = ours(body)
