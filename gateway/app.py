@@ -18,6 +18,7 @@ from gateway.adapters.files import WatchedFiles
 from gateway.adapters.key_sets import JwkSets
 from gateway.adapters.keys import FileKeys, read_secret
 from gateway.adapters.postgres import PostgresStore
+from gateway.adapters.process_memory import look
 from gateway.adapters.redis_sad import RedisSad
 from gateway.adapters.telemetry import PrometheusTelemetry
 from gateway.check import recheck
@@ -160,7 +161,15 @@ class Gateway:
             await self._witness.began(config.digest)
         if leading:
             self.lead()
-        self.telemetry.log("started", digest=config.digest, pid=os.getpid(), routes=len(config.settings.routes))
+        memory = look()
+        self.telemetry.log(
+            "started",
+            digest=config.digest,
+            pid=os.getpid(),
+            routes=len(config.settings.routes),
+            core_dumps="on" if memory.dumps else "off",
+            memory="locked" if memory.locked else "not locked",
+        )
 
     def lead(self) -> None:
         """Begin with what one process does for all: it forwards, finds out, publishes and forgets."""

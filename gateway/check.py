@@ -115,7 +115,7 @@ def _build(config: Config) -> None:
 
 def _needs_restart(running: ConfigFile, config: Config) -> Iterator[Complaint]:
     """Settings that a reload cannot change, because sockets or files were opened by them."""
-    for part in ("workers", "admin", "store", "shared", "keys", "audit", "events", "logging"):
+    for part in ("workers", "admin", "store", "shared", "keys", "audit", "events", "lock_memory", "logging"):
         if getattr(running, part) != getattr(config.settings, part):
             yield config.source.at((part,), f"{part}: a change needs a restart")
     for reader in running.services.keys() & config.settings.services.keys():

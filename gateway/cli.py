@@ -113,12 +113,12 @@ def migrate(path: Path, *, only_look: bool) -> None:
 @main.command()
 @CONFIG
 def doctor(path: Path) -> None:
-    """Say which versions run here, and what the store promises. Exit code 1 if a gateway cannot rely on it."""
-    from gateway.tending import diagnose, versions  # noqa: PLC0415
+    """Say which versions run here, what memory and store promise. Exit code 1 if a gateway cannot rely on it."""
+    from gateway.tending import diagnose, examine_memory, versions  # noqa: PLC0415
 
     for version in versions():
         click.echo(version)
-    findings = _tended(path, diagnose)
+    findings = [*examine_memory(), *_tended(path, diagnose)]
     for finding in findings:
         click.echo(str(finding))
     sys.exit(not all(finding.good for finding in findings))

@@ -37,12 +37,12 @@ class Request:
     """A request whose head was parsed, bounded and validated. `target` is forwarded byte for byte."""
 
     method: str
-    target: str
-    path: str
-    query: str
-    headers: Sequence[Header]
+    target: str = field(repr=False)
+    path: str = field(repr=False)
+    query: str = field(repr=False)
+    headers: Sequence[Header] = field(repr=False)
     """The fields as they came."""
-    fields: Mapping[bytes, bytes]
+    fields: Mapping[bytes, bytes] = field(repr=False)
     """The values by name in lower case; the lines of a list are joined by commas. Printable ASCII, and UTF-8 in those
     that nobody registered.
     """

@@ -242,7 +242,7 @@ class Response:
     """A response on its way back. `stream` is what was not read yet; `body` then is the part before it."""
 
     status: int
-    headers: list[Header] = field(default_factory=list)
+    headers: list[Header] = field(default_factory=list, repr=False)
     body: bytes = field(default=b"", repr=False)
     stream: BodyStream | None = None
 

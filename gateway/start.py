@@ -11,11 +11,13 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from gateway.adapters import process_memory
 from gateway.adapters.clock import SystemClock
 from gateway.adapters.telemetry import PrometheusTelemetry
 from gateway.app import Gateway
 from gateway.check import check
 from gateway.config.build import Config
+from gateway.config.complaints import ConfigError
 from gateway.ports import Soon, Unavailable
 from gateway.server.actions import Action
 from gateway.server.admin import Admin
@@ -47,14 +49,24 @@ def run(path: Path, channel: int | None = None) -> int:
 
     `channel` is the file descriptor over which a supervisor speaks to this process, its worker.
     """
+    process_memory.forbid_dumps()
     config: Config | None = check(path)
     assert config is not None
+    lock_memory(config)
     if channel is not None:
         return _run(work(path, config, channel, calm_collector))
     code = 0
     while config is not None:
         code, config = _run(serve(path, config))
     return code
+
+
+def lock_memory(config: Config) -> None:
+    """As the configuration says. Raises ConfigError where it requires what cannot be."""
+    wanted = config.settings.lock_memory
+    why_not = "" if wanted == "off" else process_memory.lock()
+    if why_not and wanted == "required":
+        raise ConfigError([config.source.at(("lock_memory",), f"lock_memory: cannot be done here: {why_not}")])
 
 
 def _run(main: Coroutine[Any, Any, T]) -> T:

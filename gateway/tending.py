@@ -16,12 +16,13 @@ from gateway.adapters.clock import SystemClock
 from gateway.adapters.postgres_connections import LOST, Connection, Connections
 from gateway.adapters.postgres_doctor import examine
 from gateway.adapters.postgres_schema import migrate, read_schema
+from gateway.adapters.process_memory import promise
 from gateway.adapters.sqlite import configure, open_sqlite
 from gateway.adapters.sqlite_doctor import examine_file
 from gateway.adapters.store_copy import copy_store
 from gateway.config.inert import NoTelemetry
 from gateway.config.store import Store
-from gateway.pure.findings import Finding
+from gateway.pure.findings import Finding, judge_memory
 from gateway.storing import address_of
 
 T = TypeVar("T")
@@ -72,6 +73,11 @@ async def diagnose(store: Store, read_secret: Callable[[str], bytes]) -> list[Fi
     return await asking(
         store, read_secret, lambda connection: examine(connection, store.connections, SystemClock().now())
     )
+
+
+def examine_memory() -> list[Finding]:
+    """What a gateway that this user starts here can promise of its memory."""
+    return list(judge_memory(promise()))
 
 
 def _require(source: Path) -> None:

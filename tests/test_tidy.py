@@ -100,7 +100,6 @@ TESTED_ELSEWHERE = {
     "pure/xml_reader.py": "tests/pure/test_xml_body.py",
     "server/actions.py": "tests/server/test_admin_events.py",
     "server/edge.py": "tests/server/test_listener.py",
-    "start.py": "tests/e2e/test_workers.py",
     "supervising/process.py": "tests/e2e/test_workers.py",
     "supervising/supervisor.py": "tests/e2e/test_workers.py",
     "supervising/worker.py": "tests/e2e/test_workers.py",

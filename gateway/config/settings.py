@@ -278,6 +278,7 @@ class ConfigFile(Settings):
     `workers` processes share the work; with more than one, nothing that they need together may be in one of them.
     On SIGTERM `/readyz` answers 503 at once, new requests are still served for `drain_delay` (a balancer needs time to
     look elsewhere), and those in flight then have `drain` to finish.
+    `lock_memory` keeps the process out of swap where that is permitted (auto), or does not start without it.
     """
 
     version: Literal[1]
@@ -299,6 +300,7 @@ class ConfigFile(Settings):
     policies: Globs = written("policies/*.yaml")
     routes: list[Route] = Field(min_length=1)
     services: dict[Name, Service] = Field(default_factory=dict, min_length=1, validate_default=False)
+    lock_memory: Literal["auto", "required", "off"] = "auto"
     drain: Duration = written("30s", gt=0)
     drain_delay: Duration = written("0s")
     logging: Logging = Field(default_factory=Logging)

@@ -1,4 +1,4 @@
-"""What a database promises, judged by its settings: what each means, and whether a gateway can live with it."""
+"""What a database and a process promise, judged by their settings: what each means, and can a gateway live with it?"""
 
 from __future__ import annotations
 
@@ -104,3 +104,25 @@ def judge_sqlite(version: tuple[int, ...], settings: Mapping[str, str]) -> Itera
     whole = settings["quick_check"] == "ok"
     told = "the file is whole" if whole else "the file is damaged: restore it"
     yield Finding("quick_check", settings["quick_check"], told, good=whole)
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Of a process: can it be dumped, is it locked, and does the machine swap?"""
+
+    dumps: bool
+    locked: bool
+    swap: bool
+
+
+def judge_memory(memory: Memory) -> Iterator[Finding]:
+    """Of a process that protects itself as a gateway does: can what it holds reach a disk?"""
+    told = "a crash would write what is in memory to a disk" if memory.dumps else "a crash leaves no memory behind"
+    yield Finding("core dumps", "on" if memory.dumps else "off", told, good=not memory.dumps)
+    if memory.locked:
+        told, good = "no page of a gateway goes to swap", True
+    elif memory.swap:
+        told, good = "security codes can get into swap: allow locking (LimitMEMLOCK=infinity), or turn swap off", False
+    else:
+        told, good = "there is no swap that it could go to", True
+    yield Finding("memory", "locked" if memory.locked else "not locked", told, good=good)

@@ -87,7 +87,7 @@ class Kept:
     """A response as it is kept. `body` None: it was too large, and is gone; `digest` then is its, if it was known."""
 
     status: int
-    headers: tuple[Header, ...]
+    headers: tuple[Header, ...] = field(repr=False)
     body: bytes | None = field(repr=False)
     digest: str | None = None
 

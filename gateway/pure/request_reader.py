@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NoReturn
 
@@ -68,13 +68,13 @@ class Head:
     """A head that was let in."""
 
     method: str
-    target: str
+    target: str = field(repr=False)
     """In its one spelling: what had to be percent-encoded in the request line, and was not, is."""
-    path: str
-    query: str
-    headers: tuple[Header, ...]
+    path: str = field(repr=False)
+    query: str = field(repr=False)
+    headers: tuple[Header, ...] = field(repr=False)
     """The fields as they came: name and value, in their order."""
-    fields: Mapping[bytes, bytes]
+    fields: Mapping[bytes, bytes] = field(repr=False)
     """The values by name in lower case; the lines of a list are joined by commas (RFC 9110 section 5.3)."""
     host: str
     """The Host field in lower case, with its port if it has one."""

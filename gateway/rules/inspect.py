@@ -127,7 +127,7 @@ _Changing = Callable[[str], _Change] | None
 class _Message:
     """What is looked at of a message. Its `body` is without what other rules replace."""
 
-    fields: Sequence[Header]
+    fields: Sequence[Header] = field(repr=False)
     body: bytes = field(repr=False)
     media_type: str
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 
 READ_BYTES = 64 * 1024
+_ZEROS = bytes(READ_BYTES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +101,10 @@ class Edge:
     def closed(self) -> None:
         self.connections -= 1
         self._signal()
+
+    def wipe(self) -> None:
+        """Nothing is in the buffer between two turns of the loop that anybody needs, and card data may have been."""
+        self.buffer[:] = _ZEROS
 
     def began(self) -> None:
         self.in_flight += 1

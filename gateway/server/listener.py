@@ -78,7 +78,8 @@ class Listener:
         self._acceptor.context = context
 
     def sweep(self) -> None:
-        """Act on deadlines that have passed. Runs twice a second by itself."""
+        """Act on deadlines that have passed, and wipe what was read. Runs twice a second by itself."""
+        self._edge.wipe()
         now = self._edge.ports.clock.monotonic()
         for connection in self._connections.all:
             if connection.due <= now:

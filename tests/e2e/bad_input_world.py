@@ -150,7 +150,7 @@ async def staged(folder: Path) -> AsyncIterator[Stage]:
             stage = Stage(gateway, shop, provider)
             yield stage
     events = [json.loads(line)["event"] for line in gateway.log().splitlines()]
-    assert set(events) <= {"started", "request", "draining", "stopped"}
+    assert set(events) <= {"started", "request", "audit_head", "draining", "stopped"}
 
 
 def rewrite(path: Path, *replacements: str) -> None:

@@ -106,6 +106,12 @@ def test_no_ordinary_code_stands_behind_its_name_anywhere(story: Story) -> None:
         assert not codes_in_context(places), moment
 
 
+def test_a_process_that_holds_card_data_leaves_no_core(story: Story) -> None:
+    began = story.told.gateway.lines("started")
+    assert [line["core_dumps"] for line in began] == ["off"] * len(began) != []
+    assert {line["memory"] for line in began} <= {"locked", "not locked"}
+
+
 def test_the_provider_got_all_that_was_declared(story: Story) -> None:
     """The control of the search: it finds what is there, and what was to be hidden was in fact sent."""
     assert missed(story.probed(Fate.CHARGED), story.provider) == set()

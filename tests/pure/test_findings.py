@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.pure.findings import Finding, judge_clocks, judge_postgres, judge_room, judge_sqlite
+from gateway.pure.findings import (
+    Finding,
+    Memory,
+    judge_clocks,
+    judge_memory,
+    judge_postgres,
+    judge_room,
+    judge_sqlite,
+)
 
 POSTGRES = {
     "server_version_num": "150018",
@@ -81,3 +89,16 @@ def test_sqlite_is_judged_by_its_version_and_what_it_syncs(
 
 def test_a_finding_is_a_line() -> None:
     assert str(Finding("fsync", "off", "is bad", good=False)) == "BAD  fsync = off: is bad"
+
+
+@pytest.mark.parametrize(
+    ("memory", "what"),
+    [
+        (Memory(dumps=False, locked=True, swap=True), []),
+        (Memory(dumps=False, locked=False, swap=False), []),
+        (Memory(dumps=False, locked=False, swap=True), ["memory"]),
+        (Memory(dumps=True, locked=True, swap=False), ["core dumps"]),
+    ],
+)
+def test_what_is_in_memory_may_reach_no_disk(memory: Memory, what: list[str]) -> None:
+    assert bad(judge_memory(memory)) == what

@@ -319,3 +319,12 @@ async def test_deadlines_are_kept_without_being_driven() -> None:
         client = await it.client()
         async with asyncio.timeout(3):
             assert await client.rest() == b""
+
+
+async def test_what_was_read_is_wiped_from_the_buffer_of_all_connections() -> None:
+    async with world() as it:
+        assert (await (await it.client()).ask(GET)).status == 200
+        buffer = it.listener._edge.buffer
+        assert GET[:8] in bytes(buffer)
+        it.listener.sweep()
+        assert not any(buffer)
