@@ -52,9 +52,11 @@ SHOWN = {
     "pure.crls.RevokedCertificates.authorities": "certificates are public",
     "pure.crls.RevokedCertificates.until": "names of authorities",
     "pure.webhook_macs.TimedMac.separator": "a part of a scheme",
+    "pure.xml_reader.Tag.name": "names of elements",
     "renewal.Fresh.digest": "of certificate files",
     "rule.Deny.headers": "written by the gateway",
     "upstreams._Made.made_from": "a digest of files",
+    "upstreams.Renewed.digest": "of files",
 }
 """Fields that hold bytes and are printed all the same, and why they may be."""
 
