@@ -106,10 +106,10 @@ class Proxy:
         head = arrival.head
         table, asked_for = self._running.snapshot.tables[record.listener], connection.peer.server_name
         if asked_for is not None and asked_for != head.name and table.names(asked_for):
-            raise _MISDIRECTED
+            raise _misdirected()
         found = table.match(head.name, record.method, head.path)
         if record.method == "DELETE" and arrival.body is not None and not _allows_body(found):
-            raise _NO_BODY
+            raise _no_body()
         if isinstance(found, Missed):
             return self._missed(record, found)
         record.route = found.route.name
@@ -225,11 +225,16 @@ def _allows_body(found: Found[Route] | Missed) -> bool:
     return isinstance(found, Found) and found.route.allow_body
 
 
-_NO_BODY = Refused(Reason.BODY_NOT_ALLOWED, "Send this method without a body.")
 _CRASHED = Refused(Reason.INTERNAL_ERROR, "The request was refused; nothing is known to be wrong with it.")
 
 
-_MISDIRECTED = Refused(Reason.MISDIRECTED_REQUEST, "Open a connection for the host that the request names.")
+def _no_body() -> Refused:
+    """Made anew each time, as the next: one that is raised again keeps the frames of all requests it was raised for."""
+    return Refused(Reason.BODY_NOT_ALLOWED, "Send this method without a body.")
+
+
+def _misdirected() -> Refused:
+    return Refused(Reason.MISDIRECTED_REQUEST, "Open a connection for the host that the request names.")
 
 
 def _has_failed(exchange: Exchange) -> bool:

@@ -148,7 +148,7 @@ class RequestBody:
         try:
             while not (self._pieces or self._framing.done):
                 if self._error is not None:
-                    raise self._error
+                    raise Refused(self._error.reason, self._error.detail)  # a shared one would keep our frames
                 self._waiter = asyncio.get_running_loop().create_future()
                 await self._waiter
         finally:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import re
+import types
 from typing import Any, ClassVar
 
 import pytest
@@ -78,6 +80,20 @@ async def test_a_method_that_the_route_does_not_take_is_told_which_it_takes() ->
 
 
 DELETE = POST.replace(b"POST", b"DELETE")
+
+
+def traces() -> int:
+    gc.collect()
+    return sum(isinstance(each, types.TracebackType) for each in gc.get_objects())
+
+
+async def test_refusals_keep_nothing_of_their_requests() -> None:
+    async with world() as it:
+        await it.ask(DELETE)
+        before = traces()
+        for _ in range(20):
+            assert (await it.ask(DELETE)).reason == "body_not_allowed"
+        assert traces() - before < 10
 
 
 async def test_a_body_of_delete_is_refused_where_the_route_does_not_allow_one() -> None:
