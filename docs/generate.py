@@ -102,6 +102,7 @@ ADVICE: Mapping[str, Mapping[Reason, str]] = {
         Reason.CARD_NUMBER_FOUND: "Send card numbers in the fields made for them; `detail` says where one is.",
         Reason.RESPONSE_CARD_NUMBER: "The upstream acted: look, with the same idempotency key. Tell the operator.",
         Reason.RESPONSE_UNREADABLE: _IN_DOUBT,
+        Reason.RESPONSE_NOT_DECLARED: _IN_DOUBT,
         Reason.RESPONSE_TOO_LARGE: _IN_DOUBT,
     },
     "Life cycle of the payment": {

@@ -137,6 +137,8 @@ class Exchange:
     kept: dict[str, str] = field(default_factory=dict, repr=False)
     """What a rule wants to find again on the way back, should the call be resolved long after: no card data."""
 
+    described: Any = None
+    """ADMIT: the operation of its API that the request is."""
     # REPLAY
     claim: Any = None
     judgement: Judgement = _PLAIN

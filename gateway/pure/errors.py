@@ -120,6 +120,7 @@ class Reason(enum.Enum):
     CARD_NUMBER_FOUND = "card_number_found", 422, "A card number stands where none belongs"
     RESPONSE_CARD_NUMBER = "response_card_number", 502, "The upstream's response holds a card number"
     RESPONSE_UNREADABLE = "response_unreadable", 502, "The upstream's response could not be checked"
+    RESPONSE_NOT_DECLARED = "response_not_declared", 502, "The upstream's response is not what its description says"
     RESPONSE_TOO_LARGE = "response_too_large", 502, "The upstream's response is too large to be checked"
     # payment
     AMOUNT_INVALID = "amount_invalid", 422, "The amount or the currency is missing or not valid"

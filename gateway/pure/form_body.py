@@ -31,6 +31,16 @@ class FormDocument:
     def __init__(self, fields: list[form_reader.Field]) -> None:
         self._fields = fields
 
+    @property
+    def content(self) -> dict[str, str | list[str]]:
+        """The values by name; a list where a name comes several times."""
+        found: dict[str, str | list[str]] = {}
+        for each in self._fields:
+            before = found.get(each.name)
+            among = [] if before is None else before if isinstance(before, list) else [before]
+            found[each.name] = [*among, each.value] if among else each.value
+        return found
+
     def select(self, selector: Selector) -> list[Match]:
         """See `Document`."""
         if not isinstance(selector, FieldSelector):

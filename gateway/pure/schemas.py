@@ -11,16 +11,19 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
+from urllib.parse import unquote
 
 Check = Callable[[Any, str], None]
 """Takes a value and the path to it; raises SchemaError."""
-_Maker = Callable[["_Compiler", Any, Mapping[str, Any]], Check]
+_Maker = Callable[["SchemaCompiler", Any, Mapping[str, Any]], Check]
 
 _ANNOTATIONS: Final = frozenset({
     "$schema", "$id", "$comment", "$defs", "title", "description", "default", "examples", "deprecated", "format",
-    "readOnly", "writeOnly",
+    "readOnly", "writeOnly", "discriminator", "xml", "externalDocs", "example",
 })  # fmt: skip
+"""The last four are those of OpenAPI 3.1 (section 4.8.24)."""
 _MAX_DEPTH: Final = 64
+_MAX_SCHEMAS: Final = 20_000
 
 
 class SchemaError(ValueError):
@@ -28,26 +31,45 @@ class SchemaError(ValueError):
 
 
 def compile_schema(schema: object, *, closed: bool = False) -> Check:
-    """`closed`: objects take no members but those that `properties` names, unless `additionalProperties` says so.
+    """`closed`: objects take no members but those that `properties` names, here or in what is put together with it
+    (`allOf` and its like, `$ref`), unless `additionalProperties` says something of others.
 
     Raises ValueError with a sentence for the operator.
     """
-    definitions = schema.get("$defs", {}) if isinstance(schema, Mapping) else {}
-    compiler = _Compiler(definitions, closed=closed)
+    compiler = SchemaCompiler(schema, closed=closed)
     check = compiler.compile(schema, "the schema")
-    for name in definitions:
-        compiler.definition(name)
+    for name in schema.get("$defs", {}) if isinstance(schema, Mapping) else ():
+        compiler.reference(f"#/$defs/{name.replace('~', '~0').replace('/', '~1')}", part=False)
     return check
 
 
-@dataclass(slots=True)
-class _Compiler:
-    definitions: Mapping[str, Any]
-    closed: bool
-    compiled: dict[str, Check] = field(default_factory=dict)
-    depth: int = 0
+def resolve(document: object, reference: object) -> Any:
+    """What a reference within a document leads to: `#` and a JSON Pointer (RFC 6901 section 6). Raises ValueError."""
+    if not isinstance(reference, str) or not reference.startswith("#/"):
+        raise ValueError("$ref leads to a place of the same document: #/$defs/NAME, or #/components/schemas/NAME")
+    found = document
+    for part in unquote(reference).split("/")[1:]:
+        name = part.replace("~1", "/").replace("~0", "~")
+        if not isinstance(found, Mapping) or name not in found:
+            raise ValueError(f"$ref {reference} leads nowhere")
+        found = found[name]
+    return found
 
-    def compile(self, schema: object, place: str) -> Check:
+
+@dataclass(slots=True)
+class SchemaCompiler:
+    """Compiles schemas of one document, `root`, within which they refer to one another."""
+
+    root: object
+    closed: bool
+    compiled: dict[tuple[str, bool], Check] = field(default_factory=dict)
+    depth: int = 0
+    count: int = 0
+    entered: tuple[str, ...] = ()
+    """References that are being followed without a step into the value."""
+
+    def compile(self, schema: object, place: str, *, part: bool = False) -> Check:
+        """`part` of another schema for the same value, which says for both what members there are."""
         if schema is True:
             return _anything
         if schema is False:
@@ -58,27 +80,60 @@ class _Compiler:
         if unknown:
             raise ValueError(f"{place} has keywords that are not checked here: {', '.join(sorted(map(str, unknown)))}")
         self.depth += 1
+        self.count += 1
         if self.depth > _MAX_DEPTH:
             raise ValueError(f"the schema is nested more than {_MAX_DEPTH} deep")
+        if self.count > _MAX_SCHEMAS:
+            raise ValueError(f"there are more than {_MAX_SCHEMAS} schemas")
         given = {"properties": {}, **schema} if "additionalProperties" in schema else schema
         checks = [_KEYWORDS[name](self, value, schema) for name, value in given.items() if name in _KEYWORDS]
         self.depth -= 1
-        return _all(checks)
+        names = self.members(schema) if self.closed and not part else None
+        return _all(checks if names is None else [*checks, _only(names)])
 
-    def definition(self, name: str) -> Check:
+    def inside(self, schema: object, place: str) -> Check:
+        """The schema of something within the value."""
+        entered, self.entered = self.entered, ()
+        check = self.compile(schema, place)
+        self.entered = entered
+        return check
+
+    def reference(self, target: Any, *, part: bool) -> Check:
         """Compiled when it is first met, so that definitions may refer to one another and to themselves."""
-        if name not in self.definitions:
-            raise ValueError(f"no definition {name!r} in $defs")
-        if name not in self.compiled:
-            self.compiled[name] = self._later(name)
-            self.compiled[name] = self.compile(self.definitions[name], f"$defs.{name}")
-        return self.compiled[name]
+        schema, key = resolve(self.root, target), (target, part)
+        if target in self.entered:
+            raise ValueError(f"$ref {target} leads to itself without end")
+        if key not in self.compiled:
+            self.compiled[key] = self._later(key)
+            self.entered = (*self.entered, target)
+            self.compiled[key] = self.compile(schema, target, part=part)
+            self.entered = self.entered[:-1]
+        return self.compiled[key]
 
-    def _later(self, name: str) -> Check:
+    def _later(self, key: tuple[str, bool]) -> Check:
         def check(value: Any, path: str) -> None:
-            self.compiled[name](value, path)
+            self.compiled[key](value, path)
 
         return check
+
+    def members(self, schema: Mapping[str, Any]) -> frozenset[str] | None:
+        """The names of all members that a schema and its parts declare; None if they name none, or say of others."""
+        names: set[str] = set()
+        named, waiting, seen = False, [schema], 0
+        while waiting:
+            each = waiting.pop()
+            seen += 1
+            if not isinstance(each, Mapping):
+                continue
+            if seen > _MAX_SCHEMAS:
+                raise ValueError(f"a schema is put together of more than {_MAX_SCHEMAS} others")
+            if "additionalProperties" in each:
+                return None
+            named = named or "properties" in each
+            names.update(each.get("properties", ()))
+            waiting += [part for keyword in ("allOf", "anyOf", "oneOf") for part in each.get(keyword, ())]
+            waiting += [resolve(self.root, each["$ref"])] if "$ref" in each else []
+        return frozenset(names) if named else None
 
 
 def _anything(_value: Any, _path: str) -> None:
@@ -87,6 +142,14 @@ def _anything(_value: Any, _path: str) -> None:
 
 def _nothing(_value: Any, path: str) -> None:
     raise SchemaError(f"Leave out {path or 'the body'}.")
+
+
+def _only(names: frozenset[str]) -> Check:
+    def check(value: Any, path: str) -> None:
+        if type(value) is dict and not names.issuperset(value):
+            raise SchemaError(f"Send {path or 'the body'} without members that are not declared.")
+
+    return check
 
 
 def _all(checks: Sequence[Check]) -> Check:
@@ -115,7 +178,7 @@ _TYPES: Final[Mapping[str, type]] = {
 }
 
 
-def _type(_: _Compiler, named: Any, __: Mapping[str, Any]) -> Check:
+def _type(_: SchemaCompiler, named: Any, __: Mapping[str, Any]) -> Check:
     kinds = [named] if isinstance(named, str) else named
     if not isinstance(kinds, list) or not kinds or not set(kinds) <= {*_TYPES, "integer", "number"}:
         raise ValueError("type is one of object, array, string, integer, number, boolean and null, or a list of them")
@@ -128,12 +191,12 @@ def _type(_: _Compiler, named: Any, __: Mapping[str, Any]) -> Check:
     return check
 
 
-def _properties(compiler: _Compiler, named: Any, schema: Mapping[str, Any]) -> Check:
+def _properties(compiler: SchemaCompiler, named: Any, schema: Mapping[str, Any]) -> Check:
     if not isinstance(named, Mapping):
         raise ValueError("properties is a mapping of schemas")  # noqa: TRY004 - it is input
-    known = {name: compiler.compile(value, f"properties.{name}") for name, value in named.items()}
-    rest = schema.get("additionalProperties", not (compiler.closed and "properties" in schema))
-    others = compiler.compile(rest, "additionalProperties")
+    known = {name: compiler.inside(value, f"properties.{name}") for name, value in named.items()}
+    rest = schema.get("additionalProperties", True)
+    others = compiler.inside(rest, "additionalProperties")
 
     def check(value: Any, path: str) -> None:
         if type(value) is not dict:
@@ -149,7 +212,7 @@ def _properties(compiler: _Compiler, named: Any, schema: Mapping[str, Any]) -> C
     return check
 
 
-def _required(_: _Compiler, names: Any, __: Mapping[str, Any]) -> Check:
+def _required(_: SchemaCompiler, names: Any, __: Mapping[str, Any]) -> Check:
     needed = _names(names, "required")
 
     def check(value: Any, path: str) -> None:
@@ -167,8 +230,8 @@ def _names(names: Any, keyword: str) -> list[str]:
     return names
 
 
-def _items(compiler: _Compiler, schema: Any, _: Mapping[str, Any]) -> Check:
-    each = compiler.compile(schema, "items")
+def _items(compiler: SchemaCompiler, schema: Any, _: Mapping[str, Any]) -> Check:
+    each = compiler.inside(schema, "items")
 
     def check(value: Any, path: str) -> None:
         if type(value) is list:
@@ -178,7 +241,7 @@ def _items(compiler: _Compiler, schema: Any, _: Mapping[str, Any]) -> Check:
     return check
 
 
-def _enum(_: _Compiler, values: Any, __: Mapping[str, Any]) -> Check:
+def _enum(_: SchemaCompiler, values: Any, __: Mapping[str, Any]) -> Check:
     if not isinstance(values, list) or not values:
         raise ValueError("enum is a list of values")
 
@@ -189,7 +252,7 @@ def _enum(_: _Compiler, values: Any, __: Mapping[str, Any]) -> Check:
     return check
 
 
-def _const(compiler: _Compiler, value: Any, schema: Mapping[str, Any]) -> Check:
+def _const(compiler: SchemaCompiler, value: Any, schema: Mapping[str, Any]) -> Check:
     return _enum(compiler, [value], schema)
 
 
@@ -207,7 +270,7 @@ def _same(one: Any, other: Any) -> bool:
 def _bound(holds: Callable[[Any, Any], bool], told: str, *kinds: type, size: bool = False) -> _Maker:
     """A keyword that compares: a number, or the length of what is of these types."""
 
-    def make(_: _Compiler, bound: Any, __: Mapping[str, Any]) -> Check:
+    def make(_: SchemaCompiler, bound: Any, __: Mapping[str, Any]) -> Check:
         if type(bound) not in ((int,) if size else (int, float)) or (size and bound < 0):
             raise ValueError(f"expected a number where the schema says {told.format('…')}")
         wanted = told.format(bound)
@@ -229,7 +292,7 @@ def _at_most(value: Any, bound: Any) -> bool:
     return bool(value <= bound)
 
 
-def _pattern(_: _Compiler, text: Any, __: Mapping[str, Any]) -> Check:
+def _pattern(_: SchemaCompiler, text: Any, __: Mapping[str, Any]) -> Check:
     try:
         pattern = re.compile(text)
     except (re.error, TypeError):
@@ -242,21 +305,28 @@ def _pattern(_: _Compiler, text: Any, __: Mapping[str, Any]) -> Check:
     return check
 
 
-def _unique(_: _Compiler, wanted: Any, __: Mapping[str, Any]) -> Check:
+def _unique(_: SchemaCompiler, wanted: Any, __: Mapping[str, Any]) -> Check:
     def check(value: Any, path: str) -> None:
-        if wanted is True and type(value) is list:
-            for index, element in enumerate(value):
-                if any(_same(element, other) for other in value[:index]):
-                    raise SchemaError(f"Send {path or 'the body'} without elements that come twice.")
+        if wanted is True and type(value) is list and len(set(map(_frozen, value))) < len(value):
+            raise SchemaError(f"Send {path or 'the body'} without elements that come twice.")
 
     return check
 
 
+def _frozen(value: Any) -> tuple[type, Any]:
+    """Equal for values that are the same, as `_same` says, and hashed, so that many are compared at once."""
+    if isinstance(value, list):
+        return list, tuple(map(_frozen, value))
+    if isinstance(value, dict):
+        return dict, frozenset((name, _frozen(member)) for name, member in value.items())
+    return type(value), value
+
+
 def _of_many(accepts: Callable[[int, int], bool], told: str) -> _Maker:
-    def make(compiler: _Compiler, schemas: Any, _: Mapping[str, Any]) -> Check:
+    def make(compiler: SchemaCompiler, schemas: Any, _: Mapping[str, Any]) -> Check:
         if not isinstance(schemas, list) or not schemas:
             raise ValueError("allOf, anyOf and oneOf are lists of schemas")
-        checks = [compiler.compile(schema, "a schema of a list") for schema in schemas]
+        checks = [compiler.compile(schema, "a schema of a list", part=True) for schema in schemas]
 
         def check(value: Any, path: str) -> None:
             if not accepts(sum(_passes(each, value, path) for each in checks), len(checks)):
@@ -267,6 +337,12 @@ def _of_many(accepts: Callable[[int, int], bool], told: str) -> _Maker:
     return make
 
 
+def _all_of(compiler: SchemaCompiler, schemas: Any, _: Mapping[str, Any]) -> Check:
+    if not isinstance(schemas, list) or not schemas:
+        raise ValueError("allOf, anyOf and oneOf are lists of schemas")
+    return _all([compiler.compile(schema, "a schema of allOf", part=True) for schema in schemas])
+
+
 def _passes(check: Check, value: Any, path: str) -> bool:
     try:
         check(value, path)
@@ -275,8 +351,8 @@ def _passes(check: Check, value: Any, path: str) -> bool:
     return True
 
 
-def _not(compiler: _Compiler, schema: Any, _: Mapping[str, Any]) -> Check:
-    refused = compiler.compile(schema, "not")
+def _not(compiler: SchemaCompiler, schema: Any, _: Mapping[str, Any]) -> Check:
+    refused = compiler.compile(schema, "not", part=True)
 
     def check(value: Any, path: str) -> None:
         if _passes(refused, value, path):
@@ -285,11 +361,8 @@ def _not(compiler: _Compiler, schema: Any, _: Mapping[str, Any]) -> Check:
     return check
 
 
-def _ref(compiler: _Compiler, target: Any, _: Mapping[str, Any]) -> Check:
-    prefix = "#/$defs/"
-    if not isinstance(target, str) or not target.startswith(prefix):
-        raise ValueError("$ref refers to #/$defs/NAME")
-    return compiler.definition(target.removeprefix(prefix))
+def _ref(compiler: SchemaCompiler, target: Any, _: Mapping[str, Any]) -> Check:
+    return compiler.reference(target, part=True)
 
 
 _WITH_OTHERS: Final = frozenset({"additionalProperties"})
@@ -314,7 +387,7 @@ _KEYWORDS: Final[Mapping[str, _Maker]] = {
     "maxProperties": _bound(_at_most, "with at most {} members", dict, size=True),
     "uniqueItems": _unique,
     "pattern": _pattern,
-    "allOf": _of_many(lambda count, total: count == total, "all of those"),
+    "allOf": _all_of,
     "anyOf": _of_many(lambda count, _total: count > 0, "one of those"),
     "oneOf": _of_many(lambda count, _total: count == 1, "exactly one of those"),
     "not": _not,

@@ -136,3 +136,28 @@ def test_a_refusal_names_the_place() -> None:
 def test_any_value_is_taken_or_refused(value: Any) -> None:
     assert takes(PAYMENT, value) in (True, False)
     assert takes({}, value)
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"$defs": {"a": {"$ref": "#/$defs/a"}}},
+        {"$defs": {"a": {"allOf": [{"$ref": "#/$defs/b"}]}, "b": {"not": {"$ref": "#/$defs/a"}}}},
+    ],
+)
+def test_a_schema_that_leads_to_itself_without_a_step_is_refused(schema: Any) -> None:
+    with pytest.raises(ValueError, match="leads to itself without end"):
+        compile_schema(schema)
+
+
+def test_closed_knows_the_members_of_all_parts() -> None:
+    base = {"properties": {"a": {"type": "integer"}}}
+    either = {"$defs": {"base": base}, "allOf": [{"$ref": "#/$defs/base"}], "oneOf": [{"properties": {"b": True}}]}
+    assert takes(either, {"a": 1, "b": 2}, closed=True)
+    assert not takes(either, {"a": 1, "c": 2}, closed=True)
+    assert takes({"allOf": [base, {"additionalProperties": True}]}, {"a": 1, "c": 2}, closed=True)
+
+
+def test_many_elements_are_compared_in_a_time_that_grows_with_their_number() -> None:
+    assert takes({"uniqueItems": True}, [[index] for index in range(100_000)])
+    assert not takes({"uniqueItems": True}, [*range(100_000), 0])
