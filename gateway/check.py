@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from gateway.adapters.clock import SystemClock
@@ -94,10 +94,23 @@ def _publishers(config: Config) -> None:
 
 
 def _build(config: Config) -> None:
+    build(config, idle_ports(config), idle_upstreams(config), _READ_SECRET)
+
+
+def idle_upstreams(config: Config) -> Mapping[str, NoUpstream]:
+    """One for each that is configured, and nothing behind it."""
+    return {name: NoUpstream(name) for name in config.settings.upstreams}
+
+
+def idle_ports(config: Config) -> Ports:
+    """What rules are provisioned with where no request is served: files are read, nothing else is opened.
+
+    Raises ConfigError.
+    """
     clock, telemetry = SystemClock(), NoTelemetry()
     with config.blaming("keys", "key"):
         keys: Keys = FileKeys(Path(file_of(config.settings.keys.key))) if config.settings.keys else NoKeys()
-    ports = Ports(
+    return Ports(
         clock=clock,
         entropy=bytes,
         store=NoStore(),
@@ -109,8 +122,6 @@ def _build(config: Config) -> None:
         files=WatchedFiles(clock, telemetry),
         read_secret=_READ_SECRET,
     )
-    upstreams = {name: NoUpstream(name) for name in config.settings.upstreams}
-    build(config, ports, upstreams, _READ_SECRET)
 
 
 def _needs_restart(running: ConfigFile, config: Config) -> Iterator[Complaint]:

@@ -16,6 +16,7 @@ import click
 
 from gateway.commands.audit import audit
 from gateway.commands.base import CONFIG, asked, complain
+from gateway.commands.explain import explain
 from gateway.commands.vault import vault
 from gateway.config.complaints import ConfigError
 from gateway.config.load import load
@@ -36,6 +37,7 @@ def main() -> None:
 
 
 main.add_command(vault)
+main.add_command(explain)
 main.add_command(audit)
 
 

@@ -211,6 +211,10 @@ class Rule:
         """
         raise NotImplementedError
 
+    def would(self, exchange: Exchange) -> Sequence[str]:  # noqa: ARG002
+        """What it would do with a request that it let pass, in words and without a value of it; asked by `explain`."""
+        return ()
+
     def on_finish(self, exchange: Exchange) -> Soon[None]:
         """Always, if `on_request` of this rule was entered. Releases what was taken."""
         raise NotImplementedError

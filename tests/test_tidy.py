@@ -76,6 +76,7 @@ TESTED_ELSEWHERE = {
     "bodies.py": "tests/test_pipeline.py",
     "commands/audit.py": "tests/server/test_admin_audit.py",
     "commands/base.py": "tests/server/test_admin_audit.py",
+    "commands/explain.py": "tests/test_explaining.py",
     "commands/vault.py": "tests/server/test_admin_audit.py",
     "config/base.py": "tests/config/test_settings.py",
     "config/boundaries.py": "tests/config/test_load.py",

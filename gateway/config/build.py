@@ -41,13 +41,19 @@ def build(
     ports: Ports,
     upstreams: Mapping[str, Cluster],
     read_secret: Callable[[str], bytes],
+    pipeline: PipelineOf | None = None,
 ) -> Snapshot:
     """Provision every rule of every route and compile the routes; no network.
 
     `upstreams` holds one for each that the configuration names; `read_secret` resolves `env:NAME` and `file:PATH` and
-    raises ValueError with a sentence. Raises ConfigError with all complaints.
+    raises ValueError with a sentence. `pipeline` makes the routes' pipelines, for commands that send nothing. Raises
+    ConfigError with all complaints.
     """
-    return _Builder(config, ports, upstreams, read_secret).build()
+    return _Builder(config, ports, upstreams, read_secret, pipeline).build()
+
+
+PipelineOf = Callable[..., Pipeline]
+"""Takes what `Pipeline` takes."""
 
 
 @dataclass(slots=True)
@@ -66,12 +72,14 @@ class _Builder:
         ports: Ports,
         upstreams: Mapping[str, Cluster],
         read_secret: Callable[[str], bytes],
+        pipeline: PipelineOf | None,
     ) -> None:
         self._config = config
         self._settings = config.settings
         self._ports = ports
         self._upstreams = upstreams
         self._read_secret = read_secret
+        self._make = pipeline
         self._complaints: list[Complaint] = []
         self._common: dict[tuple[str, int], Rule] = {}
         self._pipelines: dict[Hashable, Pipeline] = {}
@@ -137,8 +145,8 @@ class _Builder:
         cluster, rules = self._upstreams[route.upstream], [s.rule for s in standing]
         upstream = cluster.lane(next((rule.operation for rule in rules if rule.operation), ""))
         doubts, egress = self._doubts(position, route, rules), self._is_egress(route)
-        if doubts is None:
-            return Pipeline(placed, upstream, self._ports, bounds, egress=egress)
+        if doubts is None or self._make is not None:
+            return (self._make or Pipeline)(placed, upstream, self._ports, bounds, egress=egress)
         rescue = cluster.reserve()
         return RecordedPipeline(placed, upstream, self._ports, bounds, doubts=doubts, rescue=rescue, egress=egress)
 

@@ -125,6 +125,9 @@ class Idempotency(Rule):
         self._send_own(exchange, place, secret, claim.scope)
         return PASS
 
+    def would(self, exchange: Exchange) -> Sequence[str]:
+        return () if exchange.claim is None else ("the key is claimed, if no other request has it",)
+
     def on_resume(self, exchange: Exchange) -> Verdict:
         exchange.judgement = self._judgement
         if _SCOPE in exchange.kept:

@@ -188,6 +188,9 @@ class Lifecycle(Rule):
             event=draft(self._ports, exchange.tenant),
         )
 
+    def would(self, exchange: Exchange) -> Sequence[str]:
+        return () if exchange.payment is None else (f"{self.operation} is asked of the payment, if that allows it",)
+
     def on_resume(self, exchange: Exchange) -> Verdict:
         """The reservation is there still: the way back ends it."""
         if _ASKED in exchange.kept:

@@ -181,6 +181,9 @@ class RateLimit(Rule):
         self._telemetry.count(Metric.RATELIMIT_DECISIONS, self.name, "limited")
         return self._limited(exchange)
 
+    def would(self, exchange: Exchange) -> Sequence[str]:  # noqa: ARG002
+        return (f"it counts against {self.name}, of which nothing was counted here",)
+
     def on_response(self, exchange: Exchange) -> Verdict:
         if self._tells:
             assert exchange.response is not None

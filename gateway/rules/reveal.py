@@ -128,6 +128,14 @@ class Reveal(Rule):
             exchange.revealing = _Revealing(read, numbers, codes)
         return PASS
 
+    def would(self, exchange: Exchange) -> Sequence[str]:
+        if exchange.revealing is None:
+            return ()
+        found = [*exchange.revealing.numbers, *exchange.revealing.codes]
+        return [
+            f"{target.selector.text}: {target.token_class} is revealed to {self._destination}" for target, _ in found
+        ]
+
     def on_resume(self, exchange: Exchange) -> Verdict:
         """A request that is sent again is revealed again, and that is recorded again."""
         return PASS if exchange.body is None else self.on_request(exchange)

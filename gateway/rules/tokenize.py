@@ -151,6 +151,15 @@ class Tokenize(Rule):
         exchange.unit.extend(puts.values())
         return PASS
 
+    def would(self, exchange: Exchange) -> Sequence[str]:
+        edited = {edit.start for edit in exchange.edits}
+        return [
+            f"{target.selector.text}: {target.token_class} becomes a token ({_name(target.format)})"
+            for target in self._request
+            for match in exchange.document().select(target.selector)
+            if match.start in edited
+        ]
+
     def on_prepared(self, exchange: Exchange, rows: Sequence[Row]) -> Soon[Verdict]:
         """The numbers are durable: put the codes into memory."""
         if rows and rows[-1].refused:
@@ -247,6 +256,10 @@ class Tokenize(Rule):
 
 
 _UNREADABLE = "The upstream acted; its answer could not be checked for card numbers and was held back."
+
+
+def _name(made: Format | None) -> str:
+    return "opaque" if made is None else made.name
 
 
 def _untaken(matches: Iterable[Match], taken: set[int]) -> Iterable[Match]:

@@ -6,14 +6,13 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from gateway.ports import Ports
+from gateway.ports import IncomingBody, Ports
 from gateway.pure.errors import Refused
 from gateway.pure.failures import FailedCredentials
 from gateway.pure.request_reader import Head, HeadLimits
 
 if TYPE_CHECKING:
     from gateway.server.connection import Connection
-    from gateway.server.request_body import RequestBody
 
 
 READ_BYTES = 64 * 1024
@@ -50,7 +49,7 @@ class Arrival:
     """A request whose head was let in."""
 
     head: Head
-    body: RequestBody | None
+    body: IncomingBody | None
 
 
 class Connections(Protocol):
@@ -63,8 +62,8 @@ class Connections(Protocol):
 class Exchanges(Protocol):
     """What is done with requests."""
 
-    async def serve(self, connection: Connection, arrival: Arrival | Refused) -> None:
-        """Answer by `connection.send`, exactly once. Raises nothing."""
+    async def serve(self, caller: Connection, arrival: Arrival | Refused) -> None:
+        """Answer by `caller.send`, exactly once. Raises nothing."""
         ...
 
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from email.utils import formatdate
 from typing import Protocol
 
-from gateway.exchange import UNNAMED, Exchange, Request
+from gateway.exchange import UNNAMED, Exchange, Peer, Request
 from gateway.ports import Entropy, Header, Outcome, Ports, Response
 from gateway.pure.errors import PROBLEM_TYPE, Reason, Refused, problem, where
-from gateway.pure.failures import FAILURES
+from gateway.pure.failures import FAILURES, FailedCredentials
 from gateway.pure.ids import REQUEST_ID_BYTES, request_id
 from gateway.pure.media_types import check_media_type
 from gateway.pure.metrics import Metric
@@ -18,7 +18,6 @@ from gateway.pure.request_reader import Head
 from gateway.pure.routing import Found, Missed
 from gateway.pure.served import Served
 from gateway.pure.trace import TraceContext, begin_trace, continue_trace
-from gateway.server.connection import Connection
 from gateway.server.edge import Arrival
 from gateway.snapshot import Route, Snapshot
 
@@ -38,6 +37,18 @@ class Inboxes(Protocol):
     """Takes webhook deliveries (`gateway.server.inbox.InboxReceiver`)."""
 
     async def receive(self, request: Request, body: bytes, route: Route, exchange_id: str) -> Response: ...
+
+
+class Caller(Protocol):
+    """Who asks, and is answered: a connection (`gateway.server.connection.Connection`)."""
+
+    listener: str
+    peer: Peer
+    scheme: str
+    failures: FailedCredentials
+
+    async def send(self, method: str, response: Response, *, close: bool, legacy: bool = False) -> bool: ...
+    def abort(self) -> None: ...
 
 
 @dataclass(slots=True)
@@ -68,43 +79,43 @@ class Proxy:
         self._entropy = _Drawn(ports.entropy)
         self._date = (0, b"")
 
-    async def serve(self, connection: Connection, arrival: Arrival | Refused) -> None:
+    async def serve(self, caller: Caller, arrival: Arrival | Refused) -> None:
         clock = self._ports.clock
         now = clock.now()
         drawn = self._entropy.take(REQUEST_ID_BYTES)
-        record = _Record(request_id(now, drawn), connection.listener, now, clock.monotonic())
+        record = _Record(request_id(now, drawn), caller.listener, now, clock.monotonic())
         close, legacy = True, False
         try:
             if isinstance(arrival, Refused):
                 response = self._refuse(record, "listener", arrival)
-            elif connection.failures and (wait := connection.failures.wait(connection.peer.address, record.began)):
+            elif caller.failures and (wait := caller.failures.wait(caller.peer.address, record.began)):
                 response = self._bar(record, wait)
             else:
                 close, legacy = arrival.head.close, arrival.head.legacy
                 record.method = arrival.head.method
-                response = await self._answer(connection, arrival, record)
+                response = await self._answer(caller, arrival, record)
         except Refused as refused:
             close, response = True, self._refuse(record, "listener", refused)
         except Exception as error:  # noqa: BLE001 - a mistake of ours must not end as a traceback, nor as silence
             self._crashed(record, error)
             response = self._refuse(record, "listener", _CRASHED)
         if record.exchange is not None and record.exchange.blocks and _has_failed(record.exchange):
-            self._note_failure(connection)
+            self._note_failure(caller)
         took = self._ports.clock.monotonic() - record.began
         if response.header(b"date") is None:
             response.headers.append((b"Date", self._now()))
         response.headers.append((b"X-Request-Id", record.id.encode()))
         try:
-            sent = await connection.send(record.method, response, close=close, legacy=legacy)
+            sent = await caller.send(record.method, response, close=close, legacy=legacy)
         except Exception as error:  # noqa: BLE001 - the same
             self._crashed(record, error)
-            connection.abort()
+            caller.abort()
             sent = False
         self._observe(record, response, took, sent)
 
-    async def _answer(self, connection: Connection, arrival: Arrival, record: _Record) -> Response:
+    async def _answer(self, caller: Caller, arrival: Arrival, record: _Record) -> Response:
         head = arrival.head
-        table, asked_for = self._running.snapshot.tables[record.listener], connection.peer.server_name
+        table, asked_for = self._running.snapshot.tables[record.listener], caller.peer.server_name
         if asked_for is not None and asked_for != head.name and table.names(asked_for):
             raise _misdirected()
         found = table.match(head.name, record.method, head.path)
@@ -114,7 +125,7 @@ class Proxy:
             return self._missed(record, found)
         record.route = found.route.name
         check_declared(found.route, head)
-        request = _request(connection, arrival, record.received_at)
+        request = _request(caller, arrival, record.received_at)
         if found.route.inbox is not None:
             return await self._receive(request, found.route, record)
         assert found.route.pipeline is not None
@@ -153,9 +164,9 @@ class Proxy:
         refused = Refused(Reason.TOO_MANY_FAILED_CREDENTIALS, detail)
         return self._refuse(record, "listener", refused, ((b"Retry-After", str(seconds).encode()),))
 
-    def _note_failure(self, connection: Connection) -> None:
-        if connection.peer.address != UNNAMED:
-            connection.failures.note(connection.peer.address, self._ports.clock.monotonic())
+    def _note_failure(self, caller: Caller) -> None:
+        if caller.peer.address != UNNAMED:
+            caller.failures.note(caller.peer.address, self._ports.clock.monotonic())
 
     def _missed(self, record: _Record, missed: Missed) -> Response:
         if not missed.allowed:
@@ -242,7 +253,7 @@ def _has_failed(exchange: Exchange) -> bool:
     return any(block.reason in FAILURES and block.mode == "enforce" for block in exchange.blocks)
 
 
-def _request(connection: Connection, arrival: Arrival, received_at: float) -> Request:
+def _request(caller: Caller, arrival: Arrival, received_at: float) -> Request:
     head = arrival.head
     return Request(
         head.method,
@@ -252,8 +263,8 @@ def _request(connection: Connection, arrival: Arrival, received_at: float) -> Re
         head.headers,
         head.fields,
         arrival.body,
-        connection.peer,
-        connection.scheme,
+        caller.peer,
+        caller.scheme,
         head.host,
         received_at,
     )
