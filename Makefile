@@ -5,8 +5,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 SHARD ?= 1/1
+MINUTES ?= 10
 
-.PHONY: demo test lint types contracts check fix docs bench bench-gate profile faults scorecard lock clean
+.PHONY: demo test lint types contracts check fix docs bench bench-gate profile faults fuzz scorecard lock clean
 
 demo: $(VENV)/.runtime
 	@$(BIN)/pangate demo $(if $(ONCE),--once)
@@ -45,6 +46,11 @@ profile: $(VENV)/.dev
 
 faults: $(VENV)/.dev
 	$(BIN)/python -m bench.faults --shard $(SHARD)
+
+# Atheris has wheels for few systems; where it has none, the parsers are fuzzed by hypothesis alone.
+fuzz: $(VENV)/.dev
+	-$(PIP) --require-hashes --only-binary :all: -r requirements/fuzz.txt
+	$(BIN)/python -m bench.fuzz --minutes $(MINUTES)
 
 scorecard: $(VENV)/.dev
 	$(BIN)/python -m bench.scorecard --suites "$(SUITES)"
