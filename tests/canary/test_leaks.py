@@ -83,7 +83,7 @@ def leave_undeclared(it: World, kind: Kind) -> None:
     for action in ("block", "mask", "swap"):
         for name, spell in kind.spellings.items():
             canary = Canary(f"undeclared, {action}, {kind.name}, {name}")
-            status = 201 if action != "block" and name in kind.clear else 422
+            status = 201 if kind.gives_way(action, name) else 422
             it.send(canary, f"/{action}/ok", kind.media_type, kind.with_note(canary.number, spell), status)
 
 
@@ -100,7 +100,7 @@ def answer(it: World, kind: Kind) -> None:
             canary = Canary(f"answered, {action}, {kind.name}, {spelling}")
             name = f"{action}-{kind.name}-{spelling}"
             it.prepare_answer(name, 500, kind.media_type, kind.with_note(canary.number, spell))
-            status = 500 if action != "block" and spelling in kind.clear else 502
+            status = 500 if kind.gives_way(action, spelling) else 502
             body = kind.with_note("none")
             it.send(canary, f"/{action}/answer/{name}", kind.media_type, body, status, fate=Fate.ANSWERED)
 
