@@ -72,7 +72,8 @@ _ALPHANUMERIC = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz" + _DIGIT
 _BASE64 = _ALPHANUMERIC + b"+/-_"
 _STANDARD = bytes.maketrans(b"-_", b"+/")
 
-_FRACTION = re.compile(rb"[0-9]\.\Z")
+_FRACTION = re.compile(rb"[0-9:(,]\.\Z")
+"""Before the decimals of a number; style sheets leave the zero out."""
 _UUID = re.compile(rb"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", re.IGNORECASE)
 _HEXADECIMAL = re.compile(rb"[0-9a-f]{16}|[0-9a-f]{24,}", re.IGNORECASE)
 _NAMES = re.compile(rb"([A-Za-z]+(?:[-_ ]?[A-Za-z]+){0,3})[^0-9A-Za-z\r\n]{0,6}\Z")

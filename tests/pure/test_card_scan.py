@@ -49,7 +49,7 @@ def slowly(text: str) -> list[tuple[int, int]]:
 def is_number(text: str, start: int, end: int) -> bool:
     if text[start - 1 : start].isdigit() or text[end : end + 1].isdigit() or not text[end - 1].isdigit():
         return False
-    if re.search(r"[0-9]\.$", text[:start]):
+    if re.search(r"[0-9:(,]\.$", text[:start]):
         return False
     groups = re.split("[^0-9]{1,3}", text[start:end])
     digits = "".join(groups)
@@ -112,6 +112,8 @@ def test_a_test_number_is_found_in_every_spelling_and_place(number: str) -> None
         "4242424242424243",
         "42424242424242424242",
         "0.4242424242424242",
+        "opacity:.4242424242424242",
+        "rgba(0,0,0,.4242424242424242)",
         "42424242-4242-4242-8242-424242424242",
         "deadbeef4242424242424242deadbeef",
         "4242,4242,4242,4242",
