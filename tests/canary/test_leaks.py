@@ -150,7 +150,7 @@ def kill_at_every_point(it: World) -> None:
         for thread in under_way:
             thread.join()
         with cores_allowed():
-            it.gateway.start()
+            it.gateway.start("admin")
 
 
 def sent_into_death(it: World, kind: Kind, point: str) -> None:

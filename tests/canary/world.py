@@ -188,7 +188,7 @@ def world(folder: Path) -> Iterator[World]:
         env = {"CANARY_STORE": url, "CANARY_SHARED": redis.url, "TMPDIR": str(home / "tmp"), "PYTHONPATH": str(ROOT)}
         gateway = Gateway(home, ports, env, cwd=home)
         with cores_allowed():
-            gateway.start()
+            gateway.start("admin")
         stack.callback(gateway.stop)
         yield World(gateway, postgres, url.split("/")[3].partition("?")[0], redis, pids, answers, records)
 
