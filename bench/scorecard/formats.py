@@ -10,7 +10,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from bench.scorecard import jws, recipes, vectors
+from bench.scorecard import jws, recipes, sequences, vectors
 from bench.scorecard.cases import Case, Exchange, Expect, Suite
 
 _NO_SUITE = {".md", ".rst", ""}
@@ -168,11 +168,10 @@ def _vectors(path: Path) -> _Read:
 
 
 def _sequences(path: Path) -> _Read:
-    """Deliveries that depend on those before, which tests of the inbox play: here they are but counted."""
     content = _json(path)
     if not isinstance(content, list) or not content or "steps" not in content[0]:
         return None
-    return {"sequences": [Case(row["name"], row["why"], "any", None) for row in content]}
+    return {"sequences": list(sequences.cases(content))}
 
 
 def _json(path: Path) -> Any:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.scorecard import certificates, delivered, issuer, proofs, signed, tokens, vectors
+from bench.scorecard import certificates, delivered, issuer, proofs, signed, starting, tokens, vectors
 from bench.scorecard.cases import Case, Exchange, Expect, Steps
 
 _PUBLISHED = Path(__file__).parent / "samples" / "rfc9421.json"
@@ -21,9 +21,16 @@ def case(row: Mapping[str, Any]) -> Case:
     standard = row["id"].partition("-")[0]
     if standard == "sig":
         return _signed_message(row, expect)
-    asked = issuer.question(row["name"], good=expect == "accept") if standard == "jwt" else None
+    asked = _question(standard, row["name"], good=expect == "accept")
     make = _steps(standard, row, good=expect == "accept")
     return Case(row["id"], row["name"], expect, asked or (None if make is None else Steps(make)))
+
+
+def _question(standard: str, name: str, *, good: bool) -> Callable[[], Awaitable[str]] | None:
+    """What no exchange shows."""
+    if standard == "jwt":
+        return issuer.question(name, good=good)
+    return starting.question(name) if standard == "mtls" and not good else None
 
 
 def _steps(standard: str, row: Mapping[str, Any], *, good: bool) -> Callable[[], Sequence[Exchange]] | None:

@@ -54,8 +54,19 @@ def _player(row: Mapping[str, Any]) -> Callable[[], bool] | None:
     """Says whether what was recorded holds; None where no scheme of that name is known."""
     if row["scheme"] == _SIGNED_MESSAGES:
         return functools.partial(holds, row)
-    scheme = webhook_schemes().get(_PROVIDERS.get(row["scheme"], row["scheme"]))
+    scheme = scheme_of(row["scheme"])
     return None if scheme is None else functools.partial(_delivered, row, scheme)
+
+
+def scheme_of(name: str) -> Scheme | None:
+    """None where no scheme of that name is known."""
+    return webhook_schemes().get(_PROVIDERS.get(name, name))
+
+
+def keys_of(key: Mapping[str, Any], scheme: Scheme) -> list[Any]:
+    """What a verifier of this scheme is given. Raises KeyError."""
+    secrets = key.get("secrets") or key.get("public_keys") or key["public_keys_pem"]
+    return [scheme.parse_secret(secret.encode()) for secret in secrets]
 
 
 async def _judge(play: Callable[[], bool], *, valid: bool) -> str:
@@ -77,9 +88,7 @@ def _delivered(row: Mapping[str, Any], scheme: Scheme) -> bool:
         url=key.get("notification_url", row["url"]),
         received_at=row["now"],
     )
-    secrets = key.get("secrets") or key.get("public_keys") or key["public_keys_pem"]
-    keys = [scheme.parse_secret(secret.encode()) for secret in secrets]
-    scheme.verify(arrival, keys, row["tolerance"] or _TOLERANCE)
+    scheme.verify(arrival, keys_of(key, scheme), row["tolerance"] or _TOLERANCE)
     return True
 
 

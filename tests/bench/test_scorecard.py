@@ -7,13 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from bench.scorecard import recipes
+from bench.scorecard import recipes, sequences, starting
 from bench.scorecard.__main__ import SAMPLES, _log, _play
 from bench.scorecard.backend import recording
 from bench.scorecard.cases import Case, Exchange, Expect, Suite, Tally
 from bench.scorecard.drive import Proxy, run
 from bench.scorecard.formats import UnknownFormatError, read_suites
 from bench.scorecard.page import page
+from tests.certificates import Authority
+from tests.inbox_world import EVENT, SECRET, stripe_fields
 
 GET = b"GET /v1/payments HTTP/1.1\r\nHost: api.example\r\n\r\n"
 
@@ -132,3 +134,31 @@ def test_a_recipe_is_built_from_the_words_of_its_name_or_not_at_all(name: str, b
 
 def test_a_recipe_of_a_standard_that_nobody_knows_is_not_built() -> None:
     assert recipes.case({"id": "xyz-1", "name": "control", "expect": "accept", "ref": ""}).play is None
+
+
+def delivered_twice(second: str) -> list[dict[str, object]]:
+    """One delivery again, five seconds later, and what is expected of it."""
+    body, now = EVENT.decode(), 1_760_000_000
+    key = {"secrets": [SECRET.decode()]}
+    step = {"scheme": "stripe", "provider": "stripe", "key": key, "url": "https://api.example", "body": body}
+    step["headers"] = stripe_fields(t=now)
+    steps = [{**step, "now": now, "expect": "accepted"}, {**step, "now": now + 5, "expect": second}]
+    return [{"name": "twice", "why": "the same bytes", "steps": steps}]
+
+
+@pytest.mark.parametrize(("second", "wrong"), [("duplicate", 0), ("accepted", 1), ("rejected:timestamp_stale", 1)])
+async def test_a_sequence_is_judged_step_by_step(second: str, wrong: int) -> None:
+    assert (await at_no_proxy(*sequences.cases(delivered_twice(second)))).wrong == wrong
+
+
+def test_a_sequence_that_tells_of_a_payments_state_is_not_built() -> None:
+    (case,) = sequences.cases(delivered_twice("accepted:captured"))
+    assert case.play is None
+
+
+async def test_a_gateway_without_authorities_must_not_start_and_says_which_file_it_lacks(tmp_path: Path) -> None:
+    asked = starting.question("CA file missing or empty at start: refuse to start")
+    assert asked is not None
+    assert await asked() == ""
+    assert await starting.started(tmp_path, Authority(tmp_path).file.read_bytes()) == "it started"
+    assert starting.question("expired") is None
