@@ -2,7 +2,7 @@
 
 The syntax of RFC 2046 section 5.1.1, less what parsers differ over: line ends other than CRLF, text before the first
 part and behind the last, the boundary inside of a part, fields and parameters that are not those of a form, a field
-twice, and whatever spells a name in a second way (`name*`, `filename*`, backslashes, `_charset_`).
+twice, and whatever could spell a name in a second way (`name*`, `filename*`, backslashes and semicolons in quotes).
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ MAX_PART_HEAD = 2048
 
 _BOUNDARY = re.compile(r"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]")
 _FIELD = re.compile(rb"([A-Za-z-]+):[ \t]*([\x20-\x7e\x80-\xff]*)")
-_DISPOSITION = re.compile(r'form-data((?:[ \t]*;[ \t]*[^ \t;="]+=(?:"[^"\\]*"|[^ \t;="\\]+))*)[ \t]*', re.IGNORECASE)
-_PARAMETER = re.compile(r'([^ \t;="]+)=(?:"([^"]*)"|([^ \t;="]+))')
+_PARAMETER = re.compile(r'[ ]*;[ ]*([A-Za-z*0-9]+)=(?:"([^"\\;]*)"|([A-Za-z0-9_.-]+))')
+_DISPOSITION = re.compile(rf"form-data((?:{_PARAMETER.pattern})*+)[ ]*", re.IGNORECASE)
 _FIELDS = frozenset({b"content-disposition", b"content-type", b"content-transfer-encoding"})
 _AS_IT_IS = frozenset({"", "7bit", "8bit", "binary"})
 _MANY_PARTS = ("multipart/", "message/")

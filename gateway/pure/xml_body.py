@@ -1,8 +1,8 @@
 """XML documents: elements and attributes are selected by path, and their text is replaced in place.
 
-A path is a small part of XPath 1.0: `/a/b` children, `//b` descendants at any depth, `*` any name, `p:b` a name in the
-namespace that the prefix `p` is declared for, `@b` at the end an attribute. A name without a prefix is in no namespace,
-whatever prefixes the document uses.
+A path is a small part of XPath: `/a/b` children, `//b` descendants at any depth, `*` any name, `p:b` a name in the
+namespace that the prefix `p` is declared for, `*:b` in any or none, `@b` at the end an attribute. A name without a
+prefix is in no namespace, whatever prefixes the document uses.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 from gateway.pure.errors import Reason, Refused
 from gateway.pure.selecting import Kind, Match, Selector
-from gateway.pure.xml_reader import WHITE_SPACE, Element, Span, expanded
+from gateway.pure.xml_reader import WHITE_SPACE, Element, Span, expanded, is_namespace, local_name
 
 _NAME = r"[^\W\d][\w.\-]*"
-_STEP = re.compile(rf"(//?)(@?)(?:({_NAME}):)?({_NAME}|\*)")
+_STEP = re.compile(rf"(//?)(@?)(?:({_NAME}|\*):)?({_NAME}|\*)")
 _PREFIX = re.compile(_NAME)
 _RESERVED = {"xml": "http://www.w3.org/XML/1998/namespace"}
 _NIL = {"nil", expanded("http://www.w3.org/2001/XMLSchema-instance", "nil")}
@@ -49,7 +49,7 @@ def check_prefix(prefix: str) -> str:
 
 def check_namespace(uri: str) -> str:
     """The name of a namespace itself. Raises ValueError for what no document could declare."""
-    if not uri or uri != uri.strip() or _NOT_XML.search(uri) is not None or uri in _RESERVED.values():
+    if not is_namespace(uri) or uri in _RESERVED.values():
         raise ValueError("a namespace is the address that documents declare, such as urn:example:cards")
     return uri
 
@@ -124,6 +124,8 @@ class XmlDocument:
 def _test(prefix: str | None, local: str, namespaces: Mapping[str, str] | None) -> Test:
     if prefix is None:
         return (lambda _: True) if local == "*" else local.__eq__
+    if prefix == "*":
+        return lambda name: local_name(name) == local
     uri = prefix if namespaces is None else namespaces.get(prefix) or _RESERVED.get(prefix)
     if uri is None:
         raise ValueError(f"the prefix {prefix} is not declared; say under namespaces what it stands for")

@@ -24,6 +24,8 @@ Span = tuple[int, int]
 
 _SEPARATOR = "\x1f"
 """No character of XML, so in no name and no address of a namespace."""
+_NO_URI = re.compile(r"[\x00- <>\"{}|\\^`\x7f-\xa0]")
+"""Not in an IRI (RFC 3987 section 2.2), and what other parsers put between a namespace and a name."""
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _TAG = re.compile(rb"""<(?P<name>[^ \t\r\n/>]++)(?P<attributes>(?:[^"'>]++|"[^"]*+"|'[^']*+')*+)>""")
 _ATTRIBUTE = re.compile(rb"""[ \t\r\n]++(?P<name>[^ \t\r\n=]++)[ \t\r\n]*+=[ \t\r\n]*+(?:"([^"]*+)"|'([^']*+)')""")
@@ -32,6 +34,16 @@ _ATTRIBUTE = re.compile(rb"""[ \t\r\n]++(?P<name>[^ \t\r\n=]++)[ \t\r\n]*+=[ \t\
 def expanded(uri: str, local: str) -> str:
     """The name of an element or attribute as `Element` has it; `uri` is that of its namespace, empty if it has none."""
     return uri + _SEPARATOR + local if uri else local
+
+
+def is_namespace(uri: str) -> bool:
+    """Can a document declare it, and every parser keep it apart from a name?"""
+    return bool(uri) and _NO_URI.search(uri) is None
+
+
+def local_name(name: str) -> str:
+    """An expanded name without its namespace."""
+    return name.rpartition(_SEPARATOR)[2]
 
 
 @dataclass(slots=True)
@@ -102,17 +114,21 @@ class _Reading:
         parser.XmlDeclHandler = self._declaration
         parser.StartDoctypeDeclHandler = self._document_type
         parser.ProcessingInstructionHandler = self._instruction
+        parser.StartNamespaceDeclHandler = self._namespace
         parser.StartElementHandler = self._start
         parser.EndElementHandler = self._end
         parser.CharacterDataHandler = self._characters
         parser.CommentHandler = self._comment
 
     def read(self, body: bytes) -> list[Element]:
+        parser = self._parser
         try:
-            self._parser.Parse(body, True)  # noqa: FBT003 - the parser takes no names
+            parser.Parse(body, True)  # noqa: FBT003 - the parser takes no names
         except ExpatError:
-            at = self._parser.ErrorByteIndex
+            at = parser.ErrorByteIndex
             raise _malformed(f"Send one well-formed XML document in UTF-8; this one breaks at byte {at}.") from None
+        finally:
+            del self._parser  # it holds our methods: they would keep one another
         return self._elements
 
     def _declaration(self, version: str, encoding: str | None, _: int) -> None:
@@ -125,17 +141,25 @@ class _Reading:
     def _instruction(self, *_: object) -> NoReturn:
         raise _malformed("Send the XML without processing instructions.")
 
+    def _namespace(self, _: str | None, uri: str | None) -> None:
+        self._count(1)
+        if uri is not None and not is_namespace(uri):
+            raise _malformed("Declare namespaces by URIs, without spaces, quotes and brackets.")
+
+    def _count(self, values: int) -> None:
+        self._values += values
+        if self._values > MAX_VALUES:
+            raise _malformed(f"Send at most {MAX_VALUES} elements and attributes in one document.")
+
     def _start(self, name: str, attributes: list[str]) -> None:
         parent = self._open[-1] if self._open else -1
         if parent >= 0:
             self._elements[parent].plain = False
-        self._values += 1 + len(attributes) // 2
+        self._count(1 + len(attributes) // 2)
         if len(self._open) >= MAX_DEPTH:
             raise _malformed(f"Nest XML at most {MAX_DEPTH} deep.")
-        if self._values > MAX_VALUES or len(attributes) > 2 * MAX_ATTRIBUTES:
-            raise _malformed(
-                f"Send at most {MAX_VALUES} elements and attributes in one document, {MAX_ATTRIBUTES} in one element."
-            )
+        if len(attributes) > 2 * MAX_ATTRIBUTES:
+            raise _malformed(f"Send at most {MAX_ATTRIBUTES} attributes in one element.")
         self._open.append(len(self._elements))
         self._elements.append(Element(name, attributes, parent, self._parser.CurrentByteIndex))
 
