@@ -19,12 +19,14 @@ from pydantic import AfterValidator, Field
 
 from gateway.exchange import Exchange
 from gateway.pure.bind import address_block
-from gateway.pure.body import Document, JsonDocument, PathSelector, Selector, compile_field, compile_selector
+from gateway.pure.body import Document, JsonDocument, Kind, PathSelector, Selector, compile_field, compile_selector
 from gateway.pure.queries import values_of
 from gateway.rule import Place
 
 _REMEMBERED = 4096
 """Callers whose block of addresses is known without computing it again."""
+_BODIES: Final[frozenset[Kind]] = frozenset({"json", "form", "empty"})
+"""Kinds that facts are read from: a body of another kind hides none of them."""
 _CLAIM = "jwt."
 _PARAMETER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _HEADER = re.compile(r"[A-Za-z0-9]+(?:-[A-Za-z0-9]+)*")
@@ -168,7 +170,7 @@ def _one(read: Callable[[Exchange], Any]) -> Read:
 
 
 def _in_body(selector: Selector) -> Read:
-    return lambda exchange: values_in(exchange.document(), selector)
+    return lambda exchange: values_in(exchange.document(_BODIES), selector)
 
 
 def values_in(document: Document, selector: Selector) -> list[Any]:

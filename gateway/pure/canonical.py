@@ -1,7 +1,8 @@
 """Request bodies without the differences that mean nothing, for comparing a retry with the first request.
 
 JSON is written with sorted names and one spelling of each number and text, in the order of the JSON Canonicalization
-Scheme (RFC 8785 section 3.2.3: UTF-16 code units); a form as its sorted pairs; anything else is its bytes.
+Scheme (RFC 8785 section 3.2.3: UTF-16 code units); a form as its sorted pairs; multipart as its sorted parts, whatever
+stands between them; anything else is its bytes.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ from typing import Any
 
 import orjson
 
-from gateway.pure import form_reader, json_reader
+from gateway.pure import form_reader, json_reader, multipart_reader, xml_reader
 from gateway.pure.body import FieldSelector, PathSelector, Selector
 from gateway.pure.errors import Refused
+from gateway.pure.media_types import kind_of
+from gateway.pure.multipart_body import PartSelector
+from gateway.pure.xml_body import XmlDocument, XmlSelector
 
-_MEDIA_TYPE = re.compile(r"application/(?:(?P<form>x-www-form-urlencoded)|(?:[!#$&^_.+a-z0-9-]+\+)?json)[ \t]*(?:;.*)?")
 _FRACTION = re.compile(rb"[0-9][.eE]")
 
 
@@ -25,13 +28,17 @@ def canonical(media_type: str, body: bytes, without: Sequence[Selector] = ()) ->
 
     A body that cannot be read as what it says it is stays as it is, all of it, and so does its media type.
     """
-    found = _MEDIA_TYPE.fullmatch(media_type.lower())
-    if found is None or not body:
+    kind, boundary = kind_of(media_type)
+    if kind is None or not body:
         return media_type, body
     try:
-        if found["form"]:
-            return "form", _form(body, {each.text for each in without if isinstance(each, FieldSelector)})
-        return "json", _json(body, [each for each in without if isinstance(each, PathSelector)])
+        if kind == "form":
+            return kind, _form(body, {each.text for each in without if isinstance(each, FieldSelector)})
+        if kind == "json":
+            return kind, _json(body, [each for each in without if isinstance(each, PathSelector)])
+        if kind == "xml":
+            return kind, _xml(body, [each for each in without if isinstance(each, XmlSelector)])
+        return kind, _multipart(body, boundary, [each for each in without if isinstance(each, PartSelector)])
     except Refused:
         return media_type, body
 
@@ -50,6 +57,29 @@ def _json(body: bytes, without: Sequence[PathSelector]) -> bytes:
     if body.isascii() and b"\\u" not in body and _FRACTION.search(body) is None:
         return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)  # of ASCII, any order of code units is the same
     return orjson.dumps(_sorted(value))
+
+
+def _xml(body: bytes, without: Sequence[XmlSelector]) -> bytes:
+    """The document as it is written, with a gap for what does not count."""
+    if not without:
+        return body
+    document = XmlDocument(body, xml_reader.read(body))
+    spans = {(match.start, match.end) for selector in without for match in document.select(selector)}
+    for start, end in sorted(spans, reverse=True):
+        body = body[:start] + body[end:]
+    return body
+
+
+def _multipart(body: bytes, boundary: str, without: Sequence[PartSelector]) -> bytes:
+    """Parts sorted by name, each of them canonical in itself; those of one name keep their order."""
+    left_out = {selector.name for selector in without if selector.inner is None}
+    parts = []
+    for part in multipart_reader.read(body, multipart_reader.delimiter(boundary)):
+        if part.name not in left_out:
+            within = [each.inner for each in without if each.name == part.name and each.inner is not None]
+            media_type, content = canonical(part.media_type, body[part.start : part.end], within)
+            parts.append((part.name, part.filename, media_type, content.decode("latin-1")))
+    return orjson.dumps(sorted(parts, key=lambda part: part[0]))
 
 
 def _drop(value: Any, path: tuple[json_reader.Part, ...]) -> None:

@@ -139,7 +139,7 @@ class Idempotency(Rule):
         """The key as the caller wrote it, and where it stands in the body."""
         if self._selector is None:
             return exchange.request.field(self._field), None
-        matches = exchange.document().select(self._selector)
+        matches = exchange.document({self._selector.kind, "empty"}).select(self._selector)
         if len(matches) > 1:
             raise Refused(Reason.IDEMPOTENCY_KEY_INVALID, f"Send one {self._selector.text}.")
         return (matches[0].value, matches[0]) if matches else (None, None)

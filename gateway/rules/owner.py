@@ -67,6 +67,7 @@ class Owner(Rule):
         self._template = _compiled(settings.template)
         self._places = tuple(source(text) for text in settings.places)
         self._answers = tuple(compile_selector(text) for text in settings.response)
+        self._kinds = {selector.kind for selector in self._answers}
         self.reads_request = any(place.in_body for place in self._places)
         self.reads_response = self.judges_answer = bool(settings.response)
         self._kept = f"owner.{position}"
@@ -117,7 +118,7 @@ class Owner(Rule):
         owned = frozenset(orjson.loads(exchange.kept[self._kept]))
         succeeded = 200 <= response.status < 300
         try:
-            document = exchange.response_document()
+            document = exchange.response_document(self._kinds)
             named = [values_in(document, selector) for selector in self._answers]
         except Refused as refused:
             return Deny(Reason.RESPONSE_UNREADABLE, _UNREADABLE, note=refused.detail) if succeeded else PASS

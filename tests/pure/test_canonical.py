@@ -105,3 +105,55 @@ def test_the_spelling_of_a_media_type_does_not_count(media_type: str) -> None:
 )
 def test_what_is_not_read_is_compared_byte_by_byte(media_type: str, raw: bytes) -> None:
     assert canonical(media_type, raw) == (media_type, raw)
+
+
+# --- XML and multipart -----------------------------------------------------------------------------------------------
+
+XML = "application/xml"
+
+
+def test_xml_counts_as_it_is_written_but_for_what_is_left_out() -> None:
+    without = [compile_selector("//sent"), compile_selector("//@at")]
+    one, other, third = (
+        b"<a at='%b'><sent>%b</sent><n>%b</n></a>" % each
+        for each in ((b"1", b"2", b"3"), (b"4", b"5", b"3"), (b"1", b"2", b"4"))
+    )
+    assert canonical(XML, one, without) == canonical("text/xml; charset=utf-8", other, without)
+    assert canonical(XML, one, without) != canonical(XML, third, without)
+    assert canonical(XML, one)[1] == one
+
+
+def test_xml_that_cannot_be_read_counts_whole() -> None:
+    for broken in (b"<a><sent>1</sent>", b"<a><sent><b/></sent></a>"):
+        assert canonical(XML, broken, [compile_selector("//sent")]) == (XML, broken)
+
+
+def multipart(boundary: str, *fields: tuple[str, str]) -> tuple[str, bytes]:
+    """Media type and body; what looks like JSON says that it is."""
+    frames = [
+        f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n'
+        + ("Content-Type: application/json\r\n" if text.startswith("{") else "")
+        + f"\r\n{text}\r\n"
+        for name, text in fields
+    ]
+    return f"multipart/form-data; boundary={boundary}", ("".join(frames) + f"--{boundary}--\r\n").encode()
+
+
+def test_boundaries_and_the_order_of_parts_do_not_count() -> None:
+    one = canonical(*multipart("x", ("a", "1"), ("l[]", "1"), ("l[]", "2"), ("j", '{"a": 1, "b": 2}')))
+    assert one == canonical(*multipart("y", ("j", '{"b":2,"a":1}'), ("l[]", "1"), ("a", "1"), ("l[]", "2")))
+    assert one != canonical(*multipart("x", ("a", "1"), ("l[]", "2"), ("l[]", "1"), ("j", '{"a": 1, "b": 2}')))
+    assert one != canonical(*multipart("x", ("a", "2"), ("l[]", "1"), ("l[]", "2"), ("j", '{"a": 1, "b": 2}')))
+
+
+def test_parts_and_values_in_them_can_be_left_out() -> None:
+    without = [compile_selector("part:a"), compile_selector("part:j:$.at")]
+    one = canonical(*multipart("x", ("a", "1"), ("j", '{"at": 1, "b": 2}')), without)
+    assert one == canonical(*multipart("x", ("a", "2"), ("j", '{"at": 3, "b": 2}')), without)
+    assert one == canonical(*multipart("x", ("j", '{"b": 2}')), without)
+    assert one != canonical(*multipart("x", ("j", '{"b": 3}')), without)
+
+
+def test_parts_that_cannot_be_told_apart_count_whole() -> None:
+    media_type, whole = multipart("x", ("a", "1"), ("a", "2"))
+    assert canonical(media_type, whole, [compile_selector("part:a")]) == (media_type, whole)

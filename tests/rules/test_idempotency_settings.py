@@ -42,6 +42,25 @@ async def test_a_key_in_a_field_of_the_body_is_a_key(gateway: Gateway) -> None:
     assert reason(await gateway.send("in-the-header", b'{"amount":1}')) == "idempotency_key_required"
 
 
+async def test_a_key_may_stand_in_xml_and_what_changes_there_be_left_out(gateway: Gateway) -> None:
+    gateway.configure(downstream="own", field="/pay/@key", exclude=["/pay/sent", "/pay/@key"])
+    xml = {"Content-Type": "application/xml"}
+    body = b"<pay key='a'><sent>1</sent><amount>1</amount></pay>"
+    assert not replayed(await gateway.send(None, body, headers=xml))
+    sent = gateway.provider.bodies[0]
+    assert isinstance(sent, bytes)
+    assert re.fullmatch(body.replace(b"'a'", b"'[0-9a-f]{32}'"), sent)
+    assert replayed(await gateway.send(None, body.replace(b"<sent>1", b"<sent>2"), headers=xml))
+    refused = await gateway.send(None, body.replace(b"<amount>1", b"<amount>2"), headers=xml)
+    assert reason(refused) == "idempotency_key_reused"
+
+
+async def test_a_body_that_could_hold_no_key_is_refused(gateway: Gateway) -> None:
+    gateway.configure(field="/pay/@key")
+    refused = await gateway.send(None, b'{"key":"a"}')
+    assert (refused.status, reason(refused), gateway.provider.acted) == (415, "media_type_unsupported", 0)
+
+
 @pytest.mark.parametrize("body", [b'{"key":"two words"}', b'{"key":""}', b'{"keys":["a","b"]}'])
 async def test_a_field_that_holds_no_key_or_two_is_refused(gateway: Gateway, body: bytes) -> None:
     gateway.configure(field="$.keys[*]" if b"keys" in body else "$.key")
