@@ -123,7 +123,8 @@ def _admit_command(op: AdmitCommand, _: Rows) -> Steps[AdmitRow]:
         return AdmitRow(refused=True, payment=known, why=asked.why, standing=asked.standing)
     yield from visit.reserve(op.owner, asked.reservation)
     amount = asked.reservation.amount
-    yield from visit.changed(f"{op.command}.requested", asked.payment, command=op.command, amount=amount)
+    what = f"{op.command}.requested"
+    yield from visit.changed(what, asked.payment, command=op.command, amount=amount, request=op.owner)
     yield from visit.save()
     return AdmitRow(payment=visit.id, admitted=asked)
 
@@ -155,7 +156,9 @@ def _end_command(op: EndCommand, _: Rows) -> Steps[EndRow]:
         command, asked = held.reservation.command, held.reservation.amount
         result = "unknown" if invalid else op.result
         amount = asked if op.amount is None else op.amount
-        yield from visit.changed(f"{command}.{result}", ended.payment, ended.violation, command=command, amount=amount)
+        yield from visit.changed(
+            f"{command}.{result}", ended.payment, ended.violation, command=command, amount=amount, request=op.owner
+        )
     if not bound:
         yield from visit.review(ALIAS_TAKEN)
     elif op.alias is not None:
