@@ -72,6 +72,7 @@ ADVICE: Mapping[str, Mapping[Reason, str]] = {
     },
     "How often": {
         Reason.RATE_LIMITED: "Wait as long as `Retry-After` says; `violated-policies` names the limits.",
+        Reason.VELOCITY_EXCEEDED: "Wait as long as `Retry-After` says; trying on makes it no better.",
         Reason.LIMITER_UNAVAILABLE: _LATER,
     },
     "What a route declares": {

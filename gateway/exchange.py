@@ -155,6 +155,8 @@ class Exchange:
     revealing: Any = field(default=None, repr=False)
     limits: Any = None
     """ADMIT: the decisions of all of the route's rate limits in their order, taken at the first of them."""
+    velocities: Any = None
+    """ADMIT: what all of the route's velocity limits counted, at the first of them."""
     # PAYMENT
     payment: Any = None
     """What is asked of a payment."""

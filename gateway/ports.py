@@ -17,6 +17,7 @@ from gateway.pure.gcra import Limit
 from gateway.pure.metrics import Metric
 from gateway.pure.relaying import Receipt
 from gateway.pure.served import Served
+from gateway.pure.velocity import Tallied, Tally
 from gateway.verifying import KeySets
 
 Header = tuple[bytes, bytes]
@@ -110,9 +111,7 @@ class Decision(NamedTuple):
 
 
 class Shared(Protocol):
-    """Counters, and what may be used once. A call is decided in one atomic step (one round trip); its keys share a hash
-    tag.
-    """
+    """Counters, and what may be used once. A call is one atomic step (one round trip); its keys share a hash tag."""
 
     @property
     def local(self) -> Shared:
@@ -120,6 +119,12 @@ class Shared(Protocol):
 
     def hit(self, hits: Sequence[Hit]) -> Soon[Sequence[Decision]]:
         """Raises `Unavailable`."""
+
+    def tally(self, tallies: Sequence[Tally]) -> Soon[Sequence[Tallied]]:
+        """Raises `Unavailable`."""
+
+    def take_back(self, tallies: Sequence[Tally]) -> Soon[None]:
+        """Of what was counted, all that has a member. Raises `Unavailable`."""
 
     def first_use(self, keys: Sequence[str], seconds: float) -> Soon[bool]:
         """Whether none of `keys` was used before, or all such uses are over; then all are in use for `seconds`.

@@ -8,12 +8,16 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from gateway.ports import Clock, Decision, Hit, Unavailable
+from gateway.pure import velocity
 from gateway.pure.gcra import SECOND, Room, State, decide
+from gateway.pure.velocity import Tallied, Tally
 
 COUNTERS_MAX = 100_000
 """Limits that are not whole at one time, in one process; about 30 MiB."""
 USES_MAX = 250_000
 """First uses remembered at one time, in one process; about 80 MiB."""
+MEMBERS_MAX = 500_000
+"""Remembered in all windows of one process together; about 150 MiB."""
 CODES_BYTES = 256 * 1024**2
 """For security codes, in one process: an hour of 165 codes a second that nobody reveals."""
 CODE_BYTES = 450
@@ -95,6 +99,8 @@ class MemoryShared:
         self._clock = clock
         self._states: _Expiring[str, State] = _Expiring(most, lambda _: None)
         self._uses: _Expiring[str, float] = _Expiring(uses, lambda _: None)
+        self._windows: _Expiring[str, velocity.State] = _Expiring(most, self._forget)
+        self._members = 0
 
     @property
     def local(self) -> MemoryShared:
@@ -113,6 +119,32 @@ class MemoryShared:
             if ruling.state is not None:
                 states.put(hit.key, ruling.state, now + ruling.room.reset_after)
         return [decision(ruling.allowed, ruling.room) for ruling in rulings]
+
+    def tally(self, tallies: Sequence[Tally]) -> Sequence[Tallied]:
+        windows = self._windows
+        now = round(self._clock.monotonic() * SECOND)
+        windows.sweep(now)
+        new = sum(tally.key not in windows for tally in tallies)
+        if self._members + len(tallies) > MEMBERS_MAX or not windows.make_room(new, now):
+            raise Unavailable("shared")
+        rulings = velocity.decide(tallies, [windows.get(tally.key, now) or () for tally in tallies], now)
+        for tally, ruling in zip(tallies, rulings, strict=True):
+            self._keep(tally, ruling.state)
+        return [Tallied(ruling.allowed, ruling.retry_after / SECOND) for ruling in rulings]
+
+    def take_back(self, tallies: Sequence[Tally]) -> None:
+        now = round(self._clock.monotonic() * SECOND)
+        for tally in tallies:
+            self._keep(tally, velocity.without(self._windows.get(tally.key, now) or (), tally.member))
+
+    def _keep(self, tally: Tally, state: velocity.State) -> None:
+        self._windows.remove(tally.key)
+        if state:
+            self._members += len(state)
+            self._windows.put(tally.key, state, state[-1].time + tally.period)
+
+    def _forget(self, state: velocity.State) -> None:
+        self._members -= len(state)
 
     def first_use(self, keys: Sequence[str], seconds: float) -> bool:
         uses = self._uses

@@ -16,7 +16,8 @@ from gateway.adapters.redis_nodes import Call, Nodes, Script
 from gateway.adapters.redis_sad import RedisSad
 from gateway.adapters.redis_topology import Topology
 from gateway.ports import Clock, Decision, Entropy, Hit, Keys, Telemetry
-from gateway.pure.gcra import Room
+from gateway.pure.gcra import SECOND, Room
+from gateway.pure.velocity import MEMBERS_MAX, Tallied, Tally
 
 _USE = """
 for _, key in ipairs(KEYS) do
@@ -49,6 +50,22 @@ def open_redis(
     return RedisShared(nodes, MemoryShared(clock)), RedisSad(nodes, clock, keys, entropy, telemetry)
 
 
+_TAKE_BACK = """
+for i, key in ipairs(KEYS) do
+  local kept = {}
+  for member, entry in string.gmatch(redis.call('GET', key) or '', '(%S+)( %d+ %d+)') do
+    if member ~= ARGV[i] then kept[#kept + 1] = member .. entry end
+  end
+  if #kept > 0 then
+    redis.call('SET', key, table.concat(kept, ' '), 'KEEPTTL')
+  else
+    redis.call('DEL', key)
+  end
+end
+return 1
+"""
+
+
 class RedisShared:
     """Implements `ports.Shared`; its `local` counters are those of this process."""
 
@@ -56,6 +73,8 @@ class RedisShared:
         self._nodes = nodes
         self._local = local
         self._hit = Script(files("gateway.adapters").joinpath("lua/hit.lua").read_text("utf-8"))
+        self._tally = Script(files("gateway.adapters").joinpath("lua/tally.lua").read_text("utf-8"))
+        self._take_back = Script(_TAKE_BACK)
         self._use = Script(_USE)
 
     @property
@@ -71,6 +90,17 @@ class RedisShared:
             decision(allowed == 1, Room(remaining, reset_after, retry_after))
             for allowed, remaining, reset_after, retry_after in zip(numbers, numbers, numbers, numbers, strict=True)
         ]
+
+    async def tally(self, tallies: Sequence[Tally]) -> Sequence[Tallied]:
+        arguments: list[str | int | bytes] = [MEMBERS_MAX]
+        for tally in tallies:
+            arguments += (tally.member, tally.weight, tally.most, tally.period, int(tally.enforced))
+        numbers = iter(await self._nodes.ask("shared", Call(self._tally, [tally.key for tally in tallies], arguments)))
+        return [Tallied(allowed == 1, wait / SECOND) for allowed, wait in zip(numbers, numbers, strict=True)]
+
+    async def take_back(self, tallies: Sequence[Tally]) -> None:
+        members = [tally.member for tally in tallies]
+        await self._nodes.ask("shared", Call(self._take_back, [tally.key for tally in tallies], members))
 
     async def first_use(self, keys: Sequence[str], seconds: float) -> bool:
         answer: int = await self._nodes.ask("shared", Call(self._use, keys, (max(1, math.ceil(seconds * 1000)),)))

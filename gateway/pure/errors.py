@@ -84,6 +84,7 @@ class Reason(enum.Enum):
     TENANT_UNDETERMINED = "tenant_undetermined", 403, "The request names no tenant"
     # admit
     RATE_LIMITED = "rate_limited", 429, "Too many requests", "rate_limit_error"
+    VELOCITY_EXCEEDED = "velocity_exceeded", 429, "Too many attempts in a short time", "rate_limit_error"
     OWNER_MISMATCH = "owner_mismatch", 403, "The object is not the caller's"
     CONDITION_FAILED = "condition_failed", 403, "A condition of this route does not hold"
     SCHEMA_VIOLATED = "schema_violated", 422, "The body is not what this route takes"

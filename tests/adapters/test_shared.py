@@ -6,7 +6,7 @@ import asyncio
 import random
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,9 @@ from gateway.adapters.redis_node import Access
 from gateway.adapters.redis_nodes import Script
 from gateway.adapters.redis_topology import One
 from gateway.ports import Hit, Shared, Unavailable, settled
+from gateway.pure import velocity
 from gateway.pure.gcra import SECOND, STRATEGIES, Limit, State, decide
+from gateway.pure.velocity import Tally
 from tests.adapters.redis_scene import found, halted
 from tests.conftest import CountingEntropy, HandClock, Recorder
 from tests.servers import VOLATILE, address_of, redis_url, running_redis
@@ -377,3 +379,93 @@ async def test_redis_has_a_twin_in_this_process_for_rules_that_want_one(
     answers = [(await settled(shared.local.hit([a_hit("a", amount=2, burst=2)])))[0].allowed for _ in range(3)]
     assert answers == [True, True, False]
     await shared.close()
+
+
+# --- windows ---------------------------------------------------------------------------------------------------------
+
+
+def a_tally(key: str, member: str = "", weight: int = 1, most: int = 3, period: float = 100.0, **more: Any) -> Tally:
+    return Tally("{" + key + "}", member, weight, most, round(period * SECOND), more.get("enforced", True))
+
+
+@pytest.fixture
+async def windows(counters: Counters, key: str) -> Counters:
+    """Their clock is a test's to move on Redis too."""
+    if isinstance(counters.shared, RedisShared):
+        source = counters.shared._tally.source
+        assert source.count("redis.call('TIME')") == 1
+        told = f"{{0, tonumber(redis.call('GET', 'clock:{key}'))}}"
+        counters.shared._tally = Script(source.replace("redis.call('TIME')", told))
+    return counters
+
+
+async def tallied(windows: Counters, *tallies: Tally) -> list[bool]:
+    return [each.allowed for each in await settled(windows.shared.tally(tallies))]
+
+
+async def test_of_many_at_once_exactly_as_many_members_are_counted(windows: Counters, key: str) -> None:
+    answers = await asyncio.gather(*(tallied(windows, a_tally(key, f"m{n}")) for n in range(30)))
+    assert sum(allowed for (allowed,) in answers) == 3
+
+
+async def test_a_window_slides(windows: Counters, key: str) -> None:
+    for member in "abc":
+        assert await tallied(windows, a_tally(key, member)) == [True]
+        await windows.advance(10)
+    assert await tallied(windows, a_tally(key, "d")) == [False]
+    assert await tallied(windows, a_tally(key, "b")) == [True]
+    (refused,) = await settled(windows.shared.tally([a_tally(key, "d")]))
+    assert refused.retry_after == 70.0
+    await windows.advance(70)
+    assert await tallied(windows, a_tally(key, "d")) == [True]
+    assert await tallied(windows, a_tally(key, "e")) == [False]
+
+
+async def test_what_is_taken_back_was_never_counted(windows: Counters, key: str) -> None:
+    for member in "abc":
+        await tallied(windows, a_tally(key, member))
+    await settled(windows.shared.take_back([a_tally(key, "b"), a_tally(key + "x", "b")]))
+    assert [(await tallied(windows, a_tally(key, member)))[0] for member in "de"] == [True, False]
+
+
+async def test_windows_of_one_request_are_decided_together(windows: Counters, key: str) -> None:
+    other = Tally("{" + key + "}2", "m", 1, 1, 100 * SECOND, enforced=True)
+    assert await tallied(windows, a_tally(key, "a"), other) == [True, True]
+    assert await tallied(windows, a_tally(key, "b"), replace(other, member="n")) == [True, False]
+    assert [(await tallied(windows, a_tally(key, member)))[0] for member in "cde"] == [True, True, False]
+
+
+async def test_windows_answer_as_the_algorithm_does(windows: Counters, key: str) -> None:
+    drawn = random.Random(7)
+    states: dict[str, velocity.State] = {}
+    for _ in range(150):
+        tallies = [
+            Tally(
+                f"{{{key}}}:{n}",
+                drawn.choice(["", "a", "b", "c", "d"]) if n else "",
+                drawn.randint(1, 4),
+                7,
+                100 * SECOND * (n + 1),
+                enforced=drawn.random() < 0.7,
+            )
+            for n in range(2)
+        ]
+        rulings = velocity.decide(tallies, [states.get(tally.key, ()) for tally in tallies], windows.now)
+        answers = await settled(windows.shared.tally(tallies))
+        assert [(each.allowed, round(each.retry_after * SECOND)) for each in answers] == [
+            (ruling.allowed, ruling.retry_after) for ruling in rulings
+        ]
+        states |= {tally.key: ruling.state for tally, ruling in zip(tallies, rulings, strict=True)}
+        await windows.advance(drawn.choice([0, 0.001, 5, 40, 150]))
+
+
+async def test_memory_for_windows_is_bounded(clock: HandClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.adapters.memory.MEMBERS_MAX", 50)
+    shared = MemoryShared(clock)
+    for n in range(50):
+        shared.tally([a_tally("k", f"m{n}", most=1000)])
+    with pytest.raises(Unavailable):
+        shared.tally([a_tally("k", "one more", most=1000)])
+    clock.advance(101)
+    assert shared.tally([a_tally("k", "one more", most=1000)])[0].allowed
+    assert shared._members == 1
