@@ -1,6 +1,6 @@
 """The service behind every proxy of the benchmark: answers each POST with the same small JSON, as cheaply as it can.
 
-With `--payments` each answer is another payment that was authorised.
+With `--payments` each answer is another payment that was authorised, with `--echo` the body that was sent.
 """
 
 from __future__ import annotations
@@ -16,12 +16,14 @@ _BODY = b'{"id":"pay_000001","status":"succeeded","amount":1999,"currency":"EUR"
 _PAYMENT = b'{"id":"pay_%012d","status":"authorized","amount":1999,"currency":"EUR"}'
 
 
-def _answer(body: bytes) -> bytes:
+def answer_with(body: bytes) -> bytes:
     head = b"HTTP/1.1 201 Created\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
     return head % len(body) + body
 
 
-ANSWER = _answer(_BODY)
+ANSWER = answer_with(_BODY)
+Answering = Callable[[bytes], bytes]
+"""The answer to a body."""
 CARD = b"4242424242424242"
 CODE = b"0737"
 
@@ -32,7 +34,7 @@ class Backend(asyncio.Protocol):
     So does a body in chunks: only one behind a Content-Length is read, and what is not read is not checked.
     """
 
-    def __init__(self, answer: Callable[[], bytes] = lambda: ANSWER) -> None:
+    def __init__(self, answer: Answering = lambda _: ANSWER) -> None:
         self._answer = answer
         self._buffer = b""
         self._transport: asyncio.Transport
@@ -53,17 +55,17 @@ class Backend(asyncio.Protocol):
             body, self._buffer = self._buffer[end + 4 : total], self._buffer[total:]
             leaked = b"x-expect-token" in head and (CARD in body or b'"%b"' % CODE in body)
             wrong = leaked or b"transfer-encoding:" in head
-            answer = self._answer()
+            answer = self._answer(body)
             self._transport.write(answer.replace(b"201 Created", b"500 Wrong") if wrong else answer)
 
 
-def payments() -> Callable[[], bytes]:
+def payments() -> Answering:
     """Answers, each of a payment with an id of its own."""
     numbers = itertools.count(1)
-    return lambda: _answer(_PAYMENT % next(numbers))
+    return lambda _: answer_with(_PAYMENT % next(numbers))
 
 
-async def serve(port: int, answer: Callable[[], bytes]) -> None:
+async def serve(port: int, answer: Answering) -> None:
     server = await asyncio.get_running_loop().create_server(lambda: Backend(answer), "127.0.0.1", port)
     await server.serve_forever()
 
@@ -71,9 +73,12 @@ async def serve(port: int, answer: Callable[[], bytes]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--payments", action="store_true", help="each answer is another payment, authorised")
+    answers = parser.add_mutually_exclusive_group()
+    answers.add_argument("--payments", action="store_true", help="each answer is another payment, authorised")
+    answers.add_argument("--echo", action="store_true", help="each answer is the body that was sent")
     options = parser.parse_args()
-    uvloop.run(serve(options.port, payments() if options.payments else lambda: ANSWER))
+    answer = payments() if options.payments else answer_with if options.echo else lambda _: ANSWER
+    uvloop.run(serve(options.port, answer))
 
 
 if __name__ == "__main__":

@@ -16,15 +16,15 @@ BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 
 _PROVIDERS = re.compile(r"(?!\.{1,2}$)[!-~]{1,255}")
 _PAIRS = tuple(first + second for first in BASE58 for second in BASE58)
+_OF_PAIRS = len(_PAIRS)
 
 
 def base58(number: int, width: int) -> str:
     """The last `width` base58 digits of a number, most significant first; `width` is even."""
-    pairs = []
-    for _ in range(width // 2):
-        number, pair = divmod(number, len(_PAIRS))
-        pairs.append(_PAIRS[pair])
-    pairs.reverse()
+    pairs = [""] * (width // 2)
+    for place in range(width // 2 - 1, -1, -1):
+        pairs[place] = _PAIRS[number % _OF_PAIRS]
+        number //= _OF_PAIRS
     return "".join(pairs)
 
 

@@ -47,7 +47,7 @@ def test_every_request_has_a_key_of_its_own_and_one_card() -> None:
 
 def test_only_a_fresh_answer_of_the_backend_is_right() -> None:
     answer = answers()
-    one, other = (answer().partition(b"\r\n\r\n") for _ in range(2))
+    one, other = (answer(b"").partition(b"\r\n\r\n") for _ in range(2))
     assert one[2] != other[2]
     assert flow_path.right(one[0], one[2])
     assert not flow_path.right(one[0] + b"\r\nIdempotent-Replayed: true", one[2])
