@@ -28,10 +28,11 @@ class Operation(Generic[R_co]):
 class Rows:
     """The rows of one unit, by the operation that asked; grows while the store works through the unit."""
 
-    __slots__ = ("_operations", "answered", "recorded", "refused")
+    __slots__ = ("_operations", "_places", "answered", "recorded", "refused")
 
     def __init__(self, operations: Sequence[Operation[Row]]) -> None:
         self._operations = operations
+        self._places: dict[Operation[Row], int] = {}
         self.answered: list[Row] = []
         self.recorded: list[RecordAudit] = []
         """What the audit chain gets to know if the unit comes to something."""
@@ -39,10 +40,9 @@ class Rows:
         """Position of the operation that refused; the operations behind it were not run."""
 
     def __getitem__(self, operation: Operation[R]) -> R:
-        for position, candidate in enumerate(self._operations):
-            if candidate is operation:
-                return self.answered[position]  # type: ignore[return-value]
-        raise KeyError("the operation is not of this unit")
+        if not self._places:  # a unit has thousands of operations where a body has thousands of cards
+            self._places = {candidate: position for position, candidate in enumerate(self._operations)}
+        return self.answered[self._places[operation]]  # type: ignore[return-value]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
