@@ -97,6 +97,7 @@ ADVICE: Mapping[str, Mapping[Reason, str]] = {
         Reason.TOKEN_SPACE_EXHAUSTED: "Tell the operator: a range of cards needs `format: opaque`.",
         Reason.CARD_TOKEN_UNKNOWN: "Send a token that this gateway gave to this tenant.",
         Reason.CARD_TOKEN_DELETED: "Ask the cardholder for the card again, or use another token of it.",
+        Reason.CARD_TOKEN_NOT_FOUND: "Ask for a token of this tenant; a deleted one is still known.",
         Reason.CARD_TOKEN_NOT_ALLOWED: "Send a number's token as number, a security code's as security code.",
         Reason.SAD_EXPIRED: "Ask the cardholder for it again.",
         Reason.VAULT_UNAVAILABLE: _LATER,

@@ -74,6 +74,11 @@ class RuleSettings(BaseModel):
         return False
 
     @property
+    def answers(self) -> bool:
+        """Does it answer every request itself, so that its route leads to no upstream?"""
+        return False
+
+    @property
     def replaces_request(self) -> bool:
         """Are values of requests replaced?"""
         return False

@@ -72,6 +72,18 @@ routes:
 """What a page's examples leave unsaid, by the key that says it."""
 
 
+ANSWERED = """\
+routes:
+  - {name: tokens, listener: egress, match: {path: "/v1/tokens/{token}"}, policy: example}
+"""
+VAULT_POLICY = """\
+rules:
+  - {kind: mtls, ca: certs/services-ca.pem}
+  - {kind: rate_limit, key: [mtls.san], rate: 10/minute}
+  - {kind: vault, operation: OPERATION}
+"""
+
+
 def blocks(text: str) -> list[str]:
     return re.findall(r"^```yaml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
@@ -107,6 +119,9 @@ def folder(tmp_path: Path, certs: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     (tmp_path / "policies").mkdir()
     for policy in ROOT.glob("policies/*.yaml"):
         (tmp_path / "policies" / policy.name).write_bytes(policy.read_bytes())
+    for operation in ("look_up", "find", "delete"):
+        name = f"vault-{operation.replace('_', '-')}.yaml"
+        (tmp_path / "policies" / name).write_text(VAULT_POLICY.replace("OPERATION", operation))
     for name, value in ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
     return tmp_path
@@ -123,7 +138,7 @@ def completed(text: str) -> str:
 @pytest.mark.parametrize(("page", "block"), POLICIES, ids=[f"{p}-{n}" for n, (p, _) in enumerate(POLICIES)])
 def test_a_policy_in_the_documents_loads_and_builds(page: str, block: str, folder: Path) -> None:
     (folder / "policies" / "example.yaml").write_text(block)
-    (folder / "config.yaml").write_text(completed(""))
+    (folder / "config.yaml").write_text(completed(ANSWERED if "kind: vault" in block else ""))
     assert len(check(folder / "config.yaml").policies["example"].rules) > 0
 
 

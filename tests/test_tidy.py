@@ -92,6 +92,7 @@ TESTED_ELSEWHERE = {
     "exchange.py": "tests/test_pipeline.py",
     "minting.py": "tests/rules/test_tokenize.py",
     "pure/form_body.py": "tests/pure/test_body.py",
+    "nowhere.py": "tests/rules/test_vault.py",
     "pure/form_reader.py": "tests/pure/test_body.py",
     "pure/json_body.py": "tests/pure/test_body.py",
     "pure/metrics.py": "tests/test_deploy.py",

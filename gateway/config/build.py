@@ -21,6 +21,7 @@ from gateway.config.settings import Inbox as InboxSettings
 from gateway.config.settings import Route as RouteSettings
 from gateway.config.tenant import Tenant, TenantOf
 from gateway.config.validation import label
+from gateway.nowhere import NOWHERE
 from gateway.pipeline import BodyLimits, Pipeline, Placed
 from gateway.ports import Cluster, Ports
 from gateway.pure.identity import Scheme
@@ -142,13 +143,16 @@ class _Builder:
             placed.insert(identified, Placed("scopes", self._scopes(position, route, standing)))
         limits = self._settings.listeners[route.listener].limits
         bounds = BodyLimits(limits.max_request, limits.max_response)
-        cluster, rules = self._upstreams[route.upstream], [s.rule for s in standing]
+        cluster, rules = self._cluster(route), [s.rule for s in standing]
         upstream = cluster.lane(next((rule.operation for rule in rules if rule.operation), ""))
         doubts, egress = self._doubts(position, route, rules), self._is_egress(route)
         if doubts is None or self._make is not None:
             return (self._make or Pipeline)(placed, upstream, self._ports, bounds, egress=egress)
         rescue = cluster.reserve()
         return RecordedPipeline(placed, upstream, self._ports, bounds, doubts=doubts, rescue=rescue, egress=egress)
+
+    def _cluster(self, route: RouteSettings) -> Cluster:
+        return self._upstreams[route.upstream] if route.upstream else NOWHERE
 
     def _doubts(self, position: int, route: RouteSettings, rules: Sequence[Rule]) -> Doubts | None:
         """How the route finds out what became of a request; complains if it could not with these rules."""
@@ -211,7 +215,7 @@ class _Builder:
             earlier=earlier,
             later=later,
             params=parameters(route.match.path),
-            rescue=self._upstreams[route.upstream].lane("status"),
+            rescue=self._cluster(route).lane("status"),
             lifecycles=self._config.lifecycles,
             mappings=self._config.mappings,
         )

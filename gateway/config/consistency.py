@@ -81,12 +81,42 @@ def contradictions(settings: ConfigFile, source: Source, policies: Mapping[str, 
             yield from _inbox(settings, route, source, i)
             continue
         yield from _too_soon(settings, route, source, i)
+        yield from _answered(settings, route, source, policies, i)
         if route.policy is not None and route.policy in policies and route.listener in settings.listeners:
             rules = policies[route.policy].rules
             missing = settings.tenant_of(route).undetermined_by(rules) if rules else ""
             if missing:
                 text = f"routes[{i}]: the tenant comes from {missing}, and policy {route.policy} has no rule {missing}"
                 yield source.at(("routes", i, "policy"), text)
+
+
+def _answered(
+    settings: ConfigFile, route: Route, source: Source, policies: Mapping[str, Policy], position: int
+) -> Iterator[Complaint]:
+    """A route leads to an upstream, or a rule of it answers; and such routes have a listener of their own."""
+    policy, listener = policies.get(route.policy or ""), settings.listeners.get(route.listener)
+    if policy is None or not policy.rules or listener is None:
+        return
+    place, name = ("routes", position), f"routes[{position}]"
+    kind = next((rule.kind for rule in policy.rules if rule.answers and rule.mode != "off"), "")
+    if not kind:
+        if not route.upstream:
+            yield source.at(place, f"{name}: needs an upstream, for no rule of policy {route.policy} answers by itself")
+        return
+    if route.upstream or route.in_doubt is not None:
+        text = f"{name}: {kind} answers by itself: leave out upstream and in_doubt"
+        yield source.at((*place, "upstream" if route.upstream else "in_doubt"), text)
+    if listener.tls is None or listener.tls.client_certificate != "required":
+        text = f"{name}.listener: {kind} needs a listener with tls and client_certificate: required"
+        yield source.at((*place, "listener"), text)
+    others = [other for other in settings.routes if other.listener == route.listener]
+    if any(not _answers(policies.get(other.policy or "")) for other in others):
+        text = f"{name}.listener: {kind} needs a listener of its own: others of its routes lead to upstreams"
+        yield source.at((*place, "listener"), text)
+
+
+def _answers(policy: Policy | None) -> bool:
+    return policy is not None and any(rule.answers and rule.mode != "off" for rule in policy.rules)
 
 
 def _unshared(settings: ConfigFile, source: Source) -> Iterator[Complaint]:

@@ -218,7 +218,8 @@ class Inbox(Settings):
 
 
 class Route(DoubtfulRoute):
-    """Requests of one listener that go to one upstream, by way of a policy or into the inbox.
+    """Requests of one listener that go to one upstream, by way of a policy or into the inbox; to none, if a rule of the
+    policy answers them (`kind: vault`).
 
     `allow_body` lets DELETE have a body, of which HTTP does not say what it means. `scopes` are asked of access tokens
     beside those that the policy asks for. `media_types` are what bodies may be; without, what the rules of the policy
@@ -229,7 +230,7 @@ class Route(DoubtfulRoute):
     listener: str
     match: Match
     policy: str | None = None
-    upstream: str
+    upstream: str = ""
     tenant: TenantSetting | None = None
     inbox: Inbox | None = None
     allow_body: bool = False
@@ -243,6 +244,8 @@ class Route(DoubtfulRoute):
             raise ValueError("needs a policy, or an inbox for webhooks: a route without either protects nothing")
         if self.policy is not None and self.inbox is not None:
             raise ValueError("has a policy and an inbox; a route has one of them")
+        if self.inbox is not None and not self.upstream:
+            raise ValueError("needs an upstream to forward deliveries to")
         if self.inbox is not None and self.scopes:
             raise ValueError("scopes are of access tokens, which are for a route with a policy: deliveries are signed")
         if self.inbox is not None and self.in_doubt is not None:

@@ -115,6 +115,7 @@ class Reason(enum.Enum):
     TOKEN_SPACE_EXHAUSTED = "token_space_exhausted", 503, "No free token of this format is left"
     CARD_TOKEN_UNKNOWN = "card_token_unknown", 422, "A card token is unknown"
     CARD_TOKEN_DELETED = "card_token_deleted", 422, "A card token was deleted"
+    CARD_TOKEN_NOT_FOUND = "card_token_not_found", 404, "The vault has no such token"
     CARD_TOKEN_NOT_ALLOWED = "card_token_not_allowed", 403, "A card token may not be revealed here"
     SAD_EXPIRED = "sad_expired", 422, "The security code, track or PIN has expired or was used"
     VAULT_UNAVAILABLE = "vault_unavailable", 503, "The vault is not available"

@@ -70,7 +70,7 @@ def plan(config: Config, snapshot: Snapshot) -> list[str]:
             settings.match.host or "any.example", method, settings.match.path
         )
         assert isinstance(found, Found)
-        lines.append(f"{settings.listener} {settings.name}: {_steps(found.route)} -> {settings.upstream}")
+        lines.append(f"{settings.listener} {settings.name}: {_steps(found.route)} -> {settings.upstream or 'itself'}")
     return [*lines, *map(str, config.warnings)]
 
 

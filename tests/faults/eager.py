@@ -11,7 +11,7 @@ import time
 from typing import Any
 
 from gateway import cli
-from gateway.adapters import sqlite
+from gateway.adapters import sql_audit, sqlite, sqlite_steps, store_queue
 
 COMMIT_LATE_SECONDS = 0.03
 
@@ -23,8 +23,10 @@ class EagerSqliteStore(sqlite.SqliteStore):
         self._db.execute("BEGIN")
         for waiting in batch:
             self._attempt(waiting)
+        told = store_queue.recorded(batch)
         self._answer(batch)
         time.sleep(COMMIT_LATE_SECONDS)
+        sqlite_steps.run_steps(self._db, sql_audit.write(self._chain, told))
         self._db.execute("COMMIT")
         return True
 

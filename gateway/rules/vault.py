@@ -1,0 +1,153 @@
+"""`kind: vault`: the gateway answers itself: what is known of a token, which tokens a card number has, and deletes one.
+
+A value never leaves by here, and there is no list of all tokens. Whatever was told or done is in the audit chain first:
+a deletion in its own commit, an answer in the one that comes before it.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Final, Literal, cast
+
+import orjson
+
+from gateway.exchange import Exchange
+from gateway.operations import (
+    DeletedRow,
+    DeleteToken,
+    FindByValue,
+    FoundToken,
+    FoundTokensRow,
+    LookUpToken,
+    RecordAudit,
+    Row,
+)
+from gateway.ports import Header, Ports, Response
+from gateway.pure.audit import Entry, Event, token_digest
+from gateway.pure.body import compile_selector
+from gateway.pure.errors import Reason, Refused
+from gateway.pure.token_formats import canonical, is_card_number
+from gateway.pure.tokens import TokenClass, associated_data, fingerprint
+from gateway.rule import PASS, Answer, Deny, Place, Rule, RuleSettings, Stage, Verdict
+
+_NUMBER: Final = compile_selector("$.number")
+_JSON: Final[tuple[Header, ...]] = ((b"Content-Type", b"application/json"), (b"Cache-Control", b"no-store"))
+_EVENTS: Final[Mapping[str, Event]] = {"look_up": "looked_up", "find": "found", "delete": "deleted"}
+
+
+class Settings(RuleSettings):
+    """`look_up` and `delete` take the token from `{token}` in the route's path, `find` a card number from a body
+    `{"number": ...}`. `last_four` shows the last four digits of the number.
+    """
+
+    kind: Literal["vault"]
+    operation: Literal["look_up", "find", "delete"]
+    last_four: bool = False
+
+    @property
+    def answers(self) -> bool:
+        return True
+
+    @property
+    def needs_keys(self) -> bool:
+        return True
+
+
+class Vault(Rule):
+    """One operation of the vault's API."""
+
+    stage = Stage.PROTECT
+    needs_keys: ClassVar[bool] = True
+    needs_principal = True
+
+    def __init__(self, settings: Settings, ports: Ports) -> None:
+        self.reads_request = settings.operation == "find"
+        self._operation = settings.operation
+        self._last_four = settings.last_four
+        self._ports = ports
+
+    @classmethod
+    def provision(cls, settings: Settings, ports: Ports, place: Place) -> Vault:
+        """Raises ValueError where nobody is identified, or numbers could be tried out."""
+        earlier = {rule.kind for rule in place.earlier if rule.mode == "enforce"}
+        if earlier.isdisjoint(("mtls", "jwt")):
+            raise ValueError("needs a rule of kind mtls or jwt before it: who may ask is for the policy to say")
+        if settings.operation == "find" and "rate_limit" not in earlier:
+            raise ValueError("operation find needs a rate_limit before it: card numbers could be tried out")
+        if settings.operation != "find" and "token" not in place.params:
+            raise ValueError(f"operation {settings.operation} needs {{token}} in the path of the route")
+        return cls(settings, ports)
+
+    def on_request(self, exchange: Exchange) -> Verdict:
+        """Ask the vault; a deletion is recorded along with it."""
+        tenant, now = exchange.tenant, self._ports.clock.now()
+        if self._operation == "find":
+            key = self._ports.keys.mac(tenant, "fingerprint")
+            exchange.unit.append(FindByValue(tenant, fingerprint(_number(exchange), key)))
+            return PASS
+        token = canonical(exchange.params["token"])
+        if is_card_number(token):
+            raise Refused(Reason.FIELD_INVALID, "Send a token in the path, never a card number.")
+        if self._operation == "look_up":
+            exchange.unit.append(LookUpToken(tenant, token))
+        else:
+            exchange.unit += (DeleteToken(tenant, token, now), self._record(exchange, [token], "deleted"))
+        return PASS
+
+    def on_prepared(self, exchange: Exchange, rows: Sequence[Row]) -> Verdict:
+        """The answer. What it tells is recorded before it leaves."""
+        row = rows[0]
+        if isinstance(row, DeletedRow):
+            return _UNKNOWN if row.refused else Answer(Response(204, []))
+        assert isinstance(row, FoundTokensRow)
+        told = [found.token for found in row.tokens]
+        exchange.settlement.append(self._record(exchange, told, "answered" if told else "unknown"))
+        shown = [self._shown(exchange.tenant, found) for found in row.tokens]
+        if self._operation == "find":
+            return _answer({"tokens": shown})
+        return _answer(shown[0]) if shown else _UNKNOWN
+
+    def _record(self, exchange: Exchange, tokens: Sequence[str], outcome: str) -> RecordAudit:
+        """An entry for each token; one without, if none was found."""
+        key = self._ports.keys.mac(exchange.tenant, "audit")
+        digests: Sequence[bytes | None] = [token_digest(token, key) for token in tokens] or [None]
+        who = exchange.principal, exchange.request.peer.address, exchange.route
+        at, event = round(self._ports.clock.now() * 1_000_000), _EVENTS[self._operation]
+        entries = tuple(Entry(event, at, exchange.id, *who, token=digest, outcome=outcome) for digest in digests)
+        return RecordAudit(exchange.tenant, key, entries)
+
+    def _shown(self, tenant: str, found: FoundToken) -> dict[str, Any]:
+        told: dict[str, Any] = {
+            "token": found.token,
+            "class": found.token_class,
+            "format": found.token_format,
+            "created_at": _time(found.created_at),
+            "deleted_at": None if found.deleted_at is None else _time(found.deleted_at),
+        }
+        if self._last_four and found.deleted_at is None:
+            told["last_four"] = self._opened(tenant, found)[-4:]
+        return told
+
+    def _opened(self, tenant: str, found: FoundToken) -> str:
+        associated = associated_data(tenant, found.token, cast("TokenClass", found.token_class))
+        return self._ports.keys.open(tenant, "vault", found.sealed, associated).decode()
+
+
+_UNKNOWN: Final = Deny(Reason.CARD_TOKEN_NOT_FOUND, "Name a token of this tenant.")
+
+
+def _number(exchange: Exchange) -> str:
+    """Raises `Refused`."""
+    matches = exchange.document().select(_NUMBER)
+    if len(matches) != 1 or not is_card_number(matches[0].value):
+        raise Refused(Reason.FIELD_INVALID, "Send a card number in $.number, as a text.")
+    return canonical(matches[0].value)
+
+
+def _answer(document: Mapping[str, Any]) -> Answer:
+    return Answer(Response(200, list(_JSON), orjson.dumps(document)))
+
+
+def _time(seconds: float) -> str:
+    return dt.datetime.fromtimestamp(seconds, dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
