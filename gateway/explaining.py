@@ -153,7 +153,7 @@ class Witness(Pipeline):
 class _Body:
     """An `IncomingBody` that is all here."""
 
-    content: bytes
+    content: bytes = field(repr=False)
     length: int | None
 
     def ready(self) -> bytes:

@@ -1,22 +1,13 @@
-"""No card data and no key in what is printed of an object, in what is answered, or in what is logged of a mistake.
-
-A record that is printed whole (in a debugger, an assertion, a traceback with locals) is judged here by its types: what
-may hold a body, a value or a key is left out of its `repr`.
-"""
+"""No card data in what is printed of an exchange, in what is answered, or in what is logged of a mistake."""
 
 from __future__ import annotations
 
-import dataclasses
-import importlib
-import pkgutil
-import re
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-import gateway
 from gateway.exchange import Exchange
 from gateway.ports import Response
 from gateway.pure.tokens import opaque
@@ -27,66 +18,6 @@ from tests.rules.vault import World
 VISA, CODE = "4242424242424242", "98765432"
 NUMBER = {"select": "$.card.number", "class": "pan"}
 CVC = {"select": "$.card.cvc", "class": "cvc"}
-_HOLDS = re.compile(r"\b(bytes|bytearray|memoryview|Header)\b")
-
-SHOWN = {
-    "adapters.upstream._Origin.authority": "an upstream's address",
-    "exchange.Exchange.consumed": "names of fields",
-    "exchange.Peer.certificate": "a certificate is public",
-    "operations.audit.FindReveals.digest": "a keyed hash",
-    "operations.calls.Call.key_scope": "a keyed hash",
-    "operations.calls.RecordCall.key_scope": "a keyed hash",
-    "operations.deliveries.PutDelivery.digest": "a keyed hash",
-    "operations.keys.AskKey.scope": "a keyed hash",
-    "operations.keys.ClaimKey.scope": "a keyed hash",
-    "operations.keys.DoubtKey.scope": "a keyed hash",
-    "operations.keys.FinishKey.scope": "a keyed hash",
-    "operations.keys.KeyRow.fingerprint": "a keyed hash",
-    "operations.keys.ReleaseKey.scope": "a keyed hash",
-    "pure.audit.End.mac": "a seal",
-    "pure.audit.Ends.base_seal": "a seal",
-    "pure.audit.Ends.head_seal": "a seal",
-    "pure.audit.Entry.token": "a keyed hash",
-    "pure.audit.Linked.mac": "a seal",
-    "pure.certificates.ClientCertificate.fingerprint": "a certificate is public",
-    "pure.crls.RevokedCertificates.authorities": "certificates are public",
-    "pure.crls.RevokedCertificates.until": "names of authorities",
-    "pure.webhook_macs.TimedMac.separator": "a part of a scheme",
-    "pure.xml_reader.Tag.name": "names of elements",
-    "renewal.Fresh.digest": "of certificate files",
-    "rule.Deny.headers": "written by the gateway",
-    "upstreams._Made.made_from": "a digest of files",
-    "upstreams.Renewed.digest": "of files",
-}
-"""Fields that hold bytes and are printed all the same, and why they may be."""
-
-
-def records() -> Iterator[type[Any]]:
-    """Every dataclass of the gateway."""
-    for found in pkgutil.walk_packages(gateway.__path__, "gateway."):
-        module = importlib.import_module(found.name)
-        for value in vars(module).values():
-            if isinstance(value, type) and dataclasses.is_dataclass(value) and value.__module__ == module.__name__:
-                yield value
-
-
-def shown(record: type[Any]) -> Iterator[str]:
-    """Fields that hold bytes and are part of what is printed; a function is printed by its name."""
-    for field in dataclasses.fields(record):
-        if field.repr and _HOLDS.search(str(field.type)) and not str(field.type).startswith("Callable"):
-            yield f"{record.__module__}.{record.__qualname__}.{field.name}".removeprefix("gateway.")
-
-
-def test_no_record_prints_bytes_that_may_be_a_body_a_value_or_a_key() -> None:
-    assert {name for record in records() for name in shown(record)} == SHOWN.keys()
-
-
-def test_a_field_that_prints_a_body_is_seen() -> None:
-    @dataclasses.dataclass
-    class Careless:
-        body: bytes
-
-    assert len(list(shown(Careless))) == 1
 
 
 # --- mistakes --------------------------------------------------------------------------------------------------------

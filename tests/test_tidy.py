@@ -253,6 +253,64 @@ def test_a_banned_call_is_seen(program: str, call: str) -> None:
     assert banned_in(ast.parse(program)) == {call}
 
 
+# --- what may be printed ---------------------------------------------------------------------------------------------
+
+PRINTED = {
+    "adapters/upstream.py: _Origin.authority": "an upstream's address",
+    "exchange.py: Exchange.consumed": "names of fields",
+    "exchange.py: Peer.certificate": "a certificate is public",
+    "explaining.py: Question.certificate": "a certificate is public",
+    "operations/audit.py: FindReveals.digest": "a keyed hash",
+    "operations/calls.py: Call.key_scope": "a keyed hash",
+    "operations/calls.py: RecordCall.key_scope": "a keyed hash",
+    "operations/deliveries.py: PutDelivery.digest": "a keyed hash",
+    "operations/keys.py: AskKey.scope": "a keyed hash",
+    "operations/keys.py: ClaimKey.scope": "a keyed hash",
+    "operations/keys.py: DoubtKey.scope": "a keyed hash",
+    "operations/keys.py: FinishKey.scope": "a keyed hash",
+    "operations/keys.py: KeyRow.fingerprint": "a keyed hash",
+    "operations/keys.py: ReleaseKey.scope": "a keyed hash",
+    "pure/audit.py: End.mac": "a seal",
+    "pure/audit.py: Ends.base_seal": "a seal",
+    "pure/audit.py: Ends.head_seal": "a seal",
+    "pure/audit.py: Entry.token": "a keyed hash",
+    "pure/audit.py: Linked.mac": "a seal",
+    "pure/certificates.py: ClientCertificate.fingerprint": "a certificate is public",
+    "pure/crls.py: RevokedCertificates.authorities": "certificates are public",
+    "pure/crls.py: RevokedCertificates.until": "names of authorities",
+    "pure/webhook_macs.py: TimedMac.separator": "a part of a scheme",
+    "pure/xml_reader.py: Tag.name": "names of elements",
+    "renewal.py: Fresh.digest": "of certificate files",
+    "rule.py: Deny.headers": "written by the gateway",
+    "upstreams.py: Renewed.digest": "of files",
+    "upstreams.py: _Made.made_from": "a digest of files",
+}
+"""Fields of records that hold bytes and are printed all the same, and why they may be."""
+_HOLDS = re.compile(r"\b(?:bytes|bytearray|memoryview|Header)\b")
+
+
+def printed_fields(tree: ast.Module) -> Iterator[str]:
+    """Of dataclasses: fields of bytes that are part of the `repr`. A function is printed by its name."""
+    for record in (node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)):
+        if not any("dataclass" in ast.unparse(decorator) for decorator in record.decorator_list):
+            continue
+        for field in (part for part in record.body if isinstance(part, ast.AnnAssign)):
+            kind = ast.unparse(field.annotation)
+            hidden = field.value is not None and "repr=False" in ast.unparse(field.value)
+            if _HOLDS.search(kind) and not kind.startswith(("Callable", "ClassVar")) and not hidden:
+                yield f"{record.name}.{ast.unparse(field.target)}"
+
+
+def test_no_record_prints_bytes_that_may_be_a_body_a_value_or_a_key() -> None:
+    """One that is printed whole, in a debugger or in a traceback with locals, would show them."""
+    none_but(PRINTED, (f"{path}: {name}" for path, tree in TREES.items() for name in printed_fields(tree)))
+
+
+def test_a_field_that_prints_a_body_is_seen() -> None:
+    program = "@dataclass(frozen=True)\nclass Careless:\n    body: bytes\n    key: bytes = field(repr=False)"
+    assert list(printed_fields(ast.parse(program))) == ["Careless.body"]
+
+
 # --- pages -----------------------------------------------------------------------------------------------------------
 
 
