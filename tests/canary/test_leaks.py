@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -139,14 +140,18 @@ def away(it: World) -> None:
 
 
 def kill_at_every_point(it: World) -> None:
-    """While bodies arrive; when the service has them; when half of its answer is here. A request of each kind each."""
-    for point in ("in the body", "stall", "half"):
+    """While bodies arrive; when the service has them; when half of its answer is here, by a crash that would leave an
+    image of its memory. A request of each kind each.
+    """
+    for point, blow in (("in the body", signal.SIGKILL), ("stall", signal.SIGKILL), ("half", signal.SIGABRT)):
         under_way = [threading.Thread(target=sent_into_death, args=(it, kind, point)) for kind in KINDS]
         for thread in under_way:
             thread.start()
         if point != "in the body":
             wait_until(lambda at=point: it.heard().count(f"/{at}".encode()) >= len(KINDS), PATIENCE, "the requests")
-        it.gateway.kill()
+        it.gateway.signal(blow)
+        assert it.gateway.process is not None
+        it.gateway.process.wait()
         for thread in under_way:
             thread.join()
         with cores_allowed():
