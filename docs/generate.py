@@ -168,7 +168,7 @@ _LABELS: Mapping[str, str] = {
     "listener": "name of the listener",
     "name": "name of the listener",
     "policy": "name of the limit",
-    "class": "`pan` or `cvc`",
+    "class": "`pan`, `cvc`, `track` or `pin`; `any` of what is redacted",
     "provider": "`stripe` and so on",
     "publisher": "name of the publisher",
     "hash": "digest of the files that were read, as in the log",
@@ -195,7 +195,8 @@ _OF_METRIC: Mapping[tuple[Metric, str], str] = {
     (Metric.CALLS_RESOLVED, "how"): "`replay`, `query`, `manual`, `person`",
     (Metric.CALLS_RESOLVED, "result"): "`executed`, `not_executed`, `unknown` (looked at again later)",
     (Metric.TOKENIZED, "result"): (
-        "`new`, `existing` (the number had a token), `token` (it was one already), `response` (in a response), `masked`"
+        "`new`, `existing` (the number had a token), `token` (it was one already), `response` (in a response), "
+        "`masked`, `redacted`"
     ),
     (Metric.PAYMENT_COMMANDS, "operation"): "`operation` of the rule",
     (Metric.PAYMENT_COMMANDS, "result"): (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from gateway.bodies import abandon, buffer
 from gateway.exchange import Exchange
 from gateway.ports import Response, Upstream, settled
-from gateway.pure.http import request_head
+from gateway.pure.http import UNCODED, request_head
 
 ANSWER_BYTES_MAX = 1 << 20
 """Of an answer that is read; a longer one is cut off, and so no JSON."""
@@ -30,7 +30,8 @@ _OF_THE_REQUEST = frozenset(
 def question_head(x: Exchange, method: str, target: str, host: bytes, *, egress: bool) -> bytes:
     """The head of a question, with the caller's credentials for this upstream; `host` is the upstream's authority."""
     drop = x.consumed | _OF_THE_REQUEST
-    return request_head(method, target, x.request.headers, drop=drop, add=x.own_lines(b"Host: " + host, egress=egress))
+    add = [*x.own_lines(b"Host: " + host, egress=egress), UNCODED]
+    return request_head(method, target, x.untouched_fields(), drop=drop, add=add)
 
 
 async def ask(upstream: Upstream, method: str, head: bytes) -> Response:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from gateway.ports import IncomingBody, Response
+from gateway.pure.content_coding import decode
 from gateway.pure.errors import Reason, Refused
+from gateway.pure.http import DIGESTS
 
 
 async def whole(body: IncomingBody, limit: int) -> bytes:
@@ -43,6 +45,22 @@ async def buffer(response: Response, limit: int) -> bool:
         response.stream = None
     response.body = b"".join(pieces)
     return response.stream is None
+
+
+def take_off_coding(response: Response, limit: int) -> None:
+    """A response that is to be read, without the content coding that its upstream used although it was asked for none.
+
+    One that cannot be undone, within `limit` bytes, stays: whoever must read the response sees it in its field.
+    """
+    if response.header(b"content-encoding") is None or not response.body:
+        return
+    codings = [value.lower() for name, value in response.headers if name.lower() == b"content-encoding"]
+    try:
+        response.body = decode(b", ".join(codings).decode("latin-1"), response.body, limit)
+    except ValueError:
+        return
+    gone = DIGESTS | {b"content-encoding"}
+    response.headers = [field for field in response.headers if field[0].lower() not in gone]
 
 
 async def abandon(response: Response | None) -> None:

@@ -9,7 +9,9 @@ from typing import Any
 from gateway.operations import Operation, Row, Rows
 from gateway.ports import Header, IncomingBody, Outcome, Response
 from gateway.pure.body import KINDS, Document, Kind, parse, unsupported
+from gateway.pure.errors import Reason, Refused
 from gateway.pure.http import caller_fields
+from gateway.pure.places import AnySelector, Head, HeadSelector
 from gateway.pure.resolving import Decided, Ended, Judgement
 from gateway.pure.trace import TraceContext
 
@@ -67,27 +69,36 @@ Replacement = bytes | Callable[[Rows], bytes]
 
 @dataclass(slots=True)
 class Edit:
-    """Replace bytes `start` to `end` of a body. A callable is asked once the unit's rows are known."""
+    """Replace bytes `start` to `end` of a body or of a head's text. A callable is asked once the unit's rows are known.
+
+    What is `revealed` is told to nobody but the upstream.
+    """
 
     start: int
     end: int
     text: Replacement = field(repr=False)
+    revealed: bool = False
 
 
 def splice(body: bytes, edits: Sequence[Edit], rows: Rows) -> bytes:
-    """The body with its edits applied; every byte outside of them unchanged. Edits must not overlap."""
+    """The bytes with its edits applied; every byte outside of them unchanged. Edits must not overlap."""
     if not edits:
         return body
     pieces: list[bytes] = []
     position = 0
     for edit in sorted(edits, key=lambda e: e.start):
         if edit.start < position:
-            raise ValueError("two rules edit the same bytes of a body")
+            raise ValueError("two rules edit the same bytes")
         text = edit.text
         pieces += (body[position : edit.start], text if isinstance(text, bytes) else text(rows))
         position = edit.end
     pieces.append(body[position:])
     return b"".join(pieces)
+
+
+def blanked(body: bytes, edits: Sequence[Edit]) -> bytes:
+    """The bytes with something else, as long, in place of what is replaced."""
+    return splice(body, [Edit(edit.start, edit.end, b"~" * (edit.end - edit.start)) for edit in edits], Rows(()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +120,11 @@ class Exchange:
     route: str
     request: Request
     params: Mapping[str, str]
+    """The named segments of the path, as they are spelled; none that a rule replaces."""
     tenant: str
     trace: TraceContext
+    segments: Mapping[str, int] | None = None
+    """Where in the path they stand."""
 
     # IDENTIFY
     sans: tuple[str, ...] = ()
@@ -130,10 +144,14 @@ class Exchange:
     body: bytes | None = field(default=None, repr=False)
     _document: Document | None = field(default=None, repr=False)
     _response_document: Document | None = field(default=None, repr=False)
+    _request_head: Head | None = field(default=None, repr=False)
+    _response_head: Head | None = field(default=None, repr=False)
 
     # every rule on the way in: what prepare makes durable, and how the forwarded body differs
     unit: list[Operation[Row]] = field(default_factory=list)
     edits: list[Edit] = field(default_factory=list, repr=False)
+    head_edits: tuple[Edit, ...] = field(default=(), repr=False)
+    """Of `request_head`."""
     kept: dict[str, str] = field(default_factory=dict, repr=False)
     """What a rule wants to find again on the way back, should the call be resolved long after: no card data."""
 
@@ -170,6 +188,8 @@ class Exchange:
     upstream_status: int | None = None
     """The status that the upstream answered with, whatever became of its response since."""
     response: Response | None = None
+    told: str = ""
+    """The target, for the log, where a rule replaced something in it."""
     upstream_seconds: float = 0.0
     decided: Decided | None = None
     """What a person found out: there is no response to read then."""
@@ -177,6 +197,8 @@ class Exchange:
     # every rule on the way back: what settle makes durable, and how the answered body differs
     settlement: list[Operation[Row]] = field(default_factory=list)
     response_edits: list[Edit] = field(default_factory=list, repr=False)
+    response_head_edits: tuple[Edit, ...] = field(default=(), repr=False)
+    """Of `response_head`."""
 
     # pipeline
     entered: int = 0
@@ -212,9 +234,91 @@ class Exchange:
         if self._response_document is None:
             assert self.response is not None
             assert self.response.stream is None, "a rule that asks for the document declares reads_response"
+            if self.response.header(b"content-encoding") is not None:
+                raise Refused(Reason.RESPONSE_UNREADABLE, "The response is in a content coding that cannot be undone.")
             media_type = (self.response.header(b"content-type") or b"").decode("latin-1")
             self._response_document = parse(media_type, self.response.body, kinds)
         return _of_kind(self._response_document, kinds)
+
+    def request_head(self) -> Head:
+        """The request's head as it came, to be edited."""
+        if self._request_head is None:
+            self._request_head = Head(self.request.target, self.request.headers, self.segments or {})
+        return self._request_head
+
+    def response_head(self) -> Head:
+        """The response's fields as they are when this is first asked for, to be edited; later ones may be appended."""
+        if self._response_head is None:
+            assert self.response is not None
+            self._response_head = Head("", self.response.headers, {})
+        return self._response_head
+
+    def edit(self, place: AnySelector, edit: Edit) -> None:
+        """Replace a value of the request. A segment of the path that is replaced has no value for anybody else."""
+        if not isinstance(place, HeadSelector):
+            self.edits.append(edit)
+            return
+        self.head_edits += (edit,)
+        if place.kind == "path":
+            self.params = {name: segment for name, segment in self.params.items() if name != place.name}
+
+    def edit_response(self, place: AnySelector, edit: Edit) -> None:
+        """Replace a value of the response."""
+        if isinstance(place, HeadSelector):
+            self.response_head_edits += (edit,)
+        else:
+            self.response_edits.append(edit)
+
+    def sent_head(self, rows: Rows) -> tuple[str, Sequence[Header]]:
+        """Target and fields of the request with the edits up to now."""
+        if not self.head_edits:
+            return self.request.target, self.request.headers
+        head = self.request_head()
+        return head.apart(splice(head.text, self.head_edits, rows))
+
+    def unedited_head(self) -> tuple[str, Sequence[Header]]:
+        """Target and fields of the request, something else as long in place of what a rule replaces."""
+        if not self.head_edits:
+            return self.request.target, self.request.headers
+        head = self.request_head()
+        return head.apart(blanked(head.text, self.head_edits))
+
+    def unedited_fields(self) -> Sequence[Header]:
+        """The same of the response."""
+        assert self.response is not None
+        if not self.response_head_edits:
+            return self.response.headers
+        head = self.response_head()
+        return head.apart(blanked(head.text, self.response_head_edits))[1]
+
+    def told_target(self, rows: Rows) -> str:
+        """The request's target as the log may have it, where a rule edits it, else empty: what is replaced is as it is
+        sent; nothing that is revealed, and no other value of the query.
+        """
+        length = len(self.request.target)
+        edits = [edit for edit in self.head_edits if edit.end <= length]
+        if not edits:
+            return ""
+        head, told = self.request_head(), [edit for edit in edits if not edit.revealed]
+        spans = head.unnamed((edit.start, edit.end) for edit in told)
+        others = [Edit(start, end, b"*") for start, end in spans]
+        return head.apart(splice(head.text, told + others, rows))[0]
+
+    def untouched_fields(self) -> Sequence[Header]:
+        """The fields of the request that no rule edits."""
+        if not self.head_edits:
+            return self.request.headers
+        return self.request_head().untouched((edit.start, edit.end) for edit in self.head_edits)
+
+    def answered_fields(self) -> Callable[[Rows], list[Header]]:
+        """What the fields of the response are with the edits up to now, once the rows are known."""
+        assert self.response is not None
+        fields, edits = list(self.response.headers), self.response_head_edits
+        if not edits:
+            return lambda _: fields
+        head = self.response_head()
+        later = fields[len(head.fields) :]
+        return lambda rows: [*head.apart(splice(head.text, edits, rows))[1], *later]
 
     def own_lines(self, host: bytes, *, egress: bool) -> list[bytes]:
         """What the gateway says for itself to an upstream: which request this is, and to our own services who calls.
@@ -233,7 +337,8 @@ class Exchange:
         """Answer with something else: edits of the old body no longer apply."""
         self.response = response
         self.response_edits.clear()
-        self._response_document = None
+        self.response_head_edits = ()
+        self._response_document = self._response_head = None
 
 
 def _of_kind(document: Document, kinds: Collection[Kind]) -> Document:

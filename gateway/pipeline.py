@@ -17,7 +17,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from gateway.bodies import abandon, buffer, whole
+from gateway.bodies import abandon, buffer, take_off_coding, whole
 from gateway.exchange import Block, Exchange, splice
 from gateway.operations import Rows
 from gateway.ports import (
@@ -35,7 +35,7 @@ from gateway.ports import (
     settled,
 )  # fmt: skip
 from gateway.pure.errors import PROBLEM_TYPE, UNAVAILABLE, Reason, Refused, problem, where
-from gateway.pure.http import DIGESTS, request_head, response_headers
+from gateway.pure.http import DIGESTS, UNCODED, request_head, response_headers
 from gateway.pure.metrics import Metric
 from gateway.rule import PASS, Answer, Deny, Mode, Rule, Verdict
 
@@ -237,7 +237,9 @@ class Pipeline:
         clock = self._ports.clock
         began, sent = clock.monotonic(), False
         try:
-            head = x.head or self._head(x)
+            head = x.head or self._head(x, rows)
+            if x.head_edits:
+                x.told = x.told_target(rows)
             body = self._unread(x) if x.body is None else splice(x.body, x.edits, rows)
             lease = self._ports.lease
             if lease is not None and rows is not _NO_ROWS and not lease.holds():
@@ -246,7 +248,7 @@ class Pipeline:
             response = await connection.send(x.request.method, head, body)
             x.outcome, x.upstream_status, x.response = Outcome.ANSWERED, response.status, response
             response.headers = response_headers(response.headers)
-            if response.stream is not None and (self._reads_response or x.unit):
+            if self._reads_response or (x.unit and response.stream is not None):
                 await self._buffer(x, response)
         except UpstreamError as error:
             await abandon(x.response)
@@ -273,7 +275,10 @@ class Pipeline:
 
     async def _buffer(self, x: Exchange, response: Response) -> None:
         """Read the response up to its limit. Beyond it, only a route that must read it refuses."""
-        if not await buffer(response, self._limits.response) and self._reads_response:
+        is_whole = await buffer(response, self._limits.response)
+        if self._reads_response and is_whole:
+            take_off_coding(response, self._limits.response)
+        elif self._reads_response:
             await abandon(response)
             deny = Deny(Reason.RESPONSE_TOO_LARGE, "The upstream acted; its response is too large to be checked.")
             x.replace_response(self._refuse(x, "forward", deny))
@@ -307,6 +312,8 @@ class Pipeline:
 
     def _answered(self, x: Exchange, rows: Rows) -> Response:
         assert x.response is not None
+        if x.response_head_edits:
+            x.response.headers = x.answered_fields()(rows)
         if x.response_edits:
             x.response.body = splice(x.response.body, x.response_edits, rows)
             x.response.headers = [line for line in x.response.headers if line[0].lower() not in DIGESTS]
@@ -321,12 +328,14 @@ class Pipeline:
             deny = Deny(Reason.SETTLE_FAILED, detail, note=why, headers=_RETRY_SOON)
         return self._refuse(x, "settle", deny)
 
-    def _head(self, x: Exchange) -> bytes:
-        request = x.request
-        add = x.own_lines(self._host, egress=self._egress)
-        add += x.added
+    def _head(self, x: Exchange, rows: Rows) -> bytes:
+        target, headers = x.sent_head(rows)
+        add = x.own_lines(self._host, egress=self._egress) + x.added
         drop = x.consumed | DIGESTS if x.edits else x.consumed
-        return request_head(request.method, request.target, request.headers, drop=drop, add=add)
+        if self._reads_response:
+            add.append(UNCODED)
+            drop = drop | {b"accept-encoding"}
+        return request_head(x.request.method, target, headers, drop=drop, add=add)
 
     def _crashed(self, x: Exchange, kind: str, error: Exception) -> Deny:
         """What a hook that raised has decided: ports and parsers refuse by raising, anything else is our mistake."""
@@ -351,9 +360,7 @@ class Pipeline:
         return self._refuse(x, placed.stage, verdict, placed.kind)
 
     def _failed(self, x: Exchange, error: UpstreamError) -> Response:
-        headers: tuple[Header, ...] = ()
-        if error.outcome is Outcome.REFUSED:
-            headers = ((b"Retry-After", b"%d" % math.ceil(error.retry_after)),)
+        headers = ((b"Retry-After", b"%d" % math.ceil(error.retry_after)),) if error.outcome is Outcome.REFUSED else ()
         return self._refuse(x, "forward", Deny(error.reason, error.detail, headers=headers))
 
     def _refuse(self, x: Exchange, stage: str, deny: Deny, kind: str = "") -> Response:

@@ -9,7 +9,7 @@ commit, or leave all three as they are: nobody takes a half-known answer for a k
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from gateway.asking import question_head
 from gateway.bodies import abandon
@@ -34,6 +34,7 @@ from gateway.rule import Deny, Rule, Stage
 
 _PURPOSE = "call"
 _TRACE_BYTES = 24
+_NO_ROWS = Rows(())
 
 
 class RecordedPipeline(Pipeline):
@@ -98,17 +99,18 @@ class RecordedPipeline(Pipeline):
 
     def _record(self, x: Exchange) -> RecordCall:
         """What it takes to find out. Raises `Refused` if the request lacks what a query would ask by."""
-        now, request = self._ports.clock.now(), x.request
-        head = self._to_send(x)
+        now, request, head = self._ports.clock.now(), x.request, self._to_send(x)
         body, edits = (x.body or b"", tuple(x.edits)) if self.doubts.mode == "replay" else (b"", ())
 
         def sealed(rows: Rows) -> bytes:
+            target, _ = x.sent_head(rows)
+            path, _, query = target.partition("?")
             recorded = Recorded(
                 began=request.received_at,
                 method=request.method,
-                target=request.target,
-                path=request.path,
-                query=request.query,
+                target=target,
+                path=path,
+                query=query,
                 host=request.host,
                 scheme=request.scheme,
                 media_type=request.field(b"content-type") or "",
@@ -116,7 +118,7 @@ class RecordedPipeline(Pipeline):
                 sans=tuple(x.sans),
                 subject=x.subject,
                 kept=x.kept,
-                head=head,
+                head=head(rows),
                 body=splice(body, edits, rows),
             )
             return self._ports.keys.seal(x.tenant, _PURPOSE, pack(recorded), x.id.encode())
@@ -124,16 +126,17 @@ class RecordedPipeline(Pipeline):
         scope = x.claim.scope if x.claim is not None else None
         return RecordCall(x.tenant, x.id, x.route, self._upstream.name, self.doubts.mode, sealed, now, scope)
 
-    def _to_send(self, x: Exchange) -> bytes:
+    def _to_send(self, x: Exchange) -> Callable[[Rows], bytes]:
         """The head that a resolver would send: that of the request, or that of the query about it."""
-        doubts = self.doubts
+        doubts, head = self.doubts, b""
         if doubts.mode == "replay":
-            x.head = self._head(x)
-            return x.head
-        if doubts.query is None:
-            return b""
-        target = doubts.query.address.target(x.params, x.document)
-        return question_head(x, doubts.query.method, target, self._upstream.authority, egress=self._egress)
+            if x.head_edits:
+                return lambda rows: self._head(x, rows)
+            head = x.head = self._head(x, _NO_ROWS)
+        elif doubts.query is not None:
+            target = doubts.query.address.target(x.params, x.document)
+            head = question_head(x, doubts.query.method, target, self._upstream.authority, egress=self._egress)
+        return lambda _: head
 
     # --- when nobody waits any more
 

@@ -79,9 +79,19 @@ class RuleSettings(BaseModel):
         return False
 
     @property
-    def replaces_request(self) -> bool:
-        """Are values of requests replaced?"""
+    def idle(self) -> bool:
+        """Says aloud that there is nothing to do: no rule is made of it."""
         return False
+
+    @property
+    def replaced(self) -> tuple[str, ...]:
+        """Where in requests values are replaced, so that nobody behind sees them: selectors."""
+        return ()
+
+    @property
+    def replaces_request(self) -> bool:
+        """Are values of requests replaced, there or anywhere?"""
+        return bool(self.replaced)
 
     @property
     def replaces_response(self) -> bool:
@@ -119,8 +129,10 @@ class Place:
     """Settings of the rules that stand before this one in the policy, modes `off` left out."""
     later: tuple[RuleSettings, ...] = ()
     """And of those that stand behind it."""
+    identified: bool = False
+    """A rule before this one lets nobody pass without knowing who it is."""
     params: frozenset[str] = frozenset()
-    """Names in the path of the route."""
+    """Names in the path of the route, but those whose values a rule before this one replaces."""
     rescue: Upstream | None = None
     """The upstream, for questions about what a request is about, with a breaker of their own."""
     lifecycles: Mapping[str, Machine] = field(default_factory=dict)
@@ -152,7 +164,7 @@ class Rule:
     reads_request: bool = False
     """Set by `__init__`: the body is read before `on_request` runs."""
     reads_response: bool = False
-    """Set by `__init__`: the response is buffered before `on_response` runs."""
+    """Set by `__init__`: the response is buffered, and has no content coding, before `on_response` runs."""
     judges_answer: bool = False
     """Set by `__init__`: `on_response` comes before that of all other rules, those inside too, and for a call that was
     in doubt as well: what it refuses is neither changed nor kept by anybody."""
@@ -162,6 +174,8 @@ class Rule:
     """Set by `__init__`: every unsafe request goes out with an idempotency key, the same one if it is sent again."""
     sends_once: bool = False
     """Set by `__init__`: what this rule puts into a request is there for one send alone (a security code)."""
+    reveals_in_head: bool = False
+    """Set by `__init__`: the head that is sent holds what may be recorded nowhere."""
 
     @classmethod
     def provision(cls, settings: Any, ports: Ports, place: Place) -> Rule:

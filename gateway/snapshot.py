@@ -58,6 +58,8 @@ class Route:
     """What bodies may be, in lower case; None leaves it to the rules that read them."""
     repeat: Set[str] = frozenset()
     """Query parameters that may come more than once."""
+    segments: Mapping[str, int] = field(default_factory=dict)
+    """The positions of the named segments of the path."""
 
 
 @dataclass(frozen=True, slots=True)

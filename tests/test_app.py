@@ -41,8 +41,9 @@ routes:
 drain: 1s
 logging: {level: error}
 """
-POLICY = "rules:\n  - {kind: mtls, ca: certs/services-ca.pem}\n"
+MTLS = "rules:\n  - {kind: mtls, ca: certs/services-ca.pem}\n"
 LIMIT = "  - {kind: rate_limit, key: [tenant], rate: 1/day}\n"
+POLICY = MTLS + "  - {kind: reveal, fields: []}\n"
 
 
 @pytest.fixture
@@ -105,7 +106,7 @@ async def test_a_reload_refuses_what_it_cannot_change_and_says_where(
 async def test_a_reload_applies_policies_certificates_and_upstreams(path: Path) -> None:
     async with running(path) as gateway:
         make_dev_certificates(path.parent / "certs", force=True)
-        rewrite(path.parent / "policies" / "out.yaml", POLICY, POLICY + LIMIT)
+        rewrite(path.parent / "policies" / "out.yaml", POLICY, POLICY.replace(MTLS, MTLS + LIMIT))
         rewrite(path, 'psp: {url: "http://127.0.0.1:9"}', 'psp: {url: "http://127.0.0.1:19"}')
         assert await gateway.reload() == []
         found = gateway._running.snapshot.tables["egress"].match("psp.example", "GET", "/v1/x")

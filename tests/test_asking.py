@@ -45,7 +45,9 @@ def test_a_question_is_the_callers_own_and_has_nothing_of_the_request() -> None:
         "Pangate-Tenant",
         "Forwarded",
         "Pangate-Subject",
+        "Accept-Encoding",
     ]
+    assert "Accept-Encoding: identity" in lines
     assert "Host: library.internal" in lines
 
 

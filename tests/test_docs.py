@@ -138,13 +138,18 @@ def completed(text: str) -> str:
 @pytest.mark.parametrize(("page", "block"), POLICIES, ids=[f"{p}-{n}" for n, (p, _) in enumerate(POLICIES)])
 def test_a_policy_in_the_documents_loads_and_builds(page: str, block: str, folder: Path) -> None:
     (folder / "policies" / "example.yaml").write_text(block)
-    (folder / "config.yaml").write_text(completed(ANSWERED if "kind: vault" in block else ""))
+    config = completed(ANSWERED if "kind: vault" in block else "")
+    (folder / "config.yaml").write_text(
+        config if "kind: reveal" in block else config.replace("egress, match: {host", "edge, match: {host")
+    )
     assert len(check(folder / "config.yaml").policies["example"].rules) > 0
 
 
 @pytest.mark.parametrize("page", CONFIGURATIONS)
 def test_the_configuration_of_a_page_loads_and_builds(page: str, folder: Path) -> None:
-    (folder / "policies" / "example.yaml").write_text("rules:\n  - {kind: mtls, ca: certs/services-ca.pem}\n")
+    (folder / "policies" / "example.yaml").write_text(
+        "rules:\n  - {kind: mtls, ca: certs/services-ca.pem}\n  - {kind: reveal, fields: []}\n"
+    )
     (folder / "config.yaml").write_text(completed(CONFIGURATIONS[page]))
     assert check(folder / "config.yaml").settings.routes
 

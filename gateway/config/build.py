@@ -25,6 +25,7 @@ from gateway.nowhere import NOWHERE
 from gateway.pipeline import BodyLimits, Pipeline, Placed
 from gateway.ports import Cluster, Ports
 from gateway.pure.identity import Scheme
+from gateway.pure.places import named_segments
 from gateway.pure.resolving import Doubts
 from gateway.pure.routing import RouteTable, parameters
 from gateway.recorded import RecordedPipeline
@@ -115,13 +116,21 @@ class _Builder:
             allow_body=route.allow_body,
             media_types=None if route.media_types is None else frozenset(route.media_types),
             repeat=frozenset(route.repeat),
+            segments=parameters(route.match.path),
         )
 
     # --- policies
 
     def _pipeline(self, position: int, route: RouteSettings, policy: Policy, tenant: Tenant) -> Pipeline:
         """One for all routes on which it would be the same: what many routes go through stays in the caches."""
-        alike = (route.listener, route.policy, route.upstream, tenant, self._is_egress(route), frozenset(route.scopes))
+        alike = (
+            route.listener,
+            route.policy,
+            route.upstream,
+            tenant,
+            self._settings.is_egress(route),
+            frozenset(route.scopes),
+        )
         pipeline = self._pipelines.get(alike) if route.in_doubt is None else None
         if pipeline is None:
             pipeline = self._compiled(position, route, policy, tenant)
@@ -145,7 +154,7 @@ class _Builder:
         bounds = BodyLimits(limits.max_request, limits.max_response)
         cluster, rules = self._cluster(route), [s.rule for s in standing]
         upstream = cluster.lane(next((rule.operation for rule in rules if rule.operation), ""))
-        doubts, egress = self._doubts(position, route, rules), self._is_egress(route)
+        doubts, egress = self._doubts(position, route, standing), self._settings.is_egress(route)
         if doubts is None or self._make is not None:
             return (self._make or Pipeline)(placed, upstream, self._ports, bounds, egress=egress)
         rescue = cluster.reserve()
@@ -154,23 +163,21 @@ class _Builder:
     def _cluster(self, route: RouteSettings) -> Cluster:
         return self._upstreams[route.upstream] if route.upstream else NOWHERE
 
-    def _doubts(self, position: int, route: RouteSettings, rules: Sequence[Rule]) -> Doubts | None:
+    def _doubts(self, position: int, route: RouteSettings, standing: Sequence[_Standing]) -> Doubts | None:
         """How the route finds out what became of a request; complains if it could not with these rules."""
+        replaced = named_segments(selector for s in standing for selector in s.settings.replaced)
+        params = parameters(route.match.path).keys() - replaced
         try:
-            return compile_doubts(route, route.match.path, rules, keys=self._settings.keys is not None)
+            return compile_doubts(route, params, [s.rule for s in standing], keys=self._settings.keys is not None)
         except ValueError as error:
             place = ("routes", position, "in_doubt")
             self._complaints.append(self._config.source.at(place, f"routes[{position}].in_doubt: {error}"))
             return None
 
-    def _is_egress(self, route: RouteSettings) -> bool:
-        """Who calls is known, and the provider that is called is named."""
-        return bool(route.match.host) and self._settings.listeners[route.listener].knows_callers
-
     def _provisioned(self, route: RouteSettings, policy: Policy) -> Iterator[_Standing]:
         """The rules of a policy that are not off: made for this route, or once for all routes of the policy."""
-        active = [(i, rule) for i, rule in enumerate(policy.rules) if rule.mode != "off"]
-        rules = tuple(settings for _, settings in active)
+        active = [(i, rule) for i, rule in enumerate(policy.rules) if rule.mode != "off" and not rule.idle]
+        rules, identified = tuple(settings for _, settings in active), False
         for at, (position, settings) in enumerate(active):
             kind = rule_kinds()[settings.kind].rule
             if settings.needs_keys and self._settings.keys is None:
@@ -178,7 +185,7 @@ class _Builder:
                 continue
             rule = self._common.get((policy.name, position))
             try:
-                place = self._place(route, policy, position, rules[:at], rules[at + 1 :])
+                place = self._place(route, policy, position, rules[:at], rules[at + 1 :], identified=identified)
                 rule = rule or kind.provision(settings, self._ports, place)
             except ValueError as error:
                 self._complain(policy, position, str(error))
@@ -186,6 +193,7 @@ class _Builder:
                 self._refuse_unshared(policy, position, rule)
                 if not kind.per_route:
                     self._common[policy.name, position] = rule
+                identified |= rule.stage is Stage.IDENTIFY and settings.mode == "enforce"
                 yield _Standing(position, settings, rule)
 
     def _refuse_unshared(self, policy: Policy, position: int, rule: Rule) -> None:
@@ -203,18 +211,22 @@ class _Builder:
         position: int,
         earlier: tuple[RuleSettings, ...],
         later: tuple[RuleSettings, ...],
+        *,
+        identified: bool,
     ) -> Place:
         host = route.match.host or ""
+        replaced = named_segments(selector for rule in earlier for selector in rule.replaced)
         return Place(
             route=route.name,
             policy=policy.name,
             position=position,
             upstream=route.upstream,
             host=host,
-            egress=self._is_egress(route),
+            egress=self._settings.is_egress(route),
             earlier=earlier,
             later=later,
-            params=parameters(route.match.path),
+            identified=identified,
+            params=frozenset(parameters(route.match.path)) - replaced,
             rescue=self._cluster(route).lane("status"),
             lifecycles=self._config.lifecycles,
             mappings=self._config.mappings,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Sequence
 from typing import Annotated, Literal
 
@@ -13,8 +12,6 @@ from gateway.pure.querying import Query, compile_address, compile_conditions, co
 from gateway.pure.resolving import Doubts
 from gateway.pure.units import Duration, SelectorText
 from gateway.rule import Rule
-
-_PARAMETER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 Conditions = dict[SelectorText, Annotated[list[StrictStr | StrictBool | StrictInt], Field(min_length=1)]]
 Status = Annotated[int, Field(ge=200, le=599)]
@@ -81,17 +78,19 @@ class DoubtfulRoute(Settings):
         return self
 
 
-def compile_doubts(route: DoubtfulRoute, path: str, rules: Iterable[Rule], *, keys: bool) -> Doubts | None:
+def compile_doubts(
+    route: DoubtfulRoute, params: Collection[str], rules: Iterable[Rule], *, keys: bool
+) -> Doubts | None:
     """What the settings become; None without `in_doubt`.
 
-    `path` is the route's template, `rules` its policy, `keys` whether there are any. Raises ValueError with a sentence
-    for the operator if this policy cannot do what the route says.
+    `params` are the names in the route's path whose values no rule replaces, `rules` its policy, `keys` whether there
+    are any. Raises ValueError with a sentence for the operator if this policy cannot do what the route says.
     """
     if route.in_doubt is None:
         return None
     if not keys:
         raise ValueError("what is needed to find out is stored encrypted: keys are needed")
-    query = route.query.compiled(_PARAMETER.findall(path)) if route.query is not None else None
+    query = route.query.compiled(params) if route.query is not None else None
     _refuse_unfit(route.in_doubt, query, list(rules))
     return Doubts(
         mode=route.in_doubt,
@@ -106,6 +105,8 @@ def compile_doubts(route: DoubtfulRoute, path: str, rules: Iterable[Rule], *, ke
 def _refuse_unfit(mode: str, query: Query | None, rules: Sequence[Rule]) -> None:
     if mode == "replay" and any(rule.sends_once for rule in rules):
         raise ValueError("replay is not possible here: a security code is revealed once, and never stored to be again")
+    if mode == "replay" and any(rule.reveals_in_head for rule in rules):
+        raise ValueError("replay is not possible here: what is revealed in a head is not put there again")
     if mode == "replay" and not any(rule.gives_key for rule in rules):
         raise ValueError(
             "replay needs a key with every request: kind: idempotency with required: true, or with downstream: own"

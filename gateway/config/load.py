@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from gateway.config.boundaries import boundaries_of, undeclared
+from gateway.config.cards import unprotected
 from gateway.config.complaints import Complaint, ConfigError, did_you_mean, quoted
 from gateway.config.consistency import Policy, contradictions, misplaced, unknown_names, warnings
 from gateway.config.kinds import rule_kinds
@@ -80,6 +81,7 @@ class _Loader:
         self._complaints += unknown_names(source, data, policies)
         if settings is not None:
             self._complaints += contradictions(settings, source, policies)
+            self._complaints += unprotected(settings, source, policies)
         lifecycles, mappings = self._payments()
         if settings is not None:
             self._complaints += undeclared(settings, source, policies, mappings)

@@ -17,6 +17,7 @@ from gateway.config.store import StoreSetting
 from gateway.config.tenant import Tenant, TenantSetting
 from gateway.config.upstreams import Upstream
 from gateway.pure.bind import Tcp, Unix, parse_bind
+from gateway.pure.tokens import TokenClass
 from gateway.pure.units import Duration, Files, PathRef, SecretRef, Size
 from gateway.pure.webhooks import MAX_SECRETS
 
@@ -223,7 +224,8 @@ class Route(DoubtfulRoute):
 
     `allow_body` lets DELETE have a body, of which HTTP does not say what it means. `scopes` are asked of access tokens
     beside those that the policy asks for. `media_types` are what bodies may be; without, what the rules of the policy
-    read. `repeat` names query parameters that may come more than once.
+    read. `repeat` names query parameters that may come more than once. `accepts` are the classes of card data in its
+    requests, of which its policy must make tokens.
     """
 
     name: Name
@@ -237,6 +239,7 @@ class Route(DoubtfulRoute):
     scopes: list[ScopeWord] = Field(default_factory=list)
     media_types: Annotated[list[MediaType], Field(min_length=1)] | None = None
     repeat: list[Annotated[str, Field(min_length=1)]] = Field(default_factory=list)
+    accepts: tuple[TokenClass, ...] = ()
 
     @model_validator(mode="after")
     def _one_way(self) -> Route:
@@ -317,6 +320,10 @@ class ConfigFile(Settings):
     def tenant_of(self, route: Route) -> Tenant:
         """The route's own tenant, else its listener's, else everyone's."""
         return route.tenant or self.listeners[route.listener].tenant or self.tenant
+
+    def is_egress(self, route: Route) -> bool:
+        """Who calls is known, and the provider that is called is named."""
+        return bool(route.upstream and route.match.host) and self.listeners[route.listener].knows_callers
 
 
 class PolicyFile(Settings):

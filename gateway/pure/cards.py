@@ -27,6 +27,17 @@ def luhn_valid(digits: str) -> bool:
     return (sum(reverse[::2].translate(_PLAIN)) + sum(reverse[1::2].translate(_DOUBLED))) % 10 == 0
 
 
-def mask(digits: str) -> str:
-    """First six and last four digits, as PCI DSS 3.4.1 lets them be shown; the rest as `*`."""
-    return digits[:6] + "*" * (len(digits) - 10) + digits[-4:]
+def mask(digits: str, first: int = 6, last: int = 4) -> str:
+    """The first and last digits of a card number, the rest as `*`.
+
+    PCI DSS 3.4.1 lets the BIN and the last four be shown: up to eight and four digits of sixteen or more, and the first
+    six of a shorter number.
+    """
+    shown = first if len(digits) >= 16 else min(first, 6)
+    return digits[:shown] + "*" * (len(digits) - shown - last) + digits[len(digits) - last :]
+
+
+def spell(digits: str, original: str) -> str:
+    """Digits, or what stands for them, with the separators that the original had."""
+    each = iter(digits)
+    return "".join(next(each) if character.isdigit() else character for character in original)

@@ -34,6 +34,9 @@ _NOT_ANSWERED_PREFIXES = (b"proxy-", b"pangate-", b"x-pangate-", b"x-forwarded-"
 DIGESTS = frozenset({b"content-digest", b"repr-digest", b"digest", b"content-md5"})
 """Fields about the very bytes of a body (RFC 9530): they are wrong once a byte of it was replaced."""
 
+UNCODED = b"Accept-Encoding: identity"
+"""The whole line that asks for no content coding: without it any would be as welcome (RFC 9110 section 12.5.3)."""
+
 _STATUS_LINES = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n".encode() for s in HTTPStatus}
 
 

@@ -42,7 +42,7 @@ class Metric(enum.Enum):
     CALLS_IN_DOUBT = "calls_in_doubt", "gauge", (), "Requests sent of which nobody knows what became of them"
     CALLS_OLDEST_SECONDS = "calls_in_doubt_oldest_age_seconds", "gauge", (), "For how long the oldest is in doubt"
     CALLS_RESOLVED = "calls_resolved", "counter", ("route", "how", "result"), "Looks into a call in doubt"
-    TOKENIZED = "tokenized", "counter", ("class", "result"), "Values replaced by tokens, or masked"
+    TOKENIZED = "tokenized", "counter", ("class", "result"), "Values replaced by tokens, masked or redacted"
     REVEALED = "revealed", "counter", ("class", "result"), "Tokens replaced by values"
     PAYMENT_COMMANDS = "payment_commands", "counter", ("operation", "result"), "Requests about a payment, by result"
     PAYMENT_FACTS = "payment_facts", "counter", ("provider", "result"), "What verified webhooks tell of payments"

@@ -44,9 +44,15 @@ def values_of(query: str, name: str) -> list[str]:
     for called, spelled in parameters(query):
         if called == name:
             found.append(_value(spelled, name))
-        elif _stem(called) == _stem(name):
-            raise _refused(f"Send the query parameter {name} under this name alone.")
+        else:
+            check_lookalike(called, name)
     return found
+
+
+def check_lookalike(called: str, name: str) -> None:
+    """Raises `Refused` (TARGET_NOT_CANONICAL) for the name of a parameter that could be taken for another one."""
+    if called != name and _stem(called) == _stem(name):
+        raise _refused(f"Send the query parameter {name} under this name alone.")
 
 
 def _value(spelled: str, name: str) -> str:

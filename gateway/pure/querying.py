@@ -86,8 +86,9 @@ def _place(name: str, params: Collection[str]) -> str | Selector:
         return name
     if _PARAM.fullmatch(name):
         raise ValueError(
-            f"{{{name}}} is not in the route's path: what only the response tells is not known when the response is"
-            " missing. Look the payment up by a field of the request, such as {$.reference} or {form:reference}"
+            f"{{{name}}} is not in the route's path, or a rule replaces it there: what only the response tells is not"
+            " known when the response is missing. Look the payment up by a field of the request, such as"
+            " {$.reference} or {form:reference}"
         )
     raise ValueError(f"{{{name}}} is neither a name in the route's path nor a selector such as {{$.reference}}")
 

@@ -113,9 +113,9 @@ class RouteTable(Generic[T]):
         return Missed(tuple(sorted(allowed)))
 
 
-def parameters(path: str) -> frozenset[str]:
-    """The names in a path template."""
-    return frozenset(segment[1:-1] for segment in path.split("/") if _PARAMETER.fullmatch(segment))
+def parameters(path: str) -> Mapping[str, int]:
+    """The names in a path template, and which of the segments they stand for, counted from 0."""
+    return {name[1:-1]: position for position, name in enumerate(path.split("/")[1:]) if _PARAMETER.fullmatch(name)}
 
 
 def _insert(root: _Node[T], pattern: Pattern, route: T) -> _Leaf[T]:

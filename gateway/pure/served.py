@@ -32,6 +32,8 @@ class Served:
     """Of that, spent in the upstream."""
     principal: str
     trace_id: str
+    target: str = ""
+    """Where a rule replaced something in it: as it was sent on, other values of its query left out."""
 
     def notes(self) -> Iterator[Note]:
         """What it adds to which metric, with which labels."""
@@ -42,7 +44,7 @@ class Served:
 
     def line(self) -> dict[str, Any]:
         """The fields of its line; durations in milliseconds."""
-        return {
+        line: dict[str, Any] = {
             "id": self.id,
             "route": self.route,
             "listener": self.listener,
@@ -58,6 +60,9 @@ class Served:
             "principal": self.principal,
             "trace_id": self.trace_id,
         }
+        if self.target:
+            line["target"] = self.target
+        return line
 
     def _method(self) -> str:
         return self.method if self.method in METHODS else "other"

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from gateway.pure.cards import luhn_valid, pan_digits
+from gateway.pure.cards import luhn_valid, pan_digits, spell
 from gateway.pure.ids import base58
 
 FormatName = Literal[
@@ -46,10 +46,7 @@ class Format:
 
     def write(self, token: str, original: str) -> str:
         """The token as it takes the place of `original`."""
-        if not self.spaced:
-            return token
-        digits = iter(token)
-        return "".join(next(digits) if character.isdigit() else character for character in original)
+        return spell(token, original) if self.spaced else token
 
 
 def canonical(text: str) -> str:

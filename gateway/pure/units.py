@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, Va
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from gateway.pure.body import Prefixes, compile_selector
+from gateway.pure.places import compile_place
 from gateway.pure.xml_body import check_namespace, check_prefix
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
@@ -90,9 +91,11 @@ def selector(text: str) -> str:
     return compile_selector(text).text
 
 
-def prefixed_selector(text: str) -> str:
-    """A selector as written, of whose prefixes `undeclared` tells; raises ValueError for what is none."""
-    return compile_selector(text, None).text
+def place(text: str) -> str:
+    """A selector of a body or a place of a head as written, of whose prefixes `refuse_undeclared` tells; raises
+    ValueError for what is neither.
+    """
+    return compile_place(text, None).text
 
 
 def refuse_undeclared(namespaces: Mapping[str, str], **lists: Iterable[Selecting]) -> None:
@@ -114,7 +117,7 @@ def refuse_undeclared(namespaces: Mapping[str, str], **lists: Iterable[Selecting
 
 def _wrong(text: str, prefixes: Prefixes) -> str:
     try:
-        compile_selector(text, prefixes)
+        compile_place(text, prefixes)
     except ValueError as error:
         return str(error)
     return ""
@@ -138,8 +141,9 @@ PathRef = Annotated[str, Field(min_length=1), AfterValidator(_located)]
 """A file that is read when the configuration is loaded."""
 FileOrUrl = Annotated[str, Field(min_length=1), AfterValidator(_reference_located)]
 """`file:PATH`, or something else, left as it is written."""
-_SELECTORS = Field(json_schema_extra={"examples": ["$.card.number", "card[number]", "//number", "part:card:$.number"]})
-SelectorText = Annotated[str, AfterValidator(selector), _SELECTORS]
-PrefixedSelectorText = Annotated[str, AfterValidator(prefixed_selector), _SELECTORS]
+_IN_BODIES = ["$.card.number", "card[number]", "//number", "part:card:$.number"]
+_IN_HEADS = ["header:X-Card", "query:card", "path:card"]
+SelectorText = Annotated[str, AfterValidator(selector), Field(json_schema_extra={"examples": [*_IN_BODIES]})]
+PlaceText = Annotated[str, AfterValidator(place), Field(json_schema_extra={"examples": [*_IN_BODIES, *_IN_HEADS]})]
 Namespaces = dict[Annotated[str, AfterValidator(check_prefix)], Annotated[str, AfterValidator(check_namespace)]]
 """What the prefixes of XML names in selectors stand for."""

@@ -234,11 +234,12 @@ class Idempotency(Rule):
         """Seals the response as it is now: what outer rules do to it later is theirs, not the upstream's answer."""
         response = exchange.response
         assert response is not None
-        status, headers = response.status, kept_headers(response.headers)
+        status, fields = response.status, exchange.answered_fields()
         body = response.body if response.stream is None and exchange.decided is None else None
         edits: tuple[Edit, ...] = tuple(exchange.response_edits)
 
         def render(rows: Rows) -> bytes:
+            headers = kept_headers(fields(rows))
             said = None if body is None else splice(body, edits, rows)
             if said is None or len(said) <= self._settings.max_body:
                 kept = Kept(status, headers, said)

@@ -7,13 +7,14 @@ for, and under which encodings, is said in `gateway.pure.card_scan`; where a num
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass, field
+from itertools import compress
 from typing import Annotated, Literal, Protocol
 
 from pydantic import Field
 
-from gateway.exchange import Edit, Exchange, Replacement, splice
+from gateway.exchange import Edit, Exchange, Replacement, blanked
 from gateway.minting import Dedupe, Environment, Minter, Puts, TokenFormat, spelled
 from gateway.operations import Operation, Row, Rows
 from gateway.ports import Header, Outcome, Ports
@@ -22,6 +23,7 @@ from gateway.pure.card_scan import OTHER_NUMBERS, Scanner, TooManyNumbers
 from gateway.pure.errors import Reason
 from gateway.pure.http import is_forwarded
 from gateway.pure.metrics import Metric
+from gateway.pure.places import Head
 from gateway.pure.token_formats import Format
 from gateway.pure.undeclared import Spot, digits_of, is_text, masked, spots
 from gateway.rule import PASS, Deny, Place, Rule, RuleSettings, Stage, Verdict
@@ -31,7 +33,6 @@ HeaderName = Annotated[str, Field(pattern="^[A-Za-z0-9-]+$")]
 Word = Annotated[str, Field(pattern="^[A-Za-z]+$")]
 
 _CREDENTIALS = frozenset({b"authorization", b"dpop", b"signature", b"signature-input"})
-_NO_ROWS = Rows(())
 _TEXT = "text/plain"
 
 
@@ -125,16 +126,19 @@ _Changing = Callable[[str], _Change] | None
 
 @dataclass(frozen=True, slots=True)
 class _Message:
-    """What is looked at of a message. Its `body` is without what other rules replace."""
+    """What is looked at of a message. Its `fields` and `body` are without what other rules replace."""
 
+    head: Callable[[], Head]
     fields: Sequence[Header] = field(repr=False)
+    looked_at: Sequence[bool]
+    """Which of the fields."""
     body: bytes = field(repr=False)
     media_type: str
 
 
 @dataclass(frozen=True, slots=True)
 class _Changes:
-    fields: dict[Header, bytes] = field(repr=False)
+    head_edits: list[Edit] = field(repr=False)
     edits: list[Edit] = field(repr=False)
     puts: Iterable[Operation[Row]]
 
@@ -186,20 +190,21 @@ class Inspect(Rule):
 
     def on_request(self, exchange: Exchange) -> Verdict:
         """Look at the target, the fields and the body."""
-        if self.reads_response:
-            exchange.consumed.add(b"accept-encoding")  # a compressed answer could not be read
         if not self.reads_request:
             return PASS
         request = exchange.request
         assert exchange.body is not None
-        forwarded = [field for field in request.headers if is_forwarded(field[0])]
+        target, fields = exchange.unedited_head()
+        dropped = {name.lower() for name, _ in fields if not is_forwarded(name)}
         message = _Message(
-            self._looked_at(forwarded, exchange.consumed),
-            _without(exchange.body, exchange.edits),
+            exchange.request_head,
+            fields,
+            self._looked_at(fields, exchange.consumed | dropped),
+            blanked(exchange.body, exchange.edits),
             request.field(b"content-type") or "",
         )
         try:
-            if self._holds_any(f"{request.target} {request.host}".encode("latin-1")):
+            if self._holds_any(f"{target} {request.host}".encode("latin-1")):
                 raise _NumberFound("the target")
             changes = self._changes(message, self._request, exchange.tenant)
         except _NumberFound as found:
@@ -207,8 +212,7 @@ class Inspect(Rule):
         except TooManyNumbers:
             return _refused("what was sent")
         if changes is not None:
-            exchange.added += [name + b": " + value for (name, _), value in changes.fields.items()]
-            exchange.consumed.update(name.lower() for name, _ in changes.fields)
+            exchange.head_edits += tuple(changes.head_edits)
             exchange.edits += changes.edits
             exchange.unit += changes.puts
         return PASS
@@ -225,11 +229,14 @@ class Inspect(Rule):
         response = exchange.response
         if not self.reads_response or response is None or exchange.outcome is not Outcome.ANSWERED:
             return PASS
-        if (response.header(b"content-encoding") or b"identity").lower() != b"identity":
-            return Deny(Reason.RESPONSE_UNREADABLE, _UNREADABLE, note="it is compressed")
+        if response.header(b"content-encoding") is not None:
+            return Deny(Reason.RESPONSE_UNREADABLE, _UNREADABLE, note="it is in a content coding that cannot be undone")
+        fields = exchange.unedited_fields()
         message = _Message(
-            self._looked_at(response.headers, ()),
-            _without(response.body, exchange.response_edits),
+            exchange.response_head,
+            fields,
+            self._looked_at(fields, frozenset()),
+            blanked(response.body, exchange.response_edits),
             (response.header(b"content-type") or b"").decode("latin-1"),
         )
         try:
@@ -239,7 +246,7 @@ class Inspect(Rule):
         except TooManyNumbers:
             return Deny(Reason.RESPONSE_UNREADABLE, _UNREADABLE, note="too many numbers look like cards and are none")
         if changes is not None:
-            response.headers = [(field[0], changes.fields.get(field, field[1])) for field in response.headers]
+            exchange.response_head_edits += tuple(changes.head_edits)
             exchange.response_edits += changes.edits
             exchange.settlement += changes.puts
         return PASS
@@ -247,42 +254,42 @@ class Inspect(Rule):
     def _holds_any(self, data: bytes) -> bool:
         return next(self._scanner.scan(data), None) is not None
 
-    def _looked_at(self, headers: Iterable[Header], without: Iterable[bytes]) -> list[Header]:
-        left_out = _CREDENTIALS.union(without)
-        return [
-            (name, value)
-            for name, value in headers
-            if (lower := name.lower()) not in left_out and (self._headers is None or lower in self._headers)
-        ]
+    def _looked_at(self, headers: Iterable[Header], without: Set[bytes]) -> list[bool]:
+        names = [name.lower() for name, _ in headers]
+        left_out = _CREDENTIALS | without
+        return [name not in left_out and (self._headers is None or name in self._headers) for name in names]
 
     def _changes(self, message: _Message, changing: _Changing, tenant: str) -> _Changes | None:
         """What must be different; mostly nothing (None), and one look at each part tells. Raises `_NumberFound`."""
-        in_fields, in_body = self._holds_any(_lines(message.fields)), self._holds_any(message.body)
+        in_fields = self._holds_any(_lines(compress(message.fields, message.looked_at)))
+        in_body = self._holds_any(message.body)
         if not in_fields and not in_body:
             return None
         if changing is None:
             raise _NumberFound("a header field" if in_fields else "the body")
         change = changing(tenant)
-        fields = self._changed_fields(message.fields, change) if in_fields else {}
+        head_edits = self._head_edits(message, change) if in_fields else []
         edits = self._edits(message.body, message.media_type, change, "the body") if in_body else []
-        return _Changes(fields, edits, change.puts)
+        return _Changes(head_edits, edits, change.puts)
 
-    def _changed_fields(self, fields: Iterable[Header], change: _Change) -> dict[Header, bytes]:
-        """The values that fields must have instead: all that were looked at."""
+    def _head_edits(self, message: _Message, change: _Change) -> list[Edit]:
         if change is not _MASK:
             raise _NumberFound("a header field")
-        edited = {each: self._edits(each[1], _TEXT, change, "a header field") for each in fields}
-        changed = {each: splice(each[1], edits, _NO_ROWS) for each, edits in edited.items()}
-        if self._holds_any(_lines((name, value) for (name, _), value in changed.items())):
+        head, made = message.head(), []
+        for (start, _), (_, value) in compress(zip(head.lines(), message.fields, strict=True), message.looked_at):
+            edits = self._edits(value, _TEXT, change, "a header field")
+            made += [Edit(start + edit.start, start + edit.end, edit.text) for edit in edits]
+        _, left = head.apart(blanked(head.text, made))
+        if self._holds_any(_lines(compress(left, message.looked_at))):
             raise _NumberFound("a header field")
-        return changed
+        return made
 
     def _edits(self, data: bytes, media_type: str, change: _Change, place: str) -> list[Edit]:
         found = spots(data, media_type, self._scanner.scan(data))
         if found is None or not all(change.fits(media_type, spot.number) for spot in found):
             raise _NumberFound(place)
         edits = [Edit(spot.start, spot.end, _written(change.instead_of(spot.number), spot)) for spot in found]
-        if self._holds_any(_without(data, edits)):
+        if self._holds_any(blanked(data, edits)):
             raise _NumberFound(place)
         if change.result:
             self._telemetry.count(Metric.TOKENIZED, "pan", change.result, by=len(edits))
@@ -314,11 +321,6 @@ def _held_back(place: str) -> Deny:
 
 def _lines(fields: Iterable[Header]) -> bytes:
     return b"\n".join([name + b": " + value for name, value in fields])
-
-
-def _without(body: bytes, edits: Sequence[Edit]) -> bytes:
-    """The body with something else, as long, in place of what is replaced."""
-    return splice(body, [Edit(edit.start, edit.end, b"~" * (edit.end - edit.start)) for edit in edits], _NO_ROWS)
 
 
 def _written(text: Replacement, spot: Spot) -> Replacement:

@@ -129,8 +129,6 @@ class Lifecycle(Rule):
         """Read what is asked for, strictly; reserve it with all else that the request makes durable."""
         if exchange.request.method in _SAFE_METHODS:
             return PASS
-        if self.reads_response:
-            exchange.consumed.add(b"accept-encoding")  # a compressed answer could not be read
         document = exchange.document(self._kinds) if self._operation.in_body else None
         asked = read_request(self._operation, document, exchange.params, exchange.request.query)
         exchange.kept[_ASKED] = orjson.dumps([*asked]).decode()

@@ -6,24 +6,32 @@ recorded on the way back. Sensitive data is leased for one exchange: it returns 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Annotated, Literal, Self
+from urllib.parse import unquote_to_bytes
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from gateway.exchange import Edit, Exchange
+from gateway.exchange import Edit, Exchange, blanked
 from gateway.operations import RecordAudit, RevealRow, RevealTokens, Row
 from gateway.ports import Outcome, Ports, Soon, Unavailable
 from gateway.pure.audit import Entry, token_digest
-from gateway.pure.body import Match, Selector, compile_selector
+from gateway.pure.body import Match
 from gateway.pure.errors import Reason, Refused
 from gateway.pure.metrics import Metric
+from gateway.pure.places import AnySelector, HeadSelector, compile_place, expressions, in_target, with_expressions
 from gateway.pure.sensitive import SHAPES, is_sensitive, looks_like
 from gateway.pure.token_formats import canonical, could_be_token, is_card_number
 from gateway.pure.tokens import TokenClass, associated_data, opaque_class
-from gateway.pure.units import Namespaces, PrefixedSelectorText, refuse_undeclared
+from gateway.pure.units import Namespaces, PlaceText, refuse_undeclared
 from gateway.rule import PASS, Deny, Place, Rule, RuleSettings, Stage, Verdict
+from gateway.selecting import Selected, Targets
+
+_NO_DIGITS = bytes(byte for byte in range(256) if byte not in b"0123456789\n")
+_NUMBER = rb"(?<![0-9%%])(?<!%%[0-9A-Fa-f])%b(?![0-9])"
+_PARAMETER = rb"[?&;#][^=&;#\n]*=%b(?![^&;#\n])"
 
 
 class RevealField(BaseModel):
@@ -31,22 +39,35 @@ class RevealField(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    select: PrefixedSelectorText
+    select: PlaceText
     token_class: TokenClass = Field(alias="class")
     required: bool = False
 
+    @model_validator(mode="after")
+    def _no_codes_in_targets(self) -> Self:
+        if is_sensitive(self.token_class) and in_target(self.select):
+            raise ValueError(f"a target ends up in logs, where no {SHAPES[self.token_class].name} may be")
+        return self
+
 
 class Settings(RuleSettings):
-    """What to reveal to the upstream of an egress route, and what for: `purpose` is what an auditor reads."""
+    """What to reveal to the upstream of an egress route, and what for: `purpose` is what an auditor reads.
+
+    An empty list says that it is nothing.
+    """
 
     kind: Literal["reveal"]
     purpose: Annotated[str, Field(pattern="^[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}$")] = "unstated"
     namespaces: Namespaces = Field(default_factory=dict)
-    fields: Annotated[tuple[RevealField, ...], Field(min_length=1)]
+    fields: tuple[RevealField, ...]
+
+    @property
+    def idle(self) -> bool:
+        return not self.fields
 
     @property
     def needs_keys(self) -> bool:
-        return True
+        return not self.idle
 
     @property
     def reveals(self) -> frozenset[str]:
@@ -60,68 +81,76 @@ class Settings(RuleSettings):
 
 @dataclass(frozen=True, slots=True)
 class _Target:
-    selector: Selector
+    place: AnySelector
     token_class: TokenClass
     required: bool
 
 
+_Found = Selected[_Target]
+
+
 @dataclass(frozen=True, slots=True)
 class _Revealing:
-    """What an exchange reveals: the places of its body, by class of token."""
+    """What an exchange reveals: the values of its request, by class of token."""
 
     read: RevealTokens
-    numbers: list[tuple[_Target, Match]]
-    codes: list[tuple[_Target, Match]]
+    numbers: list[_Found]
+    codes: list[_Found]
+    told: dict[str, str] = field(default_factory=dict, repr=False)
+    """What the upstream was told, and the token that stood for it."""
 
 
 class Reveal(Rule):
-    """All tokens of a request or none of them. The first field that selects a value decides over it."""
+    """All tokens of a request or none of them. Of the fields that select a value, the first of the token's class."""
 
     stage = Stage.PROTECT
     needs_principal = True
-    reads_request = True
 
     def __init__(self, settings: Settings, ports: Ports, destination: str) -> None:
         prefixes = tuple(settings.namespaces.items())
-        self._targets = tuple(
-            _Target(compile_selector(each.select, prefixes), each.token_class, each.required)
-            for each in settings.fields
+        self._targets = Targets(
+            [_Target(compile_place(each.select, prefixes), each.token_class, each.required) for each in settings.fields]
         )
-        self._kinds = {"empty", *(target.selector.kind for target in self._targets)}
-        self.sends_once = self.needs_shared = any(is_sensitive(target.token_class) for target in self._targets)
+        places = [target.place for target in self._targets]
+        self._fields = {p.name.lower().encode() for p in places if isinstance(p, HeadSelector) and p.kind == "header"}
+        self.reads_request = self._targets.in_body
+        self.sends_once = self.needs_shared = any(is_sensitive(t.token_class) for t in self._targets)
+        self.reveals_in_head = any(isinstance(place, HeadSelector) for place in places)
         self._ports = ports
         self._destination = destination
         self._purpose = settings.purpose
 
     @classmethod
     def provision(cls, settings: Settings, ports: Ports, place: Place) -> Reveal:
-        """Raises ValueError anywhere but on an egress route, and for a second rule of this kind in a policy."""
+        """Raises ValueError anywhere but on an egress route behind a rule that identifies the caller, and for a second
+        rule of this kind in a policy.
+        """
         if not place.egress:
             raise ValueError(
                 "reveal needs an egress route: a listener that requires client certificates or declares an identity,"
                 " and a match by host"
             )
+        if not place.identified:
+            raise ValueError("reveal must know by name who asks: put {kind: mtls, ca: ..., san: [...]} before it")
         if any(isinstance(earlier, Settings) for earlier in place.earlier):
             raise ValueError("a policy has one rule reveal: list all fields in it")
         return cls(settings, ports, place.upstream)
 
     def on_request(self, exchange: Exchange) -> Verdict:
         """Select and check; what the checksum or the form of a token tells is told before the vault is asked."""
-        document = exchange.document(self._kinds)
+        numbers: list[_Found] = []
+        codes: list[_Found] = []
         key = self._ports.keys.mac(exchange.tenant, "token")
-        taken = {edit.start for edit in exchange.edits}
-        numbers: list[tuple[_Target, Match]] = []
-        codes: list[tuple[_Target, Match]] = []
-        for target in self._targets:
-            matches = document.select(target.selector)
-            if target.required and not matches:
-                raise Refused(Reason.FIELD_REQUIRED, f"Send {target.selector.text}.")
-            for match in matches:
-                if match.start not in taken:
-                    taken.add(match.start)
-                    self._check(target, match.value, key, exchange.revealable)
-                    (codes if is_sensitive(target.token_class) else numbers).append((target, match))
+        for target, match in self._tokens(exchange, key):
+            self._check(target, match.value, key, exchange.revealable)
+            (codes if is_sensitive(target.token_class) else numbers).append(Selected(target, match))
+        stray = set(with_expressions(exchange.request.headers)) - self._fields - exchange.consumed
+        if stray:
+            detail = "This route reveals nothing in a header field that holds {{; ask the operator, or leave it out."
+            raise Refused(Reason.CARD_TOKEN_NOT_ALLOWED, detail)
         if numbers or codes:
+            if not exchange.principal:
+                raise Refused(Reason.CARD_TOKEN_NOT_ALLOWED, "Connect with a certificate that names the caller.")
             tokens = tuple(dict.fromkeys(canonical(match.value) for _, match in numbers))
             read = RevealTokens(exchange.tenant, tokens)
             exchange.unit += (read, self._intent(exchange, [*tokens, *dict.fromkeys(m.value for _, m in codes)]))
@@ -132,9 +161,7 @@ class Reveal(Rule):
         if exchange.revealing is None:
             return ()
         found = [*exchange.revealing.numbers, *exchange.revealing.codes]
-        return [
-            f"{target.selector.text}: {target.token_class} is revealed to {self._destination}" for target, _ in found
-        ]
+        return [f"{target.place.text}: {target.token_class} is revealed to {self._destination}" for target, _ in found]
 
     def on_resume(self, exchange: Exchange) -> Verdict:
         """A request that is sent again is revealed again, and that is recorded again."""
@@ -149,23 +176,34 @@ class Reveal(Rule):
         return self._lease_codes(exchange, revealing) if verdict is PASS and revealing.codes else verdict
 
     def on_response(self, exchange: Exchange) -> Soon[Verdict]:
-        """Record what became of the reveal; give the codes back if nothing was sent."""
-        if exchange.revealing is not None:
-            assert exchange.outcome is not None
-            key = self._ports.keys.mac(exchange.tenant, "audit")
-            settled = Entry("settled", self._now(), exchange.id, outcome=exchange.outcome.value)
-            exchange.settlement.append(RecordAudit(exchange.tenant, key, (settled,)))
-        return self._release(exchange) if exchange.leased else PASS
+        """Record what became of the reveal; give the codes back if nothing was sent; hide what the answer quotes."""
+        if exchange.revealing is None:
+            return PASS
+        assert exchange.outcome is not None
+        key = self._ports.keys.mac(exchange.tenant, "audit")
+        settled = Entry("settled", self._now(), exchange.id, outcome=exchange.outcome.value)
+        exchange.settlement.append(RecordAudit(exchange.tenant, key, (settled,)))
+        verdict = self._hide(exchange, exchange.revealing) if exchange.outcome is Outcome.ANSWERED else PASS
+        return self._released(exchange, verdict) if exchange.leased else verdict
 
     def on_finish(self, exchange: Exchange) -> Soon[None]:
         """Codes that are still held were perhaps sent: gone."""
-        return self._forget(exchange) if exchange.leased else None
+        return self._release(exchange) if exchange.leased else None
 
-    async def _forget(self, exchange: Exchange) -> None:
-        await self._release(exchange)
+    # --- on the way in
+
+    def _tokens(self, exchange: Exchange, key: bytes) -> Iterator[_Found]:
+        """The values that fields select, each with the field that decides over it."""
+        for target, match in self._targets.of_request(exchange):
+            place = target.place
+            in_field = isinstance(place, HeadSelector) and place.kind == "header"
+            for each in expressions(match) if in_field else (match,):
+                token_class = opaque_class(each.value, key) or "pan"
+                rivals = (t for t in self._targets if t.place == place and t.token_class == token_class)
+                yield Selected(next(rivals, target), each)
 
     def _check(self, target: _Target, value: str, key: bytes, revealable: frozenset[str] | None) -> None:
-        where = target.selector.text
+        where = target.place.text
         if revealable is not None and target.token_class not in revealable:
             self._count(target, "not_allowed")
             detail = f"Ask the operator to let your service reveal tokens of the class {target.token_class} here."
@@ -205,29 +243,30 @@ class Reveal(Rule):
     def _now(self) -> int:
         return round(self._ports.clock.now() * 1_000_000)
 
+    # --- behind the first gate
+
     def _open_numbers(self, exchange: Exchange, revealing: _Revealing, row: RevealRow) -> Verdict:
         stored = dict(zip(revealing.read.tokens, row.found, strict=True))
         for target, match in revealing.numbers:
             sealed = stored[canonical(match.value)]
             if sealed is None:
                 self._count(target, "unknown")
-                detail = f"Send a token of this tenant in {target.selector.text}."
+                detail = f"Send a token of this tenant in {target.place.text}."
                 return Deny(Reason.CARD_TOKEN_UNKNOWN, detail)
             if sealed.deleted:
                 self._count(target, "deleted")
-                detail = f"Ask for the card again: the token in {target.selector.text} was deleted from the vault."
+                detail = f"Ask for the card again: the token in {target.place.text} was deleted from the vault."
                 return Deny(Reason.CARD_TOKEN_DELETED, detail)
             if sealed.token_class != target.token_class:
                 self._count(target, "not_allowed")
-                detail = f"{target.selector.text} takes tokens of the class {target.token_class}."
+                detail = f"{target.place.text} takes tokens of the class {target.token_class}."
                 return Deny(Reason.CARD_TOKEN_NOT_ALLOWED, detail)
         for target, match in revealing.numbers:
             sealed = stored[canonical(match.value)]
             assert sealed is not None
             associated = associated_data(exchange.tenant, sealed.token, target.token_class)
             number = self._ports.keys.open(exchange.tenant, "vault", sealed.sealed, associated)
-            exchange.edits.append(Edit(match.start, match.end, match.encode(number.decode())))
-            self._count(target, "revealed")
+            self._tell(exchange, target, match, number.decode())
         return PASS
 
     async def _lease_codes(self, exchange: Exchange, revealing: _Revealing) -> Verdict:
@@ -237,13 +276,41 @@ class Reveal(Rule):
             if code is None:
                 self._count(target, "expired")
                 name = SHAPES[target.token_class].name
-                detail = f"Ask the cardholder again: the {name} in {target.selector.text} is gone."
+                detail = f"Ask the cardholder again: the {name} in {target.place.text} is gone."
                 return Deny(Reason.SAD_EXPIRED, detail)
-            exchange.edits.append(Edit(match.start, match.end, match.encode(code.decode())))
-            self._count(target, "revealed")
+            self._tell(exchange, target, match, code.decode())
         return PASS
 
-    async def _release(self, exchange: Exchange) -> Verdict:
+    def _tell(self, exchange: Exchange, target: _Target, match: Match, value: str) -> None:
+        exchange.edit(target.place, Edit(match.start, match.end, match.encode(value), revealed=True))
+        exchange.revealing.told[value] = match.value
+        self._count(target, "revealed")
+
+    # --- on the way back
+
+    def _hide(self, exchange: Exchange, revealing: _Revealing) -> Verdict:
+        """A field of the answer that quotes a number (a Location may) gets its token again; one that quotes it in
+        another spelling, or a code as a parameter, is held back with the answer.
+        """
+        head = exchange.response_head()
+        for value, token in revealing.told.items():
+            if len(value) < _SHORTEST:
+                if re.search(_PARAMETER % re.escape(value.encode()), head.text) is not None:
+                    return _QUOTED
+                continue
+            rest = blanked(head.text, exchange.response_head_edits)
+            exchange.response_head_edits += tuple(
+                Edit(found.start(), found.end(), token.encode())
+                for found in re.finditer(_NUMBER % re.escape(value.encode()), rest)
+            )
+        left = unquote_to_bytes(blanked(head.text, exchange.response_head_edits)).translate(None, _NO_DIGITS)
+        return _QUOTED if any(len(v) >= _SHORTEST and v.encode() in left for v in revealing.told) else PASS
+
+    async def _released(self, exchange: Exchange, verdict: Verdict) -> Verdict:
+        await self._release(exchange)
+        return verdict
+
+    async def _release(self, exchange: Exchange) -> None:
         """A code that cannot be released now is not lost sight of: its lease and its time limit end it."""
         sad = self._ports.sad
         release = sad.give_back if exchange.outcome is Outcome.REFUSED else sad.erase
@@ -252,7 +319,11 @@ class Reveal(Rule):
                 await release(exchange.tenant, exchange.leased.pop(), exchange.id)
             except Unavailable:
                 self._ports.telemetry.log("sad_not_released", id=exchange.id, route=exchange.route)
-        return PASS
 
     def _count(self, target: _Target, result: str) -> None:
         self._ports.telemetry.count(Metric.REVEALED, target.token_class, result)
+
+
+_SHORTEST = 12
+"""Of what is a number, not a code."""
+_QUOTED = Deny(Reason.RESPONSE_CARD_NUMBER, "The upstream acted; its answer quotes card data, and was held back.")

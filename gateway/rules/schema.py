@@ -145,10 +145,6 @@ class _OfApi(Schema):
 class _OfApiAndAnswers(_OfApi):
     reads_response = True
 
-    def on_request(self, exchange: Exchange) -> Verdict:
-        exchange.consumed.add(b"accept-encoding")  # a compressed answer could not be read
-        return super().on_request(exchange)
-
     def on_response(self, exchange: Exchange) -> Verdict:
         """Of answers that are the upstream's own."""
         operation: Operation | None = exchange.described

@@ -7,36 +7,44 @@ never reach the store: they wait in memory, under an opaque token, for the one r
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from gateway.exchange import Edit, Exchange
+from gateway.exchange import Edit, Exchange, Replacement
 from gateway.minting import Dedupe, Environment, Minter, Puts, TokenFormat, spelled
 from gateway.operations import KnowTokens, PutToken, Row, Rows, TokenRow
 from gateway.ports import Outcome, Ports, Soon, Unavailable
-from gateway.pure.body import Match, Selector, compile_selector
+from gateway.pure.body import Match
 from gateway.pure.errors import Reason, Refused
 from gateway.pure.metrics import Metric
+from gateway.pure.places import AnySelector, compile_place, in_target
 from gateway.pure.sensitive import SHAPES, is_sensitive, looks_like
 from gateway.pure.token_formats import Format, canonical, could_be_token, is_card_number
 from gateway.pure.tokens import OPAQUE_BYTES, TokenClass, class_of, opaque, opaque_class
-from gateway.pure.units import Duration, Namespaces, PrefixedSelectorText, refuse_undeclared
+from gateway.pure.units import Duration, Namespaces, PlaceText, refuse_undeclared
 from gateway.rule import PASS, Deny, Place, Rule, RuleSettings, Stage, Verdict
+from gateway.selecting import Targets
 
 _LONGEST_CODE = 64
 
 
 class _Field(TokenFormat):
-    select: PrefixedSelectorText
+    select: PlaceText
 
 
 class ResponseField(_Field):
     """Card numbers to replace in responses of every status code. What is no card number there is left alone."""
 
     token_class: Literal["pan"] = Field(default="pan", alias="class")
+
+    @model_validator(mode="after")
+    def _is_in_responses(self) -> Self:
+        if in_target(self.select):
+            raise ValueError("a response has no target: select in its body, or header:NAME")
+        return self
 
 
 class RequestField(_Field):
@@ -49,6 +57,9 @@ class RequestField(_Field):
     def _sensitive_is_opaque(self) -> Self:
         if is_sensitive(self.token_class) and self.format != "opaque":
             raise ValueError(f"nothing of a {SHAPES[self.token_class].name} may be kept: its format is opaque")
+        if is_sensitive(self.token_class) and in_target(self.select):
+            name = SHAPES[self.token_class].name
+            raise ValueError(f"a target ends up in logs, where no {name} may be: kind: redact takes it out")
         return self
 
 
@@ -76,8 +87,8 @@ class Settings(RuleSettings):
         return self
 
     @property
-    def replaces_request(self) -> bool:
-        return bool(self.fields)
+    def replaced(self) -> tuple[str, ...]:
+        return tuple(field.select for field in self.fields)
 
     @property
     def replaces_response(self) -> bool:
@@ -95,7 +106,7 @@ class Settings(RuleSettings):
 
 @dataclass(frozen=True, slots=True)
 class _Target:
-    selector: Selector
+    place: AnySelector
     token_class: TokenClass
     format: Format | None
     required: bool = False
@@ -108,19 +119,19 @@ class Tokenize(Rule):
     per_route = False
 
     def __init__(self, settings: Settings, ports: Ports) -> None:
-        self.reads_request = bool(settings.fields)
-        self.needs_shared = settings.holds_codes
-        self.reads_response = bool(settings.response)
         prefixes = tuple(settings.namespaces.items())
-        self._request = tuple(
-            _Target(compile_selector(each.select, prefixes), each.token_class, each.compiled(), each.required)
-            for each in settings.fields
+        self._request = Targets(
+            [
+                _Target(compile_place(each.select, prefixes), each.token_class, each.compiled(), each.required)
+                for each in settings.fields
+            ]
         )
-        self._response = tuple(
-            _Target(compile_selector(each.select, prefixes), "pan", each.compiled()) for each in settings.response
+        self._response = Targets(
+            [_Target(compile_place(each.select, prefixes), "pan", each.compiled()) for each in settings.response]
         )
-        self._request_kinds = {"empty", *(target.selector.kind for target in self._request)}
-        self._response_kinds = {target.selector.kind for target in self._response}
+        self.reads_request = self._request.in_body
+        self.reads_response = self._response.in_body
+        self.needs_shared = settings.holds_codes
         self._minter = Minter(ports, settings.dedupe, settings.environment)
         self._settings = settings
         self._ports = ports
@@ -131,33 +142,22 @@ class Tokenize(Rule):
         return cls(settings, ports)
 
     def on_request(self, exchange: Exchange) -> Verdict:
-        """Select, check, and ask for tokens; the body is edited when they are known."""
-        if self._response:
-            exchange.consumed.add(b"accept-encoding")  # a compressed answer could not be read
+        """Select, check, and ask for tokens; the request is edited when they are known."""
         if not self._request:
             return PASS
-        document = exchange.document(self._request_kinds)
-        taken = {edit.start for edit in exchange.edits}
         puts: Puts = {}
-        for target in self._request:
-            matches = document.select(target.selector)
-            if target.required and not matches:
-                raise Refused(Reason.FIELD_REQUIRED, f"Send {target.selector.text}.")
-            for match in _untaken(matches, taken):
-                if is_sensitive(target.token_class):
-                    self._replace_code(exchange, target, match)
-                else:
-                    self._replace_number(exchange, target, match, puts)
+        for target, match in self._request.of_request(exchange):
+            if is_sensitive(target.token_class):
+                self._replace_code(exchange, target, match)
+            else:
+                self._replace_number(exchange, target, match, puts)
         exchange.unit.extend(puts.values())
         return PASS
 
     def would(self, exchange: Exchange) -> Sequence[str]:
-        edited = {edit.start for edit in exchange.edits}
         return [
-            f"{target.selector.text}: {target.token_class} becomes a token ({_name(target.format)})"
-            for target in self._request
-            for match in exchange.document().select(target.selector)
-            if match.start in edited
+            f"{target.place.text}: {target.token_class} becomes a token ({_name(target.format)})"
+            for target in self._request.edited(exchange)
         ]
 
     def on_prepared(self, exchange: Exchange, rows: Sequence[Row]) -> Soon[Verdict]:
@@ -179,27 +179,18 @@ class Tokenize(Rule):
         """Replace card numbers that the upstream answers with; what cannot be checked is not passed on."""
         if exchange.outcome is Outcome.REFUSED and exchange.stored_sad:
             return self._forget_codes(exchange)
-        if not self._response or exchange.outcome is not Outcome.ANSWERED:
-            return PASS
-        return self._clean_response(exchange)
+        return self._clean_response(exchange) if self._response else PASS
 
     def _clean_response(self, exchange: Exchange) -> Verdict:
-        assert exchange.response is not None
-        if not exchange.response.body:
-            return PASS
-        try:
-            document = exchange.response_document(self._response_kinds)
-            selected = [(target, document.select(target.selector)) for target in self._response]
-        except Refused as refused:
-            return Deny(Reason.RESPONSE_UNREADABLE, _UNREADABLE, note=refused.detail)
-        taken = {edit.start for edit in exchange.response_edits}
+        selected = self._response.of_response(exchange)
+        if isinstance(selected, Deny):
+            return selected
         puts: Puts = {}
-        for target, matches in selected:
-            for match in _untaken(matches, taken):
-                if is_card_number(match.value):
-                    put = self._put(exchange.tenant, canonical(match.value), target, puts)
-                    exchange.response_edits.append(_edit(match, target, put))
-                    self._ports.telemetry.count(Metric.TOKENIZED, "pan", "response")
+        for target, match in selected:
+            if is_card_number(match.value):
+                put = self._put(exchange.tenant, canonical(match.value), target, puts)
+                exchange.edit_response(target.place, Edit(match.start, match.end, _token(match, target, put)))
+                self._ports.telemetry.count(Metric.TOKENIZED, "pan", "response")
         exchange.settlement.extend(puts.values())
         return PASS
 
@@ -216,13 +207,13 @@ class Tokenize(Rule):
     def _replace_number(self, exchange: Exchange, target: _Target, match: Match, puts: Puts) -> None:
         if is_card_number(match.value):
             put = self._put(exchange.tenant, canonical(match.value), target, puts)
-            exchange.edits.append(_edit(match, target, put))
+            exchange.edit(target.place, Edit(match.start, match.end, _token(match, target, put)))
         elif self._own_class(exchange, match) == "pan":
             self._ports.telemetry.count(Metric.TOKENIZED, "pan", "token")
         elif could_be_token(match.value):
             exchange.unit.append(KnowTokens(exchange.tenant, "pan", (canonical(match.value),)))
         else:
-            raise Refused(Reason.FIELD_INVALID, f"Send a card number, or its token, in {target.selector.text}.")
+            raise Refused(Reason.FIELD_INVALID, f"Send a card number, or its token, in {target.place.text}.")
 
     def _replace_code(self, exchange: Exchange, target: _Target, match: Match) -> None:
         code, sensitive = match.value, target.token_class
@@ -232,11 +223,11 @@ class Tokenize(Rule):
         anything = sensitive == "cvc" and self._settings.cvc == "any" and 0 < len(code) <= _LONGEST_CODE
         if not (anything or looks_like(sensitive, code)):
             shape = SHAPES[sensitive]
-            raise Refused(Reason.FIELD_INVALID, f"Send the {shape.name}, {shape.expected}, in {target.selector.text}.")
+            raise Refused(Reason.FIELD_INVALID, f"Send the {shape.name}, {shape.expected}, in {target.place.text}.")
         key = self._ports.keys.mac(exchange.tenant, "token")
         token = opaque(sensitive, self._settings.environment, self._ports.entropy(OPAQUE_BYTES), key)
         exchange.fresh_sad.append((token, code.encode()))
-        exchange.edits.append(Edit(match.start, match.end, match.encode(token)))
+        exchange.edit(target.place, Edit(match.start, match.end, match.encode(token)))
 
     def _own_class(self, exchange: Exchange, match: Match) -> TokenClass | None:
         return opaque_class(match.value, self._ports.keys.mac(exchange.tenant, "token"))
@@ -244,33 +235,25 @@ class Tokenize(Rule):
     def _put(self, tenant: str, digits: str, target: _Target, puts: Puts) -> PutToken:
         made = target.format
         if made is not None and len(digits) < made.shortest:
-            detail = f"Send a card number of {made.shortest} digits or more in {target.selector.text}."
+            detail = f"Send a card number of {made.shortest} digits or more in {target.place.text}."
             raise Refused(Reason.FIELD_INVALID, detail)
         return self._minter.put(puts, tenant, digits, made)
 
     def _refused(self, row: Row) -> Deny:
         if isinstance(row, TokenRow):
             return Deny(Reason.TOKEN_SPACE_EXHAUSTED, "Tell the operator: this card's range has no free token.")
-        names = ", ".join(target.selector.text for target in self._request if target.token_class == "pan")
+        names = ", ".join(target.place.text for target in self._request if target.token_class == "pan")
         return Deny(Reason.FIELD_INVALID, f"Send a card number, or its token, in {names}.")
 
 
-_UNREADABLE = "The upstream acted; its answer could not be checked for card numbers and was held back."
+def _token(match: Match, target: _Target, put: PutToken) -> Replacement:
+    """The number's token, spelled for its place, once the vault has given one."""
+
+    def token(rows: Rows) -> bytes:
+        return match.encode(spelled(rows[put].token, match.value, target.format))
+
+    return token
 
 
 def _name(made: Format | None) -> str:
     return "opaque" if made is None else made.name
-
-
-def _untaken(matches: Iterable[Match], taken: set[int]) -> Iterable[Match]:
-    for match in matches:
-        if match.start not in taken:
-            taken.add(match.start)
-            yield match
-
-
-def _edit(match: Match, target: _Target, put: PutToken) -> Edit:
-    def token(rows: Rows) -> bytes:
-        return match.encode(spelled(rows[put].token, match.value, target.format))
-
-    return Edit(match.start, match.end, token)

@@ -137,6 +137,8 @@ class Proxy:
             tenant=found.route.tenant,
             trace=self._trace(request),
         )
+        if found.params:
+            record.exchange.segments = found.route.segments
         return await found.route.pipeline.run(record.exchange)
 
     def _trace(self, request: Request) -> TraceContext:
@@ -213,6 +215,7 @@ class Proxy:
                 upstream,
                 exchange.principal if exchange is not None else "",
                 exchange.trace.trace_id if exchange is not None else "",
+                exchange.told if exchange is not None else "",
             )
         )
 

@@ -146,10 +146,12 @@ def test_only_a_route_with_a_host_behind_a_listener_that_knows_its_callers_may_r
 ) -> None:
     tls = "tls: {certificate: certs/server.pem, key: 'file:certs/server.key'" if listener.endswith("}") else ""
     config = CONFIG.replace("8443}", f"8443, {tls}{listener}}}").replace("path: /pay", match)
-    policy = "rules:\n  - {kind: reveal, fields: [{select: $.n, class: pan}]}\n"
+    policy = (
+        "rules:\n  - {kind: mtls, ca: certs/services-ca.pem}\n  - {kind: reveal, fields: [{select: $.n, class: pan}]}\n"
+    )
     if egress:
         snapshot = build_from(tmp_path, dev_certificates, config=config, policy=policy)
-        assert len(rules(route(snapshot, host="psp.internal"))) == 1
+        assert len(rules(route(snapshot, host="psp.internal"))) == 2
     else:
         with pytest.raises(ConfigError, match="reveal needs an egress route"):
             build_from(tmp_path, dev_certificates, config=config, policy=policy)

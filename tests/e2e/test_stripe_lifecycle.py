@@ -30,6 +30,7 @@ def with_life_cycles(folder: Path) -> None:
             "rules:\n"
             '  - {kind: mtls, ca: certs/services-ca.pem, san: ["spiffe://shop.example/payments"]}\n'
             "  - {kind: idempotency}\n"
+            "  - {kind: reveal, fields: []}\n"
             f"  - {{kind: lifecycle, mapping: stripe, operation: {operation}{ADOPTS.get(operation, '')}}}\n"
         )
         routes += (

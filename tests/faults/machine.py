@@ -197,6 +197,7 @@ def _place(route: str, upstream: str, *, egress: bool) -> Place:
         upstream,
         "provider.internal" if egress else "",
         egress=egress,
+        identified=True,
         lifecycles={name: each.machine for name, each in lifecycles.items()},
         mappings=load_mappings(nowhere, lifecycles, {}),
     )

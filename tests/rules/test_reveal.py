@@ -388,13 +388,15 @@ def test_reveal_exists_on_egress_routes_only_and_once_in_a_policy(tmp_path: Path
     nothing: Any = None
     with pytest.raises(ValueError, match="egress"):
         Reveal.provision(read, nothing, dataclasses.replace(EGRESS, egress=False))
+    with pytest.raises(ValueError, match="by name who asks"):
+        Reveal.provision(read, nothing, dataclasses.replace(EGRESS, identified=False))
     with pytest.raises(ValueError, match="one rule reveal"):
         Reveal.provision(read, nothing, dataclasses.replace(EGRESS, earlier=(read,)))
 
 
 @pytest.mark.parametrize(
-    "fields", [[], [{"select": "$.card["}], [{**NUMBER, "class": "iban"}], [{**NUMBER, "format": "6t4"}]]
+    "fields", [None, [{"select": "$.card["}], [{**NUMBER, "class": "iban"}], [{**NUMBER, "format": "6t4"}]]
 )
-def test_settings_that_cannot_work_are_refused(fields: list[dict[str, Any]]) -> None:
+def test_settings_that_cannot_work_are_refused(fields: Any) -> None:
     with pytest.raises(ValidationError):
         Settings.model_validate({"kind": "reveal", "fields": fields})

@@ -11,19 +11,21 @@ import orjson
 from gateway.adapters.keys import FileKeys, generate_key
 from gateway.adapters.memory import MemorySad, MemoryShared
 from gateway.adapters.sqlite import SqliteStore, open_sqlite
+from gateway.exchange import Exchange
 from gateway.operations import Operation, Row, Rows
 from gateway.pipeline import BodyLimits, Pipeline, Placed
 from gateway.ports import BodyStream, Ports, Response, Unavailable, UpstreamError
 from gateway.pure.metrics import Metric
+from gateway.pure.routing import parameters
 from gateway.pure.token_formats import FORMATS
 from gateway.rule import Place, Rule, RuleSettings
-from gateway.rules import reveal, tokenize
+from gateway.rules import redact, reveal, tokenize
 from tests.conftest import CountingEntropy, HandClock, Recorder, make_exchange
 
 JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"
 ALL_FORMATS = ["opaque", *FORMATS]
-EGRESS = Place("stripe", "stripe-out", 1, "stripe", "stripe.internal", egress=True)
+EGRESS = Place("stripe", "stripe-out", 1, "stripe", "stripe.internal", egress=True, identified=True)
 
 
 class Wire:
@@ -108,6 +110,7 @@ class World:
             key.touch(0o600)
             key.write_text(generate_key())
         self.keys = FileKeys(key)
+        self.exchange: Exchange
         self._requests = 0
 
     @property
@@ -142,21 +145,37 @@ class World:
         method: str = "POST",
         headers: dict[str, str] | None = None,
         tenant: str = "default",
-        sans: tuple[str, ...] = ("spiffe://shop.example/checkout",),
+        **slots: Any,
     ) -> Response:
-        """One request through the rules. A dict is sent as JSON."""
+        """One request through the rules. A dict is sent as JSON; `template` is the path of the route."""
         self._requests += 1
         sent = orjson.dumps(body) if isinstance(body, dict) else body
-        exchange = make_exchange(
+        template = slots.pop("template", "")
+        self.exchange = make_exchange(
             method=method,
             headers={"Content-Type": media_type, **(headers or {})},
             body=sent,
             id=f"req-{self._requests}",
             tenant=tenant,
-            sans=sans,
+            segments=parameters(template),
+            **{"sans": ("spiffe://shop.example/checkout",), **slots},
         )
         placed = [Placed("vault", rule) for rule in ([rules] if isinstance(rules, Rule) else rules)]
-        return await Pipeline(placed, self.wire, self.ports, BodyLimits()).run(exchange)
+        return await Pipeline(placed, self.wire, self.ports, BodyLimits()).run(self.exchange)
+
+    def redact(self, *fields: dict[str, Any], **settings: Any) -> Rule:
+        read = redact.Settings.model_validate({"kind": "redact", "fields": fields, **settings})
+        return redact.Redact.provision(read, self.ports, EGRESS)
+
+    def sent_target(self) -> str:
+        """Of the last request."""
+        return self.wire.heads[-1].split(b" ")[1].decode()
+
+    def sent_field(self, name: str) -> str:
+        """The value of a field of the last request, once there."""
+        start = f"{name}: ".encode()
+        (line,) = (line for line in self.wire.heads[-1].split(b"\r\n") if line.startswith(start))
+        return line.removeprefix(start).decode()
 
     async def token(self, value: str, token_format: str = "opaque", tenant: str = "default") -> str:
         """The token that a tokenizing route gives for a card number."""

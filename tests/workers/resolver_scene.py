@@ -106,7 +106,7 @@ class Scene:
             module.__name__.rpartition(".")[2]: module for module in (idempotency, tokenize, reveal)
         }
         rules = {"idempotency": "Idempotency", "tokenize": "Tokenize", "reveal": "Reveal"}
-        place = Place("pay", "pay", 1, "psp", "psp.example" if egress else "", egress=egress)
+        place = Place("pay", "pay", 1, "psp", "psp.example" if egress else "", egress=egress, identified=True)
         placed = []
         for settings in policy or ({"kind": "idempotency", "required": True},):
             module = kinds[settings["kind"]]
