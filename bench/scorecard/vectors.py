@@ -27,7 +27,9 @@ from gateway.pure.webhooks import Arrival, Scheme
 _SIGNED_MESSAGES = "rfc9421"
 _PROVIDERS: Mapping[str, str] = {
     "adyen-platform": "adyen_platform",
+    "adyen-standard": "adyen_standard",
     "authorize-net": "authorize_net",
+    "basic-auth": "chargebee",
     "checkout-com": "checkout_com",
     "coinbase-commerce": "coinbase_commerce",
     "flutterwave-v4": "flutterwave",
@@ -65,7 +67,9 @@ def scheme_of(name: str) -> Scheme | None:
 
 def keys_of(key: Mapping[str, Any], scheme: Scheme) -> list[Any]:
     """What a verifier of this scheme is given. Raises KeyError."""
-    secrets = key.get("secrets") or key.get("public_keys") or key["public_keys_pem"]
+    pairs = key.get("credentials") or [(key.get("public_key"), key.get("private_key"))]
+    joined = [f"{name}:{secret}" for name, secret in pairs if secret is not None]
+    secrets = joined or key.get("secrets") or key.get("public_keys") or key["public_keys_pem"]
     return [scheme.parse_secret(secret.encode()) for secret in secrets]
 
 
@@ -85,8 +89,9 @@ def _delivered(row: Mapping[str, Any], scheme: Scheme) -> bool:
         body=row["body"].encode(),
         headers=dict(zip(names, row["headers"].values(), strict=True)),
         repeated=frozenset(name for name in names if names.count(name) > 1),
-        url=key.get("notification_url", row["url"]),
+        url=key.get("notification_url") or key.get("public_url", row["url"]),
         received_at=row["now"],
+        query=urlsplit(row["url"]).query,
     )
     scheme.verify(arrival, keys_of(key, scheme), row["tolerance"] or _TOLERANCE)
     return True

@@ -20,6 +20,8 @@ MAX_RETRY_AFTER = 21600.0
 
 OWN_FIELDS = frozenset({b"webhook-id", b"webhook-timestamp", b"webhook-signature"})
 """The fields of the signature of what is sent on."""
+CONSUMED_FIELDS = OWN_FIELDS | {b"authorization"}
+"""What of a delivery's own is not sent on: a provider's credentials are for us."""
 
 _SECONDS = re.compile(r"[0-9]{1,9}")
 

@@ -48,6 +48,8 @@ class Arrival:
     """Names, in lower case, of header fields that came more than once."""
     url: str
     received_at: float
+    query: str = field(default="", repr=False)
+    """Of the request's target, as it came."""
 
 
 @dataclass(frozen=True, slots=True)

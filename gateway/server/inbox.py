@@ -143,4 +143,5 @@ def _arrival(request: Request, body: bytes, inbox: Inbox) -> Arrival:
         repeated=frozenset(name.decode("latin-1") for name, count in times.items() if count > 1),
         url=inbox.url or f"{request.scheme}://{request.host}{request.target}",
         received_at=request.received_at,
+        query=request.query,
     )

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 
 from gateway.operations import Delivery, DueDeliveries, DueRow, ForwardedDelivery, RetryDelivery
 from gateway.ports import Ports, Response, Unavailable, UpstreamError, settled
-from gateway.pure.deliveries import OWN_FIELDS, next_attempt, original_fields, retry_after, signed_fields, unpack
+from gateway.pure.deliveries import CONSUMED_FIELDS, next_attempt, original_fields, retry_after, signed_fields, unpack
 from gateway.pure.http import request_head
 from gateway.pure.metrics import Metric
 from gateway.snapshot import Inbox, Route
@@ -146,7 +146,7 @@ class DeliveryForwarder:
             *original_fields(envelope.headers),
         ]
         add = [name + b": " + value for name, value in fields]
-        head = request_head("POST", inbox.path, envelope.headers, drop=OWN_FIELDS, add=add)
+        head = request_head("POST", inbox.path, envelope.headers, drop=CONSUMED_FIELDS, add=add)
         connection = await settled(inbox.upstream.acquire(safe=False))
         response = await connection.send("POST", head, envelope.body)
         await _discard(response)

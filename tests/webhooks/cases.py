@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from gateway.pure.errors import Reason, Refused
 from gateway.pure.webhooks import Arrival, Scheme, Verified
@@ -19,6 +20,9 @@ REASONS = {
     "timestamp_stale": Reason.DELIVERY_STALE,
     "timestamp_future": Reason.DELIVERY_STALE,
     "payload_malformed": Reason.DELIVERY_INVALID,
+    "digest_mismatch": Reason.SIGNATURE_INVALID,
+    "field_policy": Reason.SIGNATURE_INVALID,
+    "key_unknown": Reason.SIGNATURE_INVALID,
 }
 """The verdicts of the recorded deliveries in our words."""
 
@@ -33,7 +37,8 @@ def arrive(body: bytes, *fields: tuple[str, str], at: float = NOW, url: str = "h
     names = [name.lower() for name, _ in fields]
     headers = dict(zip(names, (value for _, value in fields), strict=True))
     repeated = frozenset(name for name in names if names.count(name) > 1)
-    return Arrival(body=body, headers=headers, repeated=repeated, url=url, received_at=at)
+    query = urlsplit(url).query
+    return Arrival(body=body, headers=headers, repeated=repeated, url=url, received_at=at, query=query)
 
 
 def judge(scheme: Scheme, arrival: Arrival, keys: Iterable[bytes], tolerance: float = 300.0) -> Verified | Reason:

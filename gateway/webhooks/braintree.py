@@ -1,0 +1,54 @@
+"""Braintree: a form of `bt_signature` and `bt_payload`, HMAC-SHA1 of the payload in hexadecimal digits.
+
+Source: https://developer.paypal.com/braintree/docs/guides/webhooks/parse and the SDKs' `webhook_notification.parse`.
+The secret is `PUBLIC_KEY:PRIVATE_KEY`; the key of the HMAC is the SHA-1 of the private one. A signature is
+`PUBLIC_KEY|HEX`, several are joined by `&`. A payload names no event: it is its own identity.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from urllib.parse import parse_qsl
+
+from gateway.pure.errors import Reason, Refused
+from gateway.pure.webhook_macs import body_digest, hex_signature, matching, text_secret
+from gateway.pure.webhooks import MAX_SIGNATURES, Arrival, Coverage, Verified, malformed, missing
+
+_SIGNATURE, _PAYLOAD = "bt_signature", "bt_payload"
+
+
+def parse_secret(secret: bytes) -> bytes:
+    """PUBLIC_KEY:PRIVATE_KEY as it is. Raises ValueError."""
+    public, colon, private = text_secret(secret).partition(b":")
+    if not (public and colon and private) or not secret.isascii():
+        raise ValueError("a secret of Braintree is PUBLIC_KEY:PRIVATE_KEY")
+    return secret
+
+
+def verify(arrival: Arrival, keys: Sequence[bytes], tolerance: float) -> Verified:  # noqa: ARG001 - no time is signed
+    """Raises `Refused`."""
+    text, payload = _form(arrival.body)
+    pairs = [pair.split("|") for pair in text.split("&")]
+    if len(pairs) > MAX_SIGNATURES or any(len(pair) != 2 for pair in pairs):
+        raise malformed(f"Send {_SIGNATURE} as PUBLIC_KEY|SIGNATURE.")
+    known = [key.partition(b":") for key in keys]
+    named = {public.decode() for public, _, _ in known}
+    candidates = [raw for public, digits in pairs if public in named and (raw := hex_signature(digits)) is not None]
+    macs = [hashlib.sha1(private, usedforsecurity=False).digest() for _, _, private in known]
+    index = matching(macs, candidates, b"", payload, "sha1")
+    return Verified(body_digest(payload), Coverage.BODY, index)
+
+
+def _form(body: bytes) -> tuple[str, bytes]:
+    """The signatures, and the bytes that are signed."""
+    try:
+        pairs = parse_qsl(body.decode("ascii"), keep_blank_values=True, strict_parsing=True, errors="strict")
+    except ValueError:
+        raise Refused(Reason.DELIVERY_INVALID, "Send a form.") from None
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        raise Refused(Reason.DELIVERY_INVALID, "Send each field of the form once.")
+    if not fields.get(_SIGNATURE):
+        raise missing(_SIGNATURE)
+    return fields[_SIGNATURE], fields.get(_PAYLOAD, "").encode()
