@@ -11,8 +11,9 @@ Expect = Literal["accept", "reject", "any", "strip-or-reject", "pass", "block", 
 """Of a request: forwarded once, not at all, one of both, or without the client's value. Of an upstream's answer: passed
 on as it is, replaced by a 502, or either that or passed on without what is wrong with it."""
 
-Port = Literal["edge", "open", "mutual"]
-"""Listeners of the configuration: the routes of the service; any path; one that asks for client certificates."""
+Port = Literal["edge", "open", "mutual", "proxied", "hasty"]
+"""Listeners of the configuration: the routes of the service; any path; one that asks for client
+certificates; one behind a balancer that says who calls; one that waits 300 ms."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,8 @@ class Exchange:
     """The connection must be closed afterwards."""
     context: Callable[[], ssl.SSLContext] | None = field(default=None, repr=False)
     """TLS of this connection. Raises ssl.SSLError if no connection can be made like that."""
+    times: int = 1
+    """Sent so often at once, each on a connection of its own: all together are one request."""
     kept: bool = False
     """The gateway answers by itself: nothing has to reach the backend for it to be accepted."""
 

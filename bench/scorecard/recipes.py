@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.scorecard import certificates, delivered, issuer, proofs, signed, starting, tokens, vectors
+from bench.scorecard import abuse, certificates, delivered, issuer, proofs, signed, starting, tokens, vectors
 from bench.scorecard.cases import Case, Exchange, Expect, Steps
 
 _PUBLISHED = Path(__file__).parent / "samples" / "rfc9421.json"
@@ -39,6 +39,8 @@ def _steps(standard: str, row: Mapping[str, Any], *, good: bool) -> Callable[[],
         return tokens.steps(name, row.get("header"))
     if standard == "dpop":
         return proofs.steps(name, good=good)
+    if standard == "ab":
+        return abuse.steps(name, good=good)
     if standard == "mtls":
         return certificates.steps(name, good=good)
     return delivered.steps(name) if standard == "wh" else None

@@ -35,7 +35,7 @@ def target(name: str, folder: Path, backend: Backend) -> Iterator[Proxy]:
     with contextlib.ExitStack() as stack:
         stage = Stage(folder, folder / "certs", backend.port, stack)
         if name == GATEWAY:
-            opened, mutual = free_port(), free_port()
+            opened, mutual, proxied, hasty = (free_port() for _ in range(4))
             for kid in ("ed", "ec", "rsa"):
                 (folder / f"{kid}.pem").write_bytes(signed.public_pem(kid))
             (folder / "jwks.json").write_bytes(tokens.jwks())
@@ -46,11 +46,19 @@ def target(name: str, folder: Path, backend: Backend) -> Iterator[Proxy]:
                 "SCORECARD_OPEN": str(opened),
                 "SCORECARD_WHSEC": delivered.SECRET,
                 "SCORECARD_MUTUAL": str(mutual),
+                "SCORECARD_PROXIED": str(proxied),
+                "SCORECARD_HASTY": str(hasty),
                 "SCORECARD_KEYS": str(folder),
                 "SCORECARD_MAC": signed.shared_secret(),
             }
             running = stage.pangate(CONFIG, GATEWAY, None, PANGATE, **given)
-            ports: dict[Port, int] = {"edge": running.port, "open": opened, "mutual": mutual}
+            ports: dict[Port, int] = {
+                "edge": running.port,
+                "open": opened,
+                "mutual": mutual,
+                "proxied": proxied,
+                "hasty": hasty,
+            }
             yield Proxy(name, ports, backend, ours=True)
         else:
             port = stage.peer(name).port

@@ -162,3 +162,29 @@ async def test_a_gateway_without_authorities_must_not_start_and_says_which_file_
     assert await asked() == ""
     assert await starting.started(tmp_path, Authority(tmp_path).file.read_bytes()) == "it started"
     assert starting.question("expired") is None
+
+
+# --- abuse
+
+ABUSE = [
+    "1 card, 20 CVCs -> blocked at n",
+    "same card, rotating token subject",
+    "BOLA body id != claim",
+    "BOLA via array of ids",
+    "function level: GET scope on POST",
+    "idempotency key reuse, other body",
+]
+
+
+async def test_abuse_is_wrong_at_a_proxy_that_lets_all_through_and_its_controls_are_not() -> None:
+    attacks = [recipes.case({"id": f"ab-{n}", "name": name, "expect": "reject"}) for n, name in enumerate(ABUSE)]
+    controls = [recipes.case({"id": f"ab-{n}", "name": name, "expect": "accept"}) for n, name in enumerate(ABUSE[2:5])]
+    assert (await at_no_proxy(*attacks)).wrong == len(ABUSE)
+    assert (await at_no_proxy(*controls)).wrong == 0
+    together = recipes.case({"id": "ab-x", "name": "50 parallel same key: 1 upstream call", "expect": "accept"})
+    assert (await at_no_proxy(together)).wrong == 1
+
+
+def test_abuse_that_takes_long_is_told_as_not_built() -> None:
+    names = ("SSRF decimal IP", "slow second request on keep-alive", "limiter store down", "clock jumps back 1 h")
+    assert [recipes.case({"id": "ab-1", "name": name, "expect": "reject"}).play for name in names] == [None] * 4
