@@ -155,6 +155,9 @@ class _Body:
 
     content: bytes = field(repr=False)
     length: int | None
+    is_whole = True
+
+    async def gather(self) -> None: ...
 
     def ready(self) -> bytes:
         return self.content

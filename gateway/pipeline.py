@@ -156,7 +156,11 @@ class Pipeline:
 
     async def _through(self, x: Exchange, owners: list[tuple[Placed, int, int]]) -> Response:
         try:
+            if x.body is None and x.request.body is not None and not x.request.body.is_whole:
+                await x.request.body.gather()  # who sends slowly keeps no connection from others
             connection = await settled(self._upstream.acquire(safe=x.request.method in SAFE_METHODS))
+        except Refused as refused:
+            return self._refuse(x, "forward", Deny(refused.reason, refused.detail))
         except UpstreamError as error:
             x.outcome = error.outcome
             return await self._without_upstream(x, error)

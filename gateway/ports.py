@@ -238,6 +238,14 @@ class BodyStream(Protocol):
 class IncomingBody(BodyStream, Protocol):
     """A client's body. Small ones have often arrived together with their head."""
 
+    @property
+    def is_whole(self) -> bool:
+        """Has all of it arrived, read or not?"""
+        ...
+
+    async def gather(self) -> None:
+        """Wait until all of it is here, or as much as is held of it at one time. Raises what reading it raises."""
+
     def ready(self) -> bytes | None:
         """All of it, if all of it is here and none was read; it counts as read then. Else None, and read on."""
 

@@ -74,6 +74,8 @@ class Recorder:
 class Body:
     """A request body that arrives in the given pieces."""
 
+    is_whole = False
+
     def __init__(self, *pieces: bytes, length: int | None = None) -> None:
         self.pieces = pieces
         self.length = length
@@ -82,6 +84,8 @@ class Body:
     async def __aiter__(self) -> AsyncIterator[bytes]:
         for piece in self.pieces:
             yield piece
+
+    async def gather(self) -> None: ...
 
     def ready(self) -> bytes | None:
         return None

@@ -113,16 +113,17 @@ class RequestBody:
         self._bound(self._received)
         return whole
 
+    async def gather(self) -> None:
+        self._begin()
+        await self._wait(HIGH_WATER + 1)
+
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
 
     async def __anext__(self) -> bytes:
-        self._bound(self.length or 0)
-        if self._asks:
-            self._asks = False
-            self._sender.ask_for_body()
+        self._begin()
         if not self._pieces and not self._framing.done:
-            await self._wait()
+            await self._wait(1)
         if not self._pieces:
             raise StopAsyncIteration
         piece = self._pieces.popleft()
@@ -136,22 +137,29 @@ class RequestBody:
     async def aclose(self) -> None:
         """What was not read is thrown away with the connection."""
 
+    def _begin(self) -> None:
+        self._bound(self.length or 0)
+        if self._asks:
+            self._asks = False
+            self._sender.ask_for_body()
+
     def _bound(self, size: int) -> None:
         if size > self._limits.body:
             raise Refused(Reason.BODY_TOO_LARGE, f"Send at most {self._limits.body} bytes.")
 
-    async def _wait(self) -> None:
+    async def _wait(self, enough: int) -> None:
+        """Until so many bytes wait to be read, or all have come."""
         sender, limits = self._sender, self._limits
-        began = self._now()
-        patience = limits.body_time + self._received / limits.body_rate - self._waited
-        sender.await_body(min(patience, limits.body_stall))
         try:
-            while not (self._pieces or self._framing.done):
+            while self.buffered < enough and not self._framing.done:
                 if self._error is not None:
-                    raise Refused(self._error.reason, self._error.detail)  # a shared one would keep our frames
+                    raise self._error
+                began = self._now()
+                patience = limits.body_time + (self._received + self.buffered) / limits.body_rate - self._waited
+                sender.await_body(min(patience, limits.body_stall))
                 self._waiter = asyncio.get_running_loop().create_future()
                 await self._waiter
+                self._waited += self._now() - began
         finally:
             self._waiter = None
             sender.body_came()
-        self._waited += self._now() - began

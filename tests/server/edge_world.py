@@ -77,9 +77,11 @@ class UpstreamInTest:
 
     def __init__(self) -> None:
         self.seen: list[Seen] = []
+        self.acquired = 0
         self.answer: Answering = _ok
 
     async def acquire(self, *, safe: bool) -> UpstreamInTest:
+        self.acquired += 1
         return self
 
     async def send(self, method: str, head: bytes, body: bytes | BodyStream) -> Response:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from gateway.server.edge import Limits
-from tests.server.edge_world import GET, HOST, post, world
+from gateway.server.request_body import HIGH_WATER
+from tests.server.edge_world import GET, HOST, post, turns, world
 
 
 async def test_a_chunked_body_is_put_together() -> None:
@@ -100,3 +101,39 @@ async def test_a_body_that_drips_is_answered_408_in_the_end() -> None:
             await it.taken(dripped)
             it.pass_time(9)
         assert (await client.answer()).reason == "request_timeout"
+
+
+async def test_who_sends_slowly_keeps_no_connection_to_the_upstream_from_others() -> None:
+    async with world() as it:
+        client = await it.client()
+        request = post(b"hello")
+        for byte in request[:-1]:
+            await client.send(bytes([byte]))
+        await it.taken(4)
+        assert it.upstream.acquired == 0
+        await client.send(request[-1:])
+        assert (await client.answer()).status == 200
+        assert (it.upstream.acquired, it.upstream.seen[0].body) == (1, b"hello")
+
+
+async def test_a_body_larger_than_what_is_held_of_it_goes_on_as_it_arrives() -> None:
+    body = bytes(3 * HIGH_WATER)
+    async with world() as it:
+        client = await it.client()
+        await client.send(post(body)[:-1])
+        await turns(lambda: it.upstream.acquired == 1)
+        await client.send(b"\0")
+        assert (await client.answer()).status == 200
+        assert it.upstream.seen[0].body == body
+
+
+async def test_a_body_that_is_waited_for_in_many_pieces_is_late_in_the_end() -> None:
+    async with world(Limits(body_time=30, body_stall=10)) as it:
+        client = await it.client()
+        await client.send(post(b"x" * 100)[:-100])
+        for number in range(4):
+            await client.send(b"x")
+            await it.taken(number + 1)
+            it.pass_time(8)
+        answer = await client.answer()
+        assert (answer.reason, it.upstream.acquired) == ("request_timeout", 0)
