@@ -109,6 +109,21 @@ def _json(data: bytes) -> None:
     json.loads(data)
 
 
+def _replaced(media_type: str, *selectors: str) -> Callable[[bytes], None]:
+    """What is put in the place of a value is read there, and the rest of the body as before."""
+
+    def play(data: bytes) -> None:
+        for selector in map(body.compile_selector, selectors):
+            before = body.parse(media_type, data).select(selector)
+            changed = data
+            for match in reversed(before):
+                changed = changed[: match.start] + match.encode("T]]>") + changed[match.end :]
+            after = body.parse(media_type, changed).select(selector)
+            assert [match.value for match in after] == ["T]]>"] * len(before)
+
+    return play
+
+
 def _structured(data: bytes) -> None:
     """The canonical spelling of a member is read as the same member."""
     for member in structured_fields.parse_dictionary(data.decode("latin-1")).values():
@@ -184,6 +199,17 @@ _JWKS_SEEDS = (
 )
 """The key is that of RFC 7515 appendix A.3."""
 _FORM_SEEDS = (b"card[number]=4242424242424242&a=b%20c&expand[]=x",)
+_XML_SEEDS = (
+    b"<?xml version='1.0' encoding='utf-8'?><a xmlns:p='urn:x' p:b='&#52;'><!-- c --><n>4&lt;</n><n k=\"v\"/></a>\n",
+    b"<n> <![CDATA[4242]]> </n>",
+)
+_PART_SEEDS = (
+    (
+        b'--x\r\nContent-Disposition: form-data; name="n"\r\n\r\n42\r\n'
+        b'--x\r\nContent-Disposition: form-data; name="j"; filename="f"\r\nContent-Type: application/json\r\n\r\n'
+        b'{"n":"42"}\r\n--x--\r\n'
+    ),
+)
 _LIST_SEEDS = (b'{"jti":["a"],"sub":{"c":1}}',)
 
 
@@ -204,6 +230,8 @@ def targets() -> Mapping[str, Target]:
         "json": Target(_json, refused, _bodies()),
         "canonical": Target(functools.partial(canonical.canonical, "application/json"), refused, _bodies()),
         "form": Target(lambda d: body.parse("application/x-www-form-urlencoded", d), refused, _FORM_SEEDS),
+        "xml": Target(_replaced("application/xml", "//@*", "//n"), refused, _XML_SEEDS),
+        "multipart": Target(_replaced("multipart/form-data; boundary=x", "part:n", "part:j:$.n"), refused, _PART_SEEDS),
         "structured_fields": Target(_structured, value, _FIELD_SEEDS),
         "token": Target(_token, refused, _TOKEN_SEEDS),
         "credentials": Target(_credentials, refused, _TOKEN_SEEDS),

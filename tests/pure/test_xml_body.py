@@ -15,7 +15,7 @@ from gateway.pure import xml_reader
 from gateway.pure.body import Document, Match, compile_selector, parse
 from gateway.pure.errors import Reason, Refused
 from gateway.pure.json_reader import MAX_DEPTH, MAX_VALUES
-from gateway.pure.xml_body import check_namespace, check_prefix
+from gateway.pure.xml_body import XmlDocument, XmlSelector, check_namespace, check_prefix
 from gateway.pure.xml_reader import MAX_ATTRIBUTES, expanded
 
 SOAP = "http://www.w3.org/2003/05/soap-envelope"
@@ -490,6 +490,24 @@ def test_what_is_read_is_what_other_parsers_read(body: str) -> None:
         if name == f"{{{CARDS}}}n"
     ]
     assert values(body, "//@c:n") == expected
+
+
+steps = st.lists(
+    st.tuples(st.sampled_from(["/", "//"]), st.sampled_from(["a", "n", "c:n", "d:n", "é", "*"])), max_size=4
+)
+
+
+@given(body=documents, steps=steps)
+@settings(max_examples=200, deadline=None)
+def test_paths_lead_where_those_of_the_standard_library_lead(body: str, steps: list[tuple[str, str]]) -> None:
+    root = ET.fromstring(body)
+    order = {id(each): position for position, each in enumerate(root.iter())}
+    expected = root.findall("." + "".join(map("".join, steps)), {"c": CARDS, "d": CARDS + "2"})
+    selector = compile_selector("/r" + "".join(map("".join, steps)), (("c", CARDS), ("d", CARDS + "2")))
+    elements = xml_reader.read(body.encode())
+    assert isinstance(selector, XmlSelector)
+    found = [elements.index(each) for each in XmlDocument(body.encode(), elements)._reached(selector)]
+    assert found == sorted({order[id(each)] for each in expected})
 
 
 @given(body=documents, text=content, path=st.sampled_from(["//n", "//c:n", "//@n", "//@c:n", "//@*", "//é"]))
