@@ -1,8 +1,8 @@
-"""Bodies that are read whole, up to a bound."""
+"""Bodies that are read whole, up to a bound, or sent on unread."""
 
 from __future__ import annotations
 
-from gateway.ports import IncomingBody, Response
+from gateway.ports import BodyStream, IncomingBody, Response
 from gateway.pure.content_coding import decode
 from gateway.pure.errors import Reason, Refused
 from gateway.pure.http import DIGESTS
@@ -25,6 +25,14 @@ async def whole(body: IncomingBody, limit: int) -> bytes:
             raise too_large
         pieces.append(piece)
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def unread(body: IncomingBody | None) -> bytes | BodyStream:
+    """A body that no rule reads: as bytes if all of it is here already, else as it arrives."""
+    if body is None:
+        return b""
+    ready = body.ready()
+    return body if ready is None else ready
 
 
 async def buffer(response: Response, limit: int) -> bool:

@@ -17,11 +17,10 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from gateway.bodies import abandon, buffer, take_off_coding, whole
+from gateway.bodies import abandon, buffer, take_off_coding, unread, whole
 from gateway.exchange import Block, Exchange, splice
 from gateway.operations import Rows
 from gateway.ports import (
-    BodyStream,
     CommitInDoubt,
     Connection,
     Header,
@@ -244,7 +243,7 @@ class Pipeline:
             head = x.head or self._head(x, rows)
             if x.head_edits:
                 x.told = x.told_target(rows)
-            body = self._unread(x) if x.body is None else splice(x.body, x.edits, rows)
+            body = unread(x.request.body) if x.body is None else splice(x.body, x.edits, rows)
             lease = self._ports.lease
             if lease is not None and rows is not _NO_ROWS and not lease.holds():
                 raise UpstreamError(Outcome.REFUSED, Reason.STORE_UNAVAILABLE, _LATE)
@@ -268,14 +267,6 @@ class Pipeline:
             outcome = (x.outcome or Outcome.UNKNOWN).value
             self._ports.telemetry.count(Metric.UPSTREAM_OUTCOMES, self._upstream.name, outcome)
             self._ports.telemetry.observe(Metric.UPSTREAM_SECONDS, x.upstream_seconds, self._upstream.name)
-
-    def _unread(self, x: Exchange) -> bytes | BodyStream:
-        """A body that no rule reads: as bytes if all of it is here already, else as it arrives."""
-        stream = x.request.body
-        if stream is None:
-            return b""
-        whole = stream.ready()
-        return stream if whole is None else whole
 
     async def _buffer(self, x: Exchange, response: Response) -> None:
         """Read the response up to its limit. Beyond it, only a route that must read it refuses."""
