@@ -17,6 +17,8 @@ import orjson
 from gateway.pure.card_scan import Found
 from gateway.pure.cards import mask
 
+TEXT = "text/plain"
+JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"
 
 _TEXT = re.compile(r"text/|application/(?:x-www-form-urlencoded|(?:[^;,]*\+)?(?:json|xml))\s*(?:;|\Z)", re.IGNORECASE)
@@ -45,7 +47,7 @@ def spots(data: bytes, media_type: str, found: Iterable[Found]) -> list[Spot] | 
     spans = list(_apart(each for each in found if each.in_clear))
     if "json" in media_type.lower():
         return _in_json(data, spans)
-    if media_type.lower().startswith(FORM) and any(_is_json(_form_value(data, *span)) for span in spans):
+    if media_type.lower().startswith(FORM) and any(is_json(_form_value(data, *span)) for span in spans):
         return None
     return [Spot(start, end, data[start:end]) for start, end in spans]
 
@@ -81,7 +83,7 @@ def _in_json(data: bytes, spans: Iterable[tuple[int, int]]) -> list[Spot] | None
         number = data[start:end]
         before = bisect_right(strings, (start, end)) - 1
         if before >= 0 and strings[before][1] >= end:
-            if _is_json(_string(data[slice(*strings[before])])):
+            if is_json(_string(data[slice(*strings[before])])):
                 return None
             made.append(Spot(start, end, number))
         else:
@@ -105,7 +107,7 @@ def _form_value(data: bytes, start: int, end: int) -> bytes:
     return unquote_to_bytes(data[first : last if last >= 0 else len(data)].replace(b"+", b" "))
 
 
-def _is_json(text: bytes) -> bool:
+def is_json(text: bytes) -> bool:
     """An object or an array: a number alone is a text like any other."""
     if text.lstrip()[:1] not in (b"{", b"["):
         return False

@@ -25,7 +25,7 @@ from gateway.pure.http import is_forwarded
 from gateway.pure.metrics import Metric
 from gateway.pure.places import Head
 from gateway.pure.token_formats import Format
-from gateway.pure.undeclared import Spot, digits_of, is_text, masked, spots
+from gateway.pure.undeclared import FORM, JSON, TEXT, Spot, digits_of, is_json, is_text, masked, spots
 from gateway.rule import PASS, Deny, Place, Rule, RuleSettings, Stage, Verdict
 
 Action = Literal["block", "mask", "tokenize", "off"]
@@ -33,7 +33,6 @@ HeaderName = Annotated[str, Field(pattern="^[A-Za-z0-9-]+$")]
 Word = Annotated[str, Field(pattern="^[A-Za-z]+$")]
 
 _CREDENTIALS = frozenset({b"authorization", b"dpop", b"signature", b"signature-input"})
-_TEXT = "text/plain"
 
 
 class Tokens(TokenFormat):
@@ -126,9 +125,13 @@ _Changing = Callable[[str], _Change] | None
 
 @dataclass(frozen=True, slots=True)
 class _Message:
-    """What is looked at of a message. Its `fields` and `body` are without what other rules replace."""
+    """What is looked at of a message. Target, fields and body are without what other rules replace."""
 
     head: Callable[[], Head]
+    target: bytes = field(repr=False)
+    host: bytes
+    named: Set[int]
+    """Segments of the path that have a name, counted from 0: other rules may read them."""
     fields: Sequence[Header] = field(repr=False)
     looked_at: Sequence[bool]
     """Which of the fields."""
@@ -198,14 +201,15 @@ class Inspect(Rule):
         dropped = {name.lower() for name, _ in fields if not is_forwarded(name)}
         message = _Message(
             exchange.request_head,
+            target.encode("latin-1"),
+            request.host.encode("latin-1"),
+            frozenset((exchange.segments or {}).values()),
             fields,
             self._looked_at(fields, exchange.consumed | dropped),
             blanked(exchange.body, exchange.edits),
             request.field(b"content-type") or "",
         )
         try:
-            if self._holds_any(f"{target} {request.host}".encode("latin-1")):
-                raise _NumberFound("the target")
             changes = self._changes(message, self._request, exchange.tenant)
         except _NumberFound as found:
             return _refused(found.place)
@@ -234,6 +238,9 @@ class Inspect(Rule):
         fields = exchange.unedited_fields()
         message = _Message(
             exchange.response_head,
+            b"",
+            b"",
+            frozenset(),
             fields,
             self._looked_at(fields, frozenset()),
             blanked(response.body, exchange.response_edits),
@@ -261,24 +268,36 @@ class Inspect(Rule):
 
     def _changes(self, message: _Message, changing: _Changing, tenant: str) -> _Changes | None:
         """What must be different; mostly nothing (None), and one look at each part tells. Raises `_NumberFound`."""
+        in_target = self._holds_any(message.target + b" " + message.host)
         in_fields = self._holds_any(_lines(compress(message.fields, message.looked_at)))
         in_body = self._holds_any(message.body)
-        if not in_fields and not in_body:
+        if not in_target and not in_fields and not in_body:
             return None
         if changing is None:
-            raise _NumberFound("a header field" if in_fields else "the body")
+            raise _NumberFound("the target" if in_target else "a header field" if in_fields else "the body")
         change = changing(tenant)
-        head_edits = self._head_edits(message, change) if in_fields else []
+        head_edits = self._target_edits(message, change) if in_target else []
+        head_edits += self._head_edits(message, change) if in_fields else []
         edits = self._edits(message.body, message.media_type, change, "the body") if in_body else []
         return _Changes(head_edits, edits, change.puts)
 
+    def _target_edits(self, message: _Message, change: _Change) -> list[Edit]:
+        """A mask in a target would ask for something that nobody has."""
+        path, mark, query = message.target.partition(b"?")
+        in_path = self._edits(path, TEXT, change, "the target")
+        if (
+            change is _MASK
+            or self._holds_any(message.host)
+            or any(path.count(b"/", 0, edit.start) - 1 in message.named for edit in in_path)
+        ):
+            raise _NumberFound("the target")
+        return in_path + _moved(self._edits(query, FORM, change, "the target"), len(path + mark))
+
     def _head_edits(self, message: _Message, change: _Change) -> list[Edit]:
-        if change is not _MASK:
-            raise _NumberFound("a header field")
         head, made = message.head(), []
         for (start, _), (_, value) in compress(zip(head.lines(), message.fields, strict=True), message.looked_at):
-            edits = self._edits(value, _TEXT, change, "a header field")
-            made += [Edit(start + edit.start, start + edit.end, edit.text) for edit in edits]
+            edits = self._edits(value, JSON if is_json(value) else TEXT, change, "a header field")
+            made += _moved(edits, start)
         _, left = head.apart(blanked(head.text, made))
         if self._holds_any(_lines(compress(left, message.looked_at))):
             raise _NumberFound("a header field")
@@ -321,6 +340,10 @@ def _held_back(place: str) -> Deny:
 
 def _lines(fields: Iterable[Header]) -> bytes:
     return b"\n".join([name + b": " + value for name, value in fields])
+
+
+def _moved(edits: Iterable[Edit], by: int) -> list[Edit]:
+    return [Edit(by + edit.start, by + edit.end, edit.text) for edit in edits]
 
 
 def _written(text: Replacement, spot: Spot) -> Replacement:

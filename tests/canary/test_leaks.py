@@ -56,6 +56,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
             leave_undeclared(it, kind)
             answer(it, kind)
             fail(it, kind)
+        put_into_heads(it)
         away(it)
         running = it.places()
         kill_at_every_point(it)
@@ -122,6 +123,24 @@ def fail(it: World, kind: Kind) -> None:
     hung_up = Canary(f"hung up, {kind.name}")
     body = kind.with_card(hung_up.number, hung_up.code)
     it.send(hung_up, "/tokenize/ok", kind.media_type, body, 0, cut=3)
+
+
+def put_into_heads(it: World) -> None:
+    """Declared in path, query and a field; undeclared there; and where the route names a segment for others to read."""
+    kind = KINDS[0]
+    body = kind.with_note("none")
+    declared, query, unnamed = Canary("in a path"), Canary("in a query"), Canary("in a field")
+    for canary, path, field in (
+        (declared, f"/heads/{declared.number}", "none"),
+        (query, f"/heads/4242424242424242?card={query.number}", "none"),
+        (unnamed, "/heads/4242424242424242", unnamed.number),
+    ):
+        it.send(canary, path, kind.media_type, body, 201, field=field)
+    for action, in_target, in_field in (("block", 422, 422), ("mask", 422, 201), ("swap", 201, 201)):
+        path, query, unnamed = Canary(f"path, {action}"), Canary(f"query, {action}"), Canary(f"field, {action}")
+        it.send(path, f"/{action}/{path.number}", kind.media_type, body, in_target)
+        it.send(query, f"/{action}/ok?n={query.number}", kind.media_type, body, in_target)
+        it.send(unnamed, f"/{action}/ok", kind.media_type, body, in_field, field=f"n={unnamed.number};")
 
 
 def away(it: World) -> None:

@@ -83,9 +83,14 @@ class World:
         fate: Fate = Fate.HIDDEN,
         host: str = "localhost",
         cut: int = 0,
+        field: str = "none",
     ) -> Answer:
-        """POST a body under a key of its own; the last `cut` bytes of it never come. `status` is what is expected."""
+        """POST a body under a key of its own; the last `cut` bytes of it never come. `field` is that of X-Card.
+
+        `status` is what is expected.
+        """
         head = f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: {media_type}\r\nContent-Length: {len(body)}\r\n"
+        head += f"X-Card: {field}\r\n" if field != "none" else ""
         raw = f"{head}Idempotency-Key: key-{next(self._keys)}\r\n\r\n".encode() + body[: len(body) - cut]
         answer = ask(self.gateway.ports["edge"], raw, hang_up=bool(cut), seconds=PATIENCE)
         self.sent.append(Sent(canary, fate, status, answer))

@@ -81,7 +81,7 @@ async def test_what_holds_none_is_sent_as_it_came(world: World) -> None:
 
 
 @pytest.mark.parametrize("target", [f"/v1/{VISA}", f"/v1/x?note={VISA}", "/v1/x?note=4242%2D4242%2D4242%2D4242"])
-@pytest.mark.parametrize("action", ["block", "mask", "tokenize"])
+@pytest.mark.parametrize("action", ["block", "mask"])
 async def test_a_target_with_a_card_number_is_refused_for_it_cannot_be_masked(
     world: World, target: str, action: str
 ) -> None:
@@ -310,6 +310,68 @@ async def test_where_no_token_can_stand_the_number_is_refused_and_not_kept(
     world.wire.answer = answer(200, body, media_type)
     assert reason(await sent_to(world, rule)) == "response_card_number"
     assert world.store.committed == []
+
+
+@pytest.mark.parametrize(
+    ("target", "sent"),
+    [
+        (f"/v1/{VISA}/x", b"/v1/TOKEN/x"),
+        (f"/v1/x?a=1&note={VISA}&b=%2F", b"/v1/x?a=1&note=TOKEN&b=%2F"),
+        (f"/{VISA}?n=4242-4242-4242-4242&m={VISA}", b"/TOKEN?n=TOKEN&m=TOKEN"),
+    ],
+)
+async def test_a_number_in_the_target_gives_way_to_its_token(world: World, target: str, sent: bytes) -> None:
+    assert (await to(world, target, made(world, request="tokenize"), segments={"id": 7})).status == PASSED
+    line = world.wire.heads[0].partition(b"\r\n")[0]
+    assert TOKEN.sub(b"TOKEN", line) == b"POST " + sent + b" HTTP/1.1"
+    assert set(TOKEN.findall(line)) == {(await world.token(VISA)).encode()}
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        f"/v1/cards/{VISA}",
+        "/v1/x?note=4242%2D4242%2D4242%2D4242",
+        f"/v1/x?note=%7B%22n%22%3A{VISA}%7D",
+        f"/v1/x?{base64.b64encode(VISA.encode()).decode()[:-2]}",
+    ],
+)
+async def test_a_number_that_cannot_give_way_in_the_target_is_refused(world: World, target: str) -> None:
+    """In a segment that the route names, under escapes, in JSON, in base64."""
+    response = await to(world, target, made(world, request="tokenize"), segments={"number": 2})
+    assert (reason(response), world.wire.sent, world.store.committed) == ("card_number_found", [], [])
+
+
+async def test_a_number_in_the_host_is_refused(world: World) -> None:
+    exchange = make_exchange(body=b"{}")
+    exchange.request.host = f"{VISA}.example"
+    placed = [Placed("inspect", made(world, request="tokenize"))]
+    response = await Pipeline(placed, world.wire, world.ports, BodyLimits()).run(exchange)
+    assert (reason(response), world.wire.sent) == ("card_number_found", [])
+
+
+async def test_numbers_in_fields_give_way_to_their_tokens(world: World) -> None:
+    headers = {"X-Note": f"a {VISA}, b", "X-Json": f'{{"n":{VISA}}}', "User-Agent": "x", "Pangate-Subject": VISA}
+    assert (await sent_to(world, made(world, request="tokenize"), headers=headers)).status == PASSED
+    head = TOKEN.sub(b"TOKEN", world.wire.heads[0])
+    assert b"\r\nX-Note: a TOKEN, b\r\n" in head
+    assert b'\r\nX-Json: {"n":"TOKEN"}\r\n' in head
+    assert VISA.encode() not in head
+    assert (
+        reason(await sent_to(world, made(world, request="tokenize"), headers={f"X-{VISA}": "1"})) == "card_number_found"
+    )
+
+
+async def test_numbers_in_fields_of_a_response_give_way_to_their_tokens(world: World) -> None:
+    fields = [
+        (b"Location", f"/cards/{VISA}".encode()),
+        (b"Set-Cookie", b"a=1"),
+        (b"Set-Cookie", b"b=4242-4242-4242-4242"),
+    ]
+    world.wire.answer = Response(302, fields, b"")
+    response = await sent_to(world, made(world, response="tokenize"))
+    answered = [(name, TOKEN.sub(b"TOKEN", value)) for name, value in response.headers]
+    assert answered == [(b"Location", b"/cards/TOKEN"), (b"Set-Cookie", b"a=1"), (b"Set-Cookie", b"b=TOKEN")]
 
 
 async def test_a_number_too_short_for_the_format_is_refused(world: World) -> None:
