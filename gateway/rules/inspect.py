@@ -129,7 +129,7 @@ class _Message:
 
     head: Callable[[], Head]
     target: bytes = field(repr=False)
-    host: bytes
+    host: bytes = field(repr=False)
     named: Set[int]
     """Segments of the path that have a name, counted from 0: other rules may read them."""
     fields: Sequence[Header] = field(repr=False)
