@@ -21,7 +21,17 @@ from gateway.bodies import abandon, buffer, take_off_coding, unread, whole
 from gateway.exchange import Block, Exchange, splice
 from gateway.operations import Rows
 from gateway.ports import (
-    CommitInDoubt, Connection, Header, Outcome, Ports, Response, Soon, Unavailable, Upstream, UpstreamError, settled,
+    CommitInDoubt,
+    Connection,
+    Header,
+    Outcome,
+    Ports,
+    Response,
+    Soon,
+    Unavailable,
+    Upstream,
+    UpstreamError,
+    settled,
 )  # fmt: skip
 from gateway.pure.errors import PROBLEM_TYPE, UNAVAILABLE, Reason, Refused, problem, where
 from gateway.pure.http import DIGESTS, UNCODED, request_head, response_headers
