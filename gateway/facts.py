@@ -84,7 +84,7 @@ def check_known(fact: str, place: Place) -> None:
     kind = {"scopes": "jwt"}.get(fact, fact.partition(".")[0])
     if kind in IDENTIFYING and kind not in earlier:
         raise ValueError(f"{fact} needs a rule of kind {kind} before this one")
-    if kind == "principal" and earlier.isdisjoint(IDENTIFYING):
+    if kind == "principal" and not place.identified and earlier.isdisjoint(IDENTIFYING):
         raise ValueError("principal needs a rule before this one that identifies the caller")
 
 

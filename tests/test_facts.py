@@ -97,6 +97,8 @@ def test_what_can_never_be_there_is_refused_when_it_is_loaded(text: str, complai
     place = Place("r", "p", 0, "u", "", egress=False, params=frozenset({"id"}))
     with pytest.raises(ValueError, match=complaint):
         source(text).check(place)
+    anyone = Place("r", "p", 0, "u", "", egress=False, identified=True)
+    source("principal").check(anyone)
     known = Place(
         "r", "p", 0, "u", "", egress=False, params=frozenset({"other"}),
         earlier=(RuleSettings(kind="mtls"), RuleSettings(kind="jwt")),

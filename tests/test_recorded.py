@@ -134,3 +134,19 @@ async def test_an_upstream_that_is_not_to_be_reached_leaves_the_first_in_doubt(i
     it.client.says = [LOST, answer(201)]
     assert (await it.send()).status == 504
     assert len(await it.unknown()) == 1
+
+
+OWNED = ({"kind": "owner", "owner": "tenant", "response": ["$.owner"]}, {"kind": "idempotency", "required": True})
+
+
+@pytest.mark.parametrize(("owner", "status"), [("default", 201), ("somebody", 403)])
+async def test_an_answer_that_is_found_later_is_judged_before_it_is_kept(it: Scene, owner: str, status: int) -> None:
+    """The rule stands outside of the one that keeps answers, and nobody waits any more."""
+    it.configure(REPLAY, *OWNED)
+    it.client.says, it.provider.says = [LOST], [answer(201, b'{"owner":"%b"}' % owner.encode())]
+    assert (await it.send()).status == 504
+    await it.look(10.0)
+    assert await it.unknown() == ()
+    replayed = await it.send()
+    assert (replayed.status, replayed.header(b"idempotent-replayed")) == (status, b"true")
+    assert (b"somebody" in replayed.body, reason(replayed)) == (False, "" if status == 201 else "owner_mismatch")

@@ -23,7 +23,7 @@ from gateway.pure.querying import Query, compile_address, compile_conditions, co
 from gateway.pure.resolving import Doubts
 from gateway.recorded import RecordedPipeline
 from gateway.rule import Place
-from gateway.rules import idempotency, reveal, tokenize
+from gateway.rules import idempotency, owner, reveal, tokenize
 from gateway.workers.resolver import Resolver
 from tests.conftest import CountingEntropy, HandClock, Recorder, make_exchange
 
@@ -103,9 +103,9 @@ class Scene:
 
     def configure(self, doubts: Doubts, *policy: dict[str, Any], egress: bool = False) -> None:
         kinds: dict[str, Any] = {
-            module.__name__.rpartition(".")[2]: module for module in (idempotency, tokenize, reveal)
+            module.__name__.rpartition(".")[2]: module for module in (idempotency, owner, tokenize, reveal)
         }
-        rules = {"idempotency": "Idempotency", "tokenize": "Tokenize", "reveal": "Reveal"}
+        rules = {"idempotency": "Idempotency", "owner": "Owner", "tokenize": "Tokenize", "reveal": "Reveal"}
         place = Place("pay", "pay", 1, "psp", "psp.example" if egress else "", egress=egress, identified=True)
         placed = []
         for settings in policy or ({"kind": "idempotency", "required": True},):
