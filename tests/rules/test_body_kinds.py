@@ -143,6 +143,22 @@ def test_revealing_what_was_tokenized_gives_the_bytes_that_were_there(
     asyncio.run(there_and_back())
 
 
+@pytest.mark.parametrize("kind", SHAPES)
+async def test_values_are_masked_and_taken_out_of_every_kind_of_body(world: World, kind: str) -> None:
+    shape = SHAPES[kind]
+    rule = world.redact({"select": shape.number, "operation": "mask"}, {"select": shape.code})
+    stars = ("%2A" if kind == "form" else "*") * 6
+    expected = shape.body % (f"424242{stars}4242", f"555555{stars}4444", "redacted")
+    assert await sent(world, rule, shape.body % (VISA, MASTERCARD, "123"), shape.media_type) == expected
+
+
+async def test_what_is_empty_in_xml_can_be_filled_in(world: World) -> None:
+    rule = world.redact({"select": "//*:code"}, {"select": "//*:code/@*"})
+    assert await sent(world, rule, "<a><code k=''/><code xmlns='urn:x'></code></a>", XML) == (
+        "<a><code k='redacted'>redacted</code><code xmlns='urn:x'>redacted</code></a>"
+    )
+
+
 # --- What is refused -------------------------------------------------------------------------------------------------
 
 
