@@ -45,6 +45,18 @@ def test_a_later_version_may_carry_more_and_is_answered_with_ours() -> None:
     assert trace.traceparent() == f"00-{TRACE}-0102030405060708-01"
 
 
+@pytest.mark.parametrize("more", ["", "-what-the-future-will-be-like", "-"])
+def test_a_version_of_the_future_is_read_as_far_as_it_is_known(more: str) -> None:
+    assert continue_trace(f"cc-{TRACE}-{PARENT}-01{more}", "", ENTROPY).trace_id == TRACE
+
+
+@pytest.mark.parametrize(
+    "parent", [f"cc-{TRACE}-{PARENT}-01.what", f"cc-{TRACE}-{PARENT}-01what", f".0-{TRACE}-{PARENT}-01"]
+)
+def test_what_a_version_of_the_future_cannot_be_begins_a_new_trace(parent: str) -> None:
+    assert continue_trace(parent, "a=1", ENTROPY).trace_id != TRACE
+
+
 @pytest.mark.parametrize(("received", "sent"), [("00", "00"), ("01", "01"), ("03", "03"), ("ff", "03")])
 def test_flags_that_are_not_defined_are_cleared(received: str, sent: str) -> None:
     assert continue_trace(VALID[:-2] + received, "", ENTROPY).flags == sent

@@ -1,0 +1,163 @@
+"""Holes that libraries under us, or proxies beside us, have had: each by its number, driven against what we run.
+
+CVE-2023-28858 and -28859 (redis-py: another call's answer) are in tests/adapters/test_shared.py, CVE-2026-69244 and
+what else answers can do in tests/adapters/upstream/test_upstream_hostile.py.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gateway.ports import Response
+from gateway.pure.errors import Refused
+from gateway.pure.jose import read_jwk, read_token
+from gateway.server.edge import Limits
+from tests.server.edge_world import GET, HOST, Seen, post, world
+
+SOURCES = {path: path.read_text("utf-8") for path in (Path(__file__).parents[2] / "gateway").rglob("*.py")}
+POST = b"POST /v1/payments HTTP/1.1\r\n" + HOST
+CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
+
+
+async def is_refused_and_closed(raw: bytes, limits: Limits | None = None) -> None:
+    async with world(limits) as it:
+        client = await it.client()
+        await client.send(raw)
+        assert (await client.answer()).status in {400, 414, 415, 431, 501}
+        await client.rest()
+        assert it.upstream.seen == []
+
+
+@pytest.mark.parametrize(
+    ("number", "raw"),
+    [
+        ("CVE-2023-37276", POST + b"Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n"),
+        ("CVE-2023-47627", POST + b"Content-Length: +5\r\n\r\nhello"),
+        ("CVE-2023-47627 size", CHUNKED + b"0x5\r\nhello\r\n0\r\n\r\n"),
+        ("CVE-2023-47641", POST + b"Transfer-Encoding: identity\r\nContent-Length: 5\r\n\r\nhello"),
+        ("CVE-2023-49081", b"GET /v1/payments HTTP/1.1\rX: y\r\n" + HOST + b"\r\n"),
+        ("CVE-2023-49082", b"GET\x0b/v1/payments HTTP/1.1\r\n" + HOST + b"\r\n"),
+        ("CVE-2024-23829", POST + b"Content-Length : 5\r\n\r\nhello"),
+        ("CVE-2025-53643", CHUNKED + b"0\r\nContent-Length: 5\r\n\r\n"),
+        ("CVE-2025-69224", POST + "Content-Length: \u0665\r\n\r\nhello".encode()),
+        ("CVE-2025-69225", POST + "Content-Length: 1\u0661\r\n\r\nhello".encode()),
+        ("CVE-2026-34514", POST + b"Content-Type: multipart/form-data; boundary=a\rX: y\r\n\r\n"),
+        ("CVE-2026-34520", POST + b"X: a\0b\r\n\r\n"),
+        ("CVE-2026-34525", GET.replace(HOST, HOST + b"Host: other.example\r\n")),
+        ("CVE-2026-54278", POST + b"Content-Encoding: gzip\r\nContent-Length: 5\r\n\r\nhello"),
+        ("CVE-2026-69243", GET.replace(HOST, HOST + b"Connection: Upgrade\r\nUpgrade: websocket\r\n") + GET),
+        ("aiohttp 13821", GET.replace(b"/v1/payments", b"https://api.example/v1/payments")),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+async def test_what_framed_or_named_a_message_twice_is_refused(number: str, raw: bytes) -> None:
+    await is_refused_and_closed(raw)
+
+
+async def test_cve_2025_69229_chunks_of_a_byte_do_not_go_on_for_ever() -> None:
+    await is_refused_and_closed(CHUNKED + b"1\r\nx\r\n" * 3000)
+
+
+async def test_cve_2026_22815_trailers_are_none() -> None:
+    await is_refused_and_closed(CHUNKED + b"0\r\n" + b"X: y\r\n" * 2000 + b"\r\n")
+
+
+async def test_cve_2026_54277_a_line_is_bounded_however_it_is_cut() -> None:
+    async with world() as it:
+        client = await it.client()
+        raw = b"GET /" + b"a" * 9000
+        for at in range(0, len(raw), 500):
+            await client.send(raw[at : at + 500])
+        assert (await client.answer()).reason == "target_too_long"
+
+
+async def test_cve_2026_54273_requests_sent_ahead_are_answered_in_order_and_held_within_bounds() -> None:
+    async with world() as it:
+        client = await it.client()
+        await client.send(b"".join(post(b"%d" % number) for number in range(500)))
+        for _ in range(500):
+            assert (await client.answer()).status == 200
+            assert all(len(c._pending) < 2 * 65536 for c in it.listener._connections.all)
+        assert [int(seen.body) for seen in it.upstream.seen] == list(range(500))
+
+
+async def test_cve_2026_34518_no_redirect_is_followed_with_anybodys_credentials() -> None:
+    async def elsewhere(_: Seen) -> Response:
+        return Response(302, [(b"Location", b"https://other.example/")])
+
+    async with world() as it:
+        it.upstream.answer = elsewhere
+        answer = await it.ask(GET.replace(HOST, HOST + b"Authorization: Bearer a\r\n"))
+        assert (answer.status, len(it.upstream.seen)) == (302, 1)
+
+
+@pytest.mark.parametrize(
+    ("number", "word"),
+    [
+        ("CVE-2024-23334, CVE-2025-69226, CVE-2026-34515", "add_static"),
+        ("CVE-2026-59881, CVE-2026-54274", "WebSocket"),
+        ("CVE-2025-69227, CVE-2025-69228", "request.post("),
+        ("CVE-2023-49083, CVE-2026-69247", "pkcs7"),
+        ("CVE-2026-34993", "CookieJar.load"),
+        ("CVE-2022-29217, CVE-2026-48523, CVE-2026-48526", "jwt.decode("),
+        ("CVE-2026-48522, CVE-2026-48524", "PyJWKClient"),
+    ],
+)
+def test_what_had_the_hole_is_not_used(number: str, word: str) -> None:
+    assert [path.name for path, text in SOURCES.items() if word in text] == []
+
+
+def test_cve_2026_54276_54279_no_session_keeps_cookies_or_believes_the_environment() -> None:
+    sessions = [text.split("ClientSession(")[1][:400] for text in SOURCES.values() if "aiohttp.ClientSession(" in text]
+    assert sessions
+    assert all("DummyCookieJar()" in made and "trust_env=False" in made for made in sessions)
+
+
+def test_ghsa_54p9_no_multidict_is_on_the_way_of_a_request() -> None:
+    program = "import sys, gateway.server.proxy, gateway.server.listener, gateway.pipeline; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    assert "gateway.pipeline" in loaded
+    assert {"multidict", "aiohttp"}.isdisjoint(loaded)
+
+
+def compact(header: dict[str, object]) -> str:
+    parts = (json.dumps(part).encode() for part in (header, {"iss": "a"}))
+    return ".".join([*(base64.urlsafe_b64encode(part).rstrip(b"=").decode() for part in parts), "AAAA"])
+
+
+@pytest.mark.parametrize(
+    ("number", "more"),
+    [
+        ("none", {"alg": "none"}),
+        ("CVE-2022-29217, CVE-2026-48526", {"alg": "HS256"}),
+        ("CVE-2026-32597", {"crit": ["exp"]}),
+        ("CVE-2026-48525", {"b64": False, "crit": ["b64"]}),
+        ("CVE-2026-27962", {"jwk": {"kty": "EC"}}),
+        ("CVE-2026-48522", {"jku": "file:///etc/passwd"}),
+        ("CVE-2024-28102", {"zip": "DEF"}),
+        ("CVE-2026-27932", {"alg": "PBES2-HS256+A128KW", "p2c": 10**9}),
+    ],
+)
+def test_a_token_whose_header_asks_for_more_is_refused(number: str, more: dict[str, object]) -> None:
+    read_token(compact({"alg": "ES256", "typ": "at+jwt"}))
+    with pytest.raises(Refused):
+        read_token(compact({"alg": "ES256", "typ": "at+jwt", **more}))
+
+
+@pytest.mark.parametrize("depth", [50, 100_000])
+def test_ghsa_8wjv_w6j9_a_token_is_as_deep_as_it_likes_and_is_refused(depth: int) -> None:
+    payload = base64.urlsafe_b64encode(b"[" * depth).rstrip(b"=").decode()
+    with pytest.raises(Refused):
+        read_token(f"{compact({'alg': 'ES256'}).split('.')[0]}.{payload}.AAAA")
+
+
+@pytest.mark.parametrize("curve", ["K-233", "B-233", "sect233k1", "secp256k1", "P-192"])
+def test_cve_2026_26007_only_curves_of_prime_order_verify(curve: str) -> None:
+    member = {"kty": "EC", "crv": curve, "x": "A" * 43, "y": "A" * 43, "kid": "a", "use": "sig"}
+    assert read_jwk(member) is None
