@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.scorecard import abuse, certificates, delivered, issuer, proofs, signed, starting, tokens, vectors
+from bench.scorecard import abuse, audited, certificates, delivered, issuer, proofs, signed, starting, tokens, vectors
 from bench.scorecard.cases import Case, Exchange, Expect, Steps
 
 _PUBLISHED = Path(__file__).parent / "samples" / "rfc9421.json"
@@ -30,6 +30,8 @@ def _question(standard: str, name: str, *, good: bool) -> Callable[[], Awaitable
     """What no exchange shows."""
     if standard == "jwt":
         return issuer.question(name, good=good)
+    if standard == "aud":
+        return audited.question(name)
     return starting.question(name) if standard == "mtls" and not good else None
 
 

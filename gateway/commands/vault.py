@@ -33,12 +33,13 @@ def who(path: Path, token: str, tenant: str | None, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(told))
     else:
-        for line in _lines(told):
+        for line in lines(told):
             click.echo(line)
     sys.exit(not told["known"])
 
 
-def _lines(told: Mapping[str, Any]) -> Iterator[str]:
+def lines(told: Mapping[str, Any]) -> Iterator[str]:
+    """The answer of a running gateway, for a person: a line for the token, and one for each reveal; all of it ASCII."""
     if not told["known"]:
         yield f"tenant {told['tenant']} has no such token, and no reveal of it is recorded"
         return

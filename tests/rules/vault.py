@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from gateway.ports import BodyStream, Ports, Response, Unavailable, UpstreamErro
 from gateway.pure.metrics import Metric
 from gateway.pure.routing import parameters
 from gateway.pure.token_formats import FORMATS
-from gateway.rule import Place, Rule, RuleSettings
+from gateway.rule import Place, Rule
 from gateway.rules import redact, reveal, tokenize
 from tests.conftest import CountingEntropy, HandClock, Recorder, make_exchange
 
@@ -33,6 +34,7 @@ class Wire:
 
     name = "stripe"
     authority = b"stripe.internal"
+    deadline = math.inf
 
     def __init__(self) -> None:
         self.answer: Response | UpstreamError = Response(200, [(b"Content-Type", b"application/json")], b"{}")
@@ -49,6 +51,7 @@ class Wire:
         self.heads.append(head)
         return Response(self.answer.status, list(self.answer.headers), self.answer.body)
 
+    def again(self, tried: int, waited: float) -> None: ...
     def release(self) -> None: ...
 
 
@@ -134,7 +137,7 @@ class World:
         return tokenize.Tokenize.provision(read, self.ports, EGRESS)
 
     def reveal(self, *fields: dict[str, Any], **settings: Any) -> Rule:
-        read: RuleSettings = reveal.Settings.model_validate({"kind": "reveal", "fields": fields, **settings})
+        read = reveal.Settings.model_validate({"kind": "reveal", "fields": fields, **settings})
         return reveal.Reveal.provision(read, self.ports, EGRESS)
 
     async def call(
