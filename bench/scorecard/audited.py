@@ -145,7 +145,7 @@ async def _broken_line(world: World, text: str) -> str:
 
 async def _masked(world: World) -> str:
     """A number wherever a caller can put one, a code in a request that is refused."""
-    _, answer = await revealed(world, {"User-Agent": f"agent {VISA}", "X-Note": VISA}, sans=(f"spiffe://x/{VISA}",))
+    _, answer = await revealed(world, {"User-Agent": f"browser {VISA}", "X-Note": VISA}, sans=(f"spiffe://x/{VISA}",))
     refused = await world.call(world.tokenize(_CVC), {"card": {"cvc": CODE, "number": VISA}})
     rows = world.store._store._db.execute("SELECT * FROM audit").fetchall()  # noqa: SLF001
     told = repr((rows, world.telemetry.lines, answer.body, answer.headers, refused.body, refused.headers))
@@ -191,7 +191,7 @@ async def _skewed(world: World) -> str:
 
 
 _ASKED: dict[str, Callable[[World], Awaitable[str]]] = {
-    r"mask|user-?agent|\b(pan|cvc|cvv|token) in\b": _masked,
+    r"mask|\b(pan|cvc|cvv|token) in\b": _masked,
     r"disk full|full disk|no space|cannot be written": _full,
     r"carries|fields|10\.2\.2": _whole,
     r"start/?stop|stopped|started|logging (off|disabled)": _lives,
