@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import base64
 import functools
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_der_public_key
+from cryptography.x509 import load_pem_x509_certificate
 
 from bench.scorecard.cases import Case
 from gateway.config.kinds import webhook_schemes
@@ -67,10 +70,27 @@ def scheme_of(name: str) -> Scheme | None:
 
 def keys_of(key: Mapping[str, Any], scheme: Scheme) -> list[Any]:
     """What a verifier of this scheme is given. Raises KeyError."""
+    if "cert_by_url" in key:
+        owner = key.get("webhook_id") or key["topic_arn"]
+        pinned = (pem for pem in key["cert_by_url"].values() if _issued(pem, key.get("trust_root_pem")))
+        return [scheme.parse_secret(f"{owner}\n{pem}".encode()) for pem in pinned]
+    if "keys" in key:
+        return [scheme.parse_secret(json.dumps(member).encode()) for member in key["keys"]]
     pairs = key.get("credentials") or [(key.get("public_key"), key.get("private_key"))]
     joined = [f"{name}:{secret}" for name, secret in pairs if secret is not None]
     secrets = joined or key.get("secrets") or key.get("public_keys") or key["public_keys_pem"]
     return [scheme.parse_secret(secret.encode()) for secret in secrets]
+
+
+def _issued(pem: str, root: str | None) -> bool:
+    """By the root that is trusted, where one is named: an operator pins no other certificate."""
+    if root is None:
+        return True
+    try:
+        load_pem_x509_certificate(pem.encode()).verify_directly_issued_by(load_pem_x509_certificate(root.encode()))
+    except (ValueError, InvalidSignature):
+        return False
+    return True
 
 
 async def _judge(play: Callable[[], bool], *, valid: bool) -> str:

@@ -21,6 +21,8 @@ REASONS = {
     "timestamp_future": Reason.DELIVERY_STALE,
     "payload_malformed": Reason.DELIVERY_INVALID,
     "digest_mismatch": Reason.SIGNATURE_INVALID,
+    "cert_url_untrusted": Reason.SIGNATURE_INVALID,
+    "algorithm_not_allowed": Reason.SIGNATURE_INVALID,
     "field_policy": Reason.SIGNATURE_INVALID,
     "key_unknown": Reason.SIGNATURE_INVALID,
 }
