@@ -47,6 +47,11 @@ PROTECTS: Mapping[Rule, str] = {
     ("read-payments", 1, "jwt"): "reading_takes_its_own_scope",
 }
 """The step of the story that each rule protects."""
+INSTEAD: Mapping[Rule, str] = {
+    ("provider-out", 0, "mtls"): "  - {kind: mtls, ca: certs/services-ca.pem}",
+    ("provider-out", 1, "reveal"): "  - {kind: reveal, fields: []}",
+}
+"""What protects nothing, in the place of rules without which no egress route is taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +84,13 @@ def rules() -> Iterator[Rule]:
             yield path.stem, position, rule["kind"]
 
 
-def remove(path: Path, position: int) -> None:
-    """Blank the lines of one item of a policy's list."""
+def remove(path: Path, position: int, instead: str) -> None:
+    """Blank the lines of one item of a policy's list, but for what stands there instead."""
     source = policy(path)
     starts = [source.values["rules", i][0] - 1 for i in range(len(source.data["rules"]))]
     lines = path.read_text().splitlines()
     end = [*starts, len(lines)][position + 1]
-    lines[starts[position] : end] = [""] * (end - starts[position])
+    lines[starts[position] : end] = [instead] + [""] * (end - starts[position] - 1)
     path.write_text("\n".join(lines))
 
 
@@ -108,7 +113,7 @@ def tellings(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Mappin
         folder = tmp_path_factory.mktemp("demo") / "copy"
         shutil.copytree(checkout, folder)
         if without is not None:
-            remove(folder / "policies" / f"{without[0]}.yaml", without[1])
+            remove(folder / "policies" / f"{without[0]}.yaml", without[1], INSTEAD.get(without, ""))
         ended = demo(folder, free_ports(*story.Stage.at(folder).ports))
         written = folder / "var" / "reports" / "demo.json"
         report = json.loads(written.read_text()) if written.exists() else {}
