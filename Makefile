@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 SHARD ?= 1/1
 MINUTES ?= 10
 
-.PHONY: demo test lint types contracts check fix docs bench bench-gate profile faults fuzz scorecard lock clean
+.PHONY: demo test lint types contracts check fix docs bench bench-gate profile faults fuzz soak scorecard lock clean
 
 demo: $(VENV)/.runtime
 	@$(BIN)/pangate demo $(if $(ONCE),--once)
@@ -51,6 +51,9 @@ faults: $(VENV)/.dev
 fuzz: $(VENV)/.dev
 	-$(PIP) --require-hashes --only-binary :all: -r requirements/fuzz.txt
 	$(BIN)/python -m bench.fuzz --minutes $(MINUTES)
+
+soak: $(VENV)/.dev
+	$(BIN)/python -m bench.soak
 
 scorecard: $(VENV)/.dev
 	$(BIN)/python -m bench.scorecard --suites "$(SUITES)"
