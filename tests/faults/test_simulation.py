@@ -141,7 +141,7 @@ def test_no_key_is_executed_twice_and_no_answer_is_lost_whenever_the_gateway_die
     lived = live_on(PLANS[plan], seed, CRASHES)
     assert lived.red is None, replay(plan, lived.red or 0)
     assert lived.crashes >= CRASHES
-    assert min(lived.effects, lived.tokens) > CRASHES / 2
+    assert min(lived.effects, lived.tokens) > CRASHES / 4, "money moves between the crashes"
 
 
 @pytest.mark.parametrize("control", CONTROLS)
