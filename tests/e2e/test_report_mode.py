@@ -37,7 +37,13 @@ ROUTE = """
   - {name: KIND, listener: edge, match: {path: /KIND}, policy: KIND, upstream: shop}
 """
 LIMIT = 3
-KINDS = ("mtls", "jwt", "rate_limit", "schema", "inspect")
+OWN = {
+    "owner": "owner: tenant, places: [$.tenant]",
+    "condition": "values: {amount: $.amount}, expression: amount < 2000",
+    "velocity": f"counts: requests, key: [peer.address], at_most: {LIMIT}, within: 1d",
+}
+"""Kinds that stand in their own policy alone: what is wrong for others would be wrong for them as well."""
+KINDS = ("mtls", "jwt", "rate_limit", "schema", "inspect", *OWN)
 """Each also names a route, and the policy in which this kind alone has the mode."""
 APART = {
     "dpop": "test_in_report_mode_a_proof_is_judged_and_not_asked_for",
@@ -103,6 +109,12 @@ def traffic(certs: Path) -> Iterator[Ask]:
         yield Ask("schema", reason, "partner", good, body)
     for reason, body in (("", BODY), ("card_number_found", b'{"amount": 1999, "note": "4111 1111 1111 1111"}')):
         yield Ask("inspect", reason, "partner", good, body)
+    for reason, body in (("", b'{"tenant": "default"}'), ("owner_mismatch", b'{"tenant": "other"}')):
+        yield Ask("owner", reason, "partner", good, body)
+    for reason, body in (("", BODY), ("condition_failed", b'{"amount": 2000}')):
+        yield Ask("condition", reason, "partner", good, body)
+    for reason in (*("",) * LIMIT, "velocity_exceeded", "velocity_exceeded"):
+        yield Ask("velocity", reason, "partner", good)
     for sub, over in (("till-1", 5), ("till-2", 1)):
         own = bearer(sub=sub)
         yield from [Ask("rate_limit", "", "partner", own)] * LIMIT
@@ -112,6 +124,7 @@ def traffic(certs: Path) -> Iterator[Ask]:
 def policy(tried: str) -> str:
     """All the kinds, one of them in the mode that is tried."""
     mode = {kind: "${MODE}" if kind == tried else "enforce" for kind in KINDS}
+    own = f"  - {{kind: {tried}, {OWN[tried]}, mode: '${{MODE}}'}}" if tried in OWN else ""
     key, limit = ("jwt.sub", LIMIT) if tried == "rate_limit" else ("peer.address", 1000)
     return f"""
 rules:
@@ -130,6 +143,7 @@ rules:
     rate: {limit}/day
     burst: {limit}
     mode: {mode["rate_limit"]}
+{own}
   - kind: schema
     body: {{type: object, properties: {{amount: {{type: integer}}}}}}
     mode: {mode["schema"]}
