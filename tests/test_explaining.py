@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hmac
 import json
 import shutil
 import sqlite3
+import time
 from pathlib import Path
 from typing import Any
 
@@ -197,8 +199,14 @@ def test_a_raw_request_is_explained_as_it_stands_in_its_file(checkout: Path, end
 
 
 def test_a_delivery_is_verified_and_not_stored(checkout: Path) -> None:
-    url = URL.replace("/v1/payments", "/hooks/provider")
-    assert told(url, "-d", "{}")["status"] in (400, 401, 503)
+    url, body, now = URL.replace("/v1/payments", "/hooks/provider"), '{"id":"evt_1","object":"event"}', int(time.time())
+    secret = (checkout / "examples/demo/provider.whsec").read_bytes().strip()
+    signed = hmac.new(secret, f"{now}.{body}".encode(), "sha256").hexdigest()
+    delivery = (url, "-d", body, "-H", "Content-Type: application/json", "-H")
+    document = told(*delivery, f"Stripe-Signature: t={now},v1={signed}")
+    assert (document["admitted"], document["rules"]) == (True, [])
+    assert told(*delivery, f"Stripe-Signature: t={now},v1={'0' * 64}")["reason"] == "signature_invalid"
+    assert told(url, "-d", body)["reason"] == "signature_required"
     assert not (checkout / "var").exists()
 
 
