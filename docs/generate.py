@@ -100,6 +100,7 @@ ADVICE: Mapping[str, Mapping[Reason, str]] = {
         Reason.CARD_TOKEN_NOT_FOUND: "Ask for a token of this tenant; a deleted one is still known.",
         Reason.CARD_TOKEN_NOT_ALLOWED: "Send a number's token as number, a security code's as security code.",
         Reason.SAD_EXPIRED: "Ask the cardholder for it again.",
+        Reason.TENANT_SHREDDED: "Stop: no card data of this tenant is left, and none is taken.",
         Reason.VAULT_UNAVAILABLE: _LATER,
         Reason.CARD_NUMBER_FOUND: "Send card numbers in the fields made for them; `detail` says where one is.",
         Reason.RESPONSE_CARD_NUMBER: "The upstream acted: look, with the same idempotency key. Tell the operator.",
@@ -198,6 +199,8 @@ _OF_METRIC: Mapping[tuple[Metric, str], str] = {
         "`new`, `existing` (the number had a token), `token` (it was one already), `response` (in a response), "
         "`masked`, `redacted`"
     ),
+    (Metric.KEY_SERVICE, "operation"): "`encrypt`, `decrypt`, `rewrap`, `keys` (a tenant's key is deleted)",
+    (Metric.KEY_SERVICE, "result"): "`ok`, `denied` (a policy, or a key that is gone), `unavailable`",
     (Metric.PAYMENT_COMMANDS, "operation"): "`operation` of the rule",
     (Metric.PAYMENT_COMMANDS, "result"): (
         "on the way in `adopted` (asked for first), `admitted`, `refused`, `observed`;"

@@ -16,17 +16,18 @@ from typing import Protocol
 from gateway.adapters.clock import SystemClock
 from gateway.adapters.files import WatchedFiles
 from gateway.adapters.key_sets import JwkSets
-from gateway.adapters.keys import FileKeys, read_secret
+from gateway.adapters.keyrings import Keyrings
+from gateway.adapters.keys import read_secret
 from gateway.adapters.postgres import PostgresStore
 from gateway.adapters.process_memory import look
 from gateway.adapters.redis_sad import RedisSad
 from gateway.adapters.telemetry import PrometheusTelemetry
 from gateway.check import recheck
-from gateway.config.base import file_of
 from gateway.config.build import Config, build
 from gateway.config.complaints import ConfigError
 from gateway.config.inert import NoKeys
 from gateway.config.settings import Listener as ListenerSettings
+from gateway.keeping import open_keys
 from gateway.ports import Keys, Ports, Telemetry, Unavailable
 from gateway.publishing import make_publishers
 from gateway.pure.metrics import Metric
@@ -37,6 +38,7 @@ from gateway.server.actions import Action
 from gateway.server.admin_audit import audit_actions
 from gateway.server.admin_events import event_actions
 from gateway.server.admin_payments import payment_actions
+from gateway.server.admin_vault import vault_actions
 from gateway.server.edge import Limits as EdgeLimits
 from gateway.server.inbox import InboxReceiver
 from gateway.server.listener import Listener
@@ -52,6 +54,8 @@ from gateway.workers.opening import run_opening
 from gateway.workers.relay import Announcing, Relay
 from gateway.workers.resolver import Resolver
 from gateway.workers.retention import Purge, all_purges, old_audit, run_retention
+from gateway.workers.rewrap import Rewrapper
+from gateway.workers.vault_keys import VaultKeys
 from gateway.workers.witness import Witness
 
 _DEAD_DRAIN = 1.0
@@ -111,6 +115,7 @@ class Gateway:
         self._lease: LeaseKeeper | None = None
         self._witness: Witness | None = None
         self._backlog: Backlog
+        self._keyrings: Keyrings | None = None
         self._ports: Ports
         self._running: Running
         self._loops: Sequence[_Loop] = ()
@@ -141,6 +146,11 @@ class Gateway:
         store, keys = self._ports.store, self._ports.keys
         auditing = audit_actions(store, keys, lambda: self.config.settings.only_tenant)
         self.actions = [*payment_actions(resolver), *event_actions(store, self._clock), *auditing]
+        if self._keyrings is not None:
+            rewrapper = Rewrapper(store, self._keyrings, self._clock, self.telemetry)
+            vault = VaultKeys(store, self._keyrings, self._clock, self.telemetry, rewrapper.wake)
+            self._loops = [*self._loops, rewrapper]
+            self.actions = [*self.actions, *vault_actions(vault)]
         lease = () if self._lease is None else (self._lease.run(),)
         works = (self._look_at_certificates(), self._backlog.run(), *lease)
         self._tasks = [asyncio.create_task(work) for work in works]
@@ -272,7 +282,6 @@ class Gateway:
 
     async def _make_ports(self, config: Config) -> Ports:
         settings = config.settings
-        keys: Keys = FileKeys(Path(file_of(settings.keys.key))) if settings.keys is not None else NoKeys()
         opened = await open_store(settings, _READ_SECRET, self._clock, self.telemetry, self._number)
         if isinstance(opened, PostgresStore):
             self._lease = LeaseKeeper(opened, self._clock.boottime, self.telemetry, self._taken_for_dead)
@@ -280,6 +289,10 @@ class Gateway:
         store = self._store = Announcing(opened)
         self._open.push_async_callback(store.close)
         self._backlog = Backlog(store, self.telemetry)
+        self._keyrings = await open_keys(config, _READ_SECRET, store, clock=self._clock, telemetry=self.telemetry)
+        keys: Keys = self._keyrings or NoKeys()
+        if self._keyrings is not None:
+            self._open.push_async_callback(self._keyrings.close)
         shared, sad = make_shared(
             config, _READ_SECRET, clock=self._clock, entropy=os.urandom, keys=keys, telemetry=self.telemetry
         )

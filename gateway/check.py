@@ -9,9 +9,8 @@ from pathlib import Path
 from gateway.adapters.clock import SystemClock
 from gateway.adapters.files import WatchedFiles
 from gateway.adapters.key_sets import JwkSets
-from gateway.adapters.keys import FileKeys, read_secret
+from gateway.adapters.keys import KEY_BYTES, DerivedKeys, read_secret
 from gateway.adapters.memory import MemorySad, MemoryShared
-from gateway.config.base import file_of
 from gateway.config.build import build
 from gateway.config.complaints import Complaint, ConfigError
 from gateway.config.inert import NoKeys, NoStore, NoTelemetry, NoUpstream
@@ -20,6 +19,7 @@ from gateway.config.settings import ConfigFile, Tls
 from gateway.config.settings import Listener as ListenerSettings
 from gateway.config.upstreams import UpstreamSign, UpstreamTls
 from gateway.contexts import listener_context, upstream_context
+from gateway.keeping import make_service
 from gateway.ports import Keys, Ports
 from gateway.publishing import make_publishers
 from gateway.sharing import make_shared
@@ -108,8 +108,8 @@ def idle_ports(config: Config) -> Ports:
     Raises ConfigError.
     """
     clock, telemetry = SystemClock(), NoTelemetry()
-    with config.blaming("keys", "key"):
-        keys: Keys = FileKeys(Path(file_of(config.settings.keys.key))) if config.settings.keys else NoKeys()
+    service = make_service(config, _READ_SECRET, telemetry)
+    keys: Keys = NoKeys() if service is None else DerivedKeys(service.inherited or bytes(KEY_BYTES))
     return Ports(
         clock=clock,
         entropy=bytes,

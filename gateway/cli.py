@@ -18,6 +18,7 @@ from gateway.commands.audit import audit
 from gateway.commands.base import CONFIG, asked, complain
 from gateway.commands.explain import explain
 from gateway.commands.vault import vault
+from gateway.commands.vault_keys import KEY_COMMANDS
 from gateway.config.complaints import ConfigError
 from gateway.config.load import load
 from gateway.config.schema import Part, json_schema
@@ -38,6 +39,8 @@ def main() -> None:
 
 main.add_command(vault)
 main.add_command(explain)
+for command in KEY_COMMANDS:
+    vault.add_command(command)
 main.add_command(audit)
 
 

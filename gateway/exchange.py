@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.operations import Operation, Row, Rows
-from gateway.ports import Header, IncomingBody, Outcome, Response
+from gateway.ports import Header, IncomingBody, Outcome, Response, Ring, Unavailable
 from gateway.pure.body import KINDS, Document, Kind, parse, unsupported
 from gateway.pure.errors import Reason, Refused
 from gateway.pure.http import caller_fields
@@ -164,6 +164,8 @@ class Exchange:
     added: list[bytes] = field(default_factory=list, repr=False)
     """Whole header lines for the upstream."""
     # PROTECT
+    ring: Ring | None = field(default=None, repr=False)
+    """The tenant's keys of the vault, for the hook that runs; None while they are not to be had."""
     leased: list[str] = field(default_factory=list, repr=False)
     """Tokens of SAD that this exchange holds a lease of."""
     fresh_sad: list[tuple[str, bytes]] = field(default_factory=list, repr=False)
@@ -219,6 +221,12 @@ class Exchange:
         if self.outcome is not Outcome.ANSWERED or self.upstream_status is None:
             return Ended.UNKNOWN
         return self.judgement.of(self.upstream_status)
+
+    def vault(self) -> Ring:
+        """The tenant's keys. Raises `Unavailable` while they are not to be had."""
+        if self.ring is None:
+            raise Unavailable("keys")
+        return self.ring
 
     def document(self, kinds: Collection[Kind] = KINDS) -> Document:
         """The request's body, parsed once. Raises `Refused` if it cannot be read, or is of none of these kinds."""

@@ -7,11 +7,12 @@ from typing import Annotated, Literal, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from gateway.exchange import Exchange
 from gateway.operations import Candidate, PutToken, Row, TokenRow
-from gateway.ports import Ports
+from gateway.ports import Ports, Ring
 from gateway.pure.metrics import Metric
 from gateway.pure.token_formats import FORMATS, RANDOM_BYTES, Format, FormatName, decorated
-from gateway.pure.tokens import OPAQUE_BYTES, associated_data, fingerprint, opaque
+from gateway.pure.tokens import OPAQUE_BYTES, associated_data, fingerprints, opaque
 
 Dedupe: TypeAlias = Literal["tenant", "none"]
 Environment: TypeAlias = Annotated[str, Field(pattern="^[a-z0-9]{1,16}$")]
@@ -55,15 +56,15 @@ class Minter:
         self._dedupe = dedupe
         self._environment = environment
 
-    def put(self, puts: Puts, tenant: str, digits: str, made: Format | None) -> PutToken:
+    def put(self, puts: Puts, exchange: Exchange, digits: str, made: Format | None) -> PutToken:
         """The operation for a number, `made.shortest` digits or more; one that comes twice in a message asks once."""
         name = "opaque" if made is None else made.name
         put = puts.get((digits, name))
         if put is None:
-            put = puts[digits, name] = self._put(tenant, digits, name, made)
+            put = puts[digits, name] = self._put(exchange.tenant, exchange.vault(), digits, name, made)
         return put
 
-    def _put(self, tenant: str, digits: str, name: str, made: Format | None) -> PutToken:
+    def _put(self, tenant: str, ring: Ring, digits: str, name: str, made: Format | None) -> PutToken:
         keys, entropy, environment = self._keys, self._entropy, self._environment
 
         def mint(_: int) -> Candidate:
@@ -72,10 +73,10 @@ class Minter:
             else:
                 token = made.mint(digits, entropy(RANDOM_BYTES))
             associated = associated_data(tenant, token, "pan")
-            return Candidate(token, keys.seal(tenant, "vault", digits.encode(), associated))
+            return Candidate(token, ring.seal(digits.encode(), associated))
 
-        known_by = fingerprint(digits, keys.mac(tenant, "fingerprint")) if self._dedupe == "tenant" else None
-        return PutToken(tenant, "pan", name, known_by, mint, self._clock.now())
+        even, odd = fingerprints(digits, ring.fingerprints) if self._dedupe == "tenant" else (None, None)
+        return PutToken(tenant, "pan", name, even, mint, self._clock.now(), fingerprint_odd=odd)
 
     def count(self, rows: Sequence[Row]) -> None:
         """What the vault answered; a row that is no token's says that the value was one already."""

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 from gateway.bodies import abandon, buffer, take_off_coding, unread, whole
 from gateway.exchange import Block, Exchange, splice
+from gateway.keyed import hook_of
 from gateway.operations import Rows
 from gateway.ports import (
     CommitInDoubt,
@@ -102,18 +103,17 @@ class Pipeline:
         egress: bool = False,
     ) -> None:
         there = [(i, p) for i, p in enumerate(placed, 1) if p.mode != "off"]
-        back = there[::-1]
-        answering = sorted(there, key=lambda entry: (not entry[1].rule.judges_answer, -entry[0]))
+        replying = [p for _, p in sorted(there, key=lambda entry: (not entry[1].rule.judges_answer, -entry[0]))]
         self.placed = tuple(placed)
         self._upstream = upstream
         self._host = b"Host: " + upstream.authority
         self._egress = egress
         self._ports = ports
         self._limits = limits
-        self._request = tuple(entry for i, p in there for entry in _on_the_way_in(i, p))
-        self._response = tuple((p, p.rule.on_response) for _, p in answering if _has(p, "on_response"))
+        self._request = tuple(entry for i, p in there for entry in _on_the_way_in(i, p, ports))
+        self._response = tuple((p, hook_of(p.rule, "on_response", ports)) for p in replying if _has(p, "on_response"))
         self._unreachable = tuple((p, p.rule.on_unreachable) for _, p in there if _has(p, "on_unreachable"))
-        self._finish = tuple((i, p, p.rule.on_finish) for i, p in back if _has(p, "on_finish"))
+        self._finish = tuple((i, p, p.rule.on_finish) for i, p in reversed(there) if _has(p, "on_finish"))
         self._reads_response = any(p.rule.reads_response for _, p in there)
 
     async def run(self, x: Exchange) -> Response:
@@ -382,11 +382,11 @@ def _nothing_sent(why: str = "") -> Deny:
     return Deny(Reason.STORE_UNAVAILABLE, "Nothing was sent; try again.", note=why, headers=_RETRY_SOON)
 
 
-def _on_the_way_in(position: int, placed: Placed) -> Iterator[WayIn]:
+def _on_the_way_in(position: int, placed: Placed, ports: Ports) -> Iterator[WayIn]:
     """The hooks of a rule, in their order."""
     rule, prepares = placed.rule, _has(placed, "on_prepared")
     if _has(placed, "on_request"):
-        yield position, placed, rule.on_request, rule.reads_request, prepares
+        yield position, placed, hook_of(rule, "on_request", ports), rule.reads_request, prepares
     if _has(placed, "on_body"):
         yield position, placed, rule.on_body, True, prepares
 

@@ -7,10 +7,11 @@ its work raises `Unavailable`; it never returns a guess.
 from __future__ import annotations
 
 import enum
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar, cast
+from typing import NamedTuple, Protocol, TypeVar
 
+from gateway.key_ports import Keys, KeyService, Ring
 from gateway.operations import Operation, OutboxEvent, Row, Rows
 from gateway.pure.errors import Reason
 from gateway.pure.gcra import Limit
@@ -18,43 +19,25 @@ from gateway.pure.metrics import Metric
 from gateway.pure.relaying import Receipt
 from gateway.pure.served import Served
 from gateway.pure.velocity import Tallied, Tally
+from gateway.soon import CommitInDoubt, Soon, Unavailable, is_pending, settled, then
 from gateway.verifying import KeySets
+
+__all__ = [  # beside what stands here: what is in files of its own
+    "CommitInDoubt",
+    "KeyService",
+    "Keys",
+    "Ring",
+    "Soon",
+    "Unavailable",
+    "is_pending",
+    "settled",
+    "then",
+]
 
 Header = tuple[bytes, bytes]
 
 T = TypeVar("T")
-U = TypeVar("U")
 T_co = TypeVar("T_co", covariant=True)
-Soon: TypeAlias = T | Coroutine[Any, Any, T]
-"""What is known at once as often as not: the value itself, or a coroutine of it. A coroutine costs more than most
-decisions do, so the hot path makes one only to wait."""
-
-
-def is_pending(soon: object) -> bool:
-    """Is it a coroutine still? Asked of its method, since a compiled coroutine is of another type."""
-    return hasattr(soon, "__await__")
-
-
-async def settled(soon: Soon[T]) -> T:
-    """The value, waited for if need be."""
-    return await soon if is_pending(soon) else soon  # type: ignore[misc, return-value]
-
-
-class Unavailable(Exception):  # noqa: N818 - says the state, as in HTTP 503
-    """A dependency (named by the first argument: store, shared, keys, ...) could not be asked."""
-
-
-class CommitInDoubt(Unavailable):
-    """The store went away while it committed a unit: all of it is durable, or nothing is."""
-
-
-def then(soon: Soon[T], go_on: Callable[[T], U]) -> Soon[U]:
-    """What `go_on` makes of the value: at once if it is known, else a coroutine."""
-    return _later(soon, go_on) if is_pending(soon) else go_on(cast("T", soon))
-
-
-async def _later(soon: Soon[T], go_on: Callable[[T], U]) -> U:
-    return go_on(await settled(soon))
 
 
 # --- Clock and entropy -----------------------------------------------------------------------------------------------
@@ -151,25 +134,6 @@ class SadVault(Protocol):
 
     async def give_back(self, tenant: str, token: str, exchange: str) -> None: ...
     async def erase(self, tenant: str, token: str, exchange: str) -> None: ...
-
-
-# --- Keys ------------------------------------------------------------------------------------------------------------
-
-
-class Keys(Protocol):
-    """Keys derived per tenant and purpose from one root; sealing is AES-256-GCM with a fresh nonce.
-
-    Purposes are separate keys: `vault`, `fingerprint`, `token`, `replay`, `inbox`, `sad`, `nonce`.
-    """
-
-    def mac(self, tenant: str, purpose: str) -> bytes:
-        """A 32-byte HMAC key."""
-
-    def seal(self, tenant: str, purpose: str, plaintext: bytes, associated: bytes) -> bytes:
-        """Key version, nonce and ciphertext in one value."""
-
-    def open(self, tenant: str, purpose: str, sealed: bytes, associated: bytes) -> bytes:
-        """Raises `Unavailable` if the value does not open (tampered, swapped, key missing)."""
 
 
 # --- Files that are replaced while we run ----------------------------------------------------------------------------

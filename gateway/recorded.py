@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from gateway.asking import question_head
 from gateway.bodies import abandon
 from gateway.exchange import Exchange, Peer, Request, splice
+from gateway.keyed import hook_of
 from gateway.operations import Call, DoubtCall, EndCall, Operation, RecordCall, ResendCall, Row, Rows
 from gateway.pipeline import SAFE_METHODS, BodyLimits, Pipeline, Placed, WayBack
 from gateway.ports import (
@@ -56,7 +57,11 @@ class RecordedPipeline(Pipeline):
         super().__init__(placed, upstream, ports, limits, egress=egress)
         self.doubts = doubts
         self.rescue = rescue
-        self._resume = tuple(p for p in placed if p.mode != "off" and type(p.rule).on_resume is not Rule.on_resume)
+        self._resume = tuple(
+            (p, hook_of(p.rule, "on_resume", ports))
+            for p in placed
+            if p.mode != "off" and type(p.rule).on_resume is not Rule.on_resume
+        )
         self._resumed_back = tuple(
             (placed, hook)
             for placed, hook in self._response
@@ -197,9 +202,9 @@ class RecordedPipeline(Pipeline):
     async def _resumed(self, x: Exchange) -> list[tuple[Placed, int, int]]:
         """Let the rules that were inside of the first gate find what they kept; who appended what to the unit."""
         owners = []
-        for placed in self._resume:
+        for placed, hook in self._resume:
             before = len(x.unit)
-            await settled(placed.rule.on_resume(x))
+            await settled(hook(x))
             if len(x.unit) > before:
                 owners.append((placed, before, len(x.unit)))
         return owners

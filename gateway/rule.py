@@ -172,6 +172,8 @@ class Rule:
     """Set by `__init__`: what the route's requests do to a payment; such operations share a breaker, and no others."""
     gives_key: bool = False
     """Set by `__init__`: every unsafe request goes out with an idempotency key, the same one if it is sent again."""
+    uses_vault: bool = False
+    """Set by `__init__`: `on_request`, `on_resume` and `on_response` find the tenant's keys in the exchange."""
     sends_once: bool = False
     """Set by `__init__`: what this rule puts into a request is there for one send alone (a security code)."""
     reveals_in_head: bool = False

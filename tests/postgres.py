@@ -28,7 +28,7 @@ from tests.servers import free_port
 
 TABLES = (
     *("nodes", "tokens", "reveals", "audit", "audit_ends", "keys", "deliveries", "payments", "payment_aliases"),
-    *("reservations", "facts", "calls", "outbox"),
+    *("reservations", "facts", "calls", "outbox", "vault_keys", "vault_rewraps"),
 )
 _NODES, _NAMES = itertools.count(1), itertools.count(1)
 QUICK = ("fsync=off", "full_page_writes=off", "max_connections=200", "shared_buffers=32MB")

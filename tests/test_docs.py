@@ -42,6 +42,7 @@ ENVIRONMENT = {
     "PANGATE_WHSEC": "whsec_cGFuZ2F0ZS1kZW1vLW5vdC1hLXNlY3JldC1hdC1hbGw=",
     "POSTGRES_PASSWORD": "not-a-secret",
     "REDIS_PASSWORD": "not-a-secret",
+    "BAO_TOKEN": "not-a-secret",
     "SENTINEL_PASSWORD": "not-a-secret",
 }
 ELSE = {

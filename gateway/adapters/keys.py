@@ -14,27 +14,26 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from gateway.ports import Unavailable
+from gateway.ports import Ring, Soon, Unavailable
 
 _KEY_PREFIX = "pangate-key-1:"
-_KEY_BYTES = 32
+KEY_BYTES = 32
 _VERSION = b"\x01"
 _NONCE_BYTES = 12
+_FILE_PREFIX = b"file:"
+_KEY_ID_BYTES = 8
 _DERIVED_KEPT = 4096
 """Derived keys held in memory; a deployment of more tenants derives again, which costs microseconds."""
 
 
-class FileKeys:
-    """Implements `ports.Keys` from one root key of 256 bits in a file.
+class DerivedKeys:
+    """Implements `ports.Keys` by one key of 256 bits, the deployment's.
 
     A key for each tenant and purpose is derived by HKDF-SHA256 (RFC 5869). A sealed value is a version byte, a random
     nonce of 12 bytes, ciphertext and tag; random nonces bound a key to 2^32 values (NIST SP 800-38D section 8.3).
-    Raises ValueError with a sentence for the operator if the file does not hold a key, or others than its owner may
-    read it.
     """
 
-    def __init__(self, path: Path) -> None:
-        root = _root_key(path)
+    def __init__(self, root: bytes) -> None:
         self._derived = functools.lru_cache(_DERIVED_KEPT)(functools.partial(_derive, root))
 
     def mac(self, tenant: str, purpose: str) -> bytes:
@@ -57,10 +56,79 @@ class FileKeys:
         except (InvalidTag, ValueError):
             raise Unavailable("keys") from None
 
+    def ring(self, tenant: str) -> Soon[Ring]:
+        """Version 0 of the tenant's keys, for who has no store."""
+        return self.derived_ring(tenant)
+
+    def derived_ring(self, tenant: str) -> DerivedRing:
+        """What opens values that were sealed before a tenant had keys of its own."""
+        return DerivedRing(self, tenant)
+
+
+class DerivedRing:
+    """Implements `ports.Ring` by derived keys."""
+
+    __slots__ = ("_keys", "_tenant", "fingerprints")
+
+    def __init__(self, keys: DerivedKeys, tenant: str) -> None:
+        self._keys = keys
+        self._tenant = tenant
+        self.fingerprints = ((0, keys.mac(tenant, "fingerprint")),)
+
+    def seal(self, plaintext: bytes, associated: bytes) -> bytes:
+        return self._keys.seal(self._tenant, "vault", plaintext, associated)
+
+    def open(self, sealed: bytes, associated: bytes) -> bytes:
+        return self._keys.open(self._tenant, "vault", sealed, associated)
+
+
+class FileKeys(DerivedKeys):
+    """Keys derived from one in a file.
+
+    Raises ValueError with a sentence for the operator if the file does not hold a key, or others than its owner may
+    read it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(read_key(path))
+
+
+class FileService:
+    """Implements `ports.KeyService` by a key in a file, which stays in memory. Raises ValueError as `FileKeys` does."""
+
+    def __init__(self, path: Path) -> None:
+        self.root = read_key(path)
+        derived = HKDF(SHA256(), _KEY_ID_BYTES + KEY_BYTES, salt=None, info=b"pangate key service").derive(self.root)
+        self._prefix = _FILE_PREFIX + derived[:_KEY_ID_BYTES]
+        self._cipher = AESGCM(derived[_KEY_ID_BYTES:])
+
+    def wrapped(self, wrapped: bytes) -> bool:
+        """What is wrapped begins with which file did it."""
+        return wrapped.startswith(self._prefix)
+
+    async def wrap(self, tenant: str, plaintext: bytes) -> bytes:  # noqa: ARG002 - one key for all tenants
+        nonce = os.urandom(_NONCE_BYTES)
+        return self._prefix + nonce + self._cipher.encrypt(nonce, plaintext, self._prefix)
+
+    async def unwrap(self, tenant: str, wrapped: bytes) -> bytes:  # noqa: ARG002
+        at = len(self._prefix)
+        try:
+            return self._cipher.decrypt(wrapped[at : at + _NONCE_BYTES], wrapped[at + _NONCE_BYTES :], self._prefix)
+        except (InvalidTag, ValueError):
+            raise Unavailable("keys") from None
+
+    async def rewrap(self, tenant: str, wrapped: bytes) -> bytes:  # noqa: ARG002 - a file has one version
+        return wrapped
+
+    async def destroy(self, tenant: str) -> None:
+        """No tenant has a key of its own here."""
+
+    async def close(self) -> None: ...
+
 
 def generate_key() -> str:
     """The content of a new key file: one line. Write it with mode 0600."""
-    return f"{_KEY_PREFIX}{base64.b64encode(secrets.token_bytes(_KEY_BYTES)).decode()}\n"
+    return f"{_KEY_PREFIX}{base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode()}\n"
 
 
 def read_secret(reference: str, base: Path) -> bytes:
@@ -84,7 +152,8 @@ def read_secret(reference: str, base: Path) -> bytes:
     return secret
 
 
-def _root_key(path: Path) -> bytes:
+def read_key(path: Path) -> bytes:
+    """The key in a file. Raises ValueError with a sentence for the operator."""
     try:
         with path.open("rb") as file:
             if os.name == "posix" and os.fstat(file.fileno()).st_mode & 0o077:
@@ -97,7 +166,7 @@ def _root_key(path: Path) -> bytes:
         root = base64.b64decode(text.removeprefix(_KEY_PREFIX), validate=True)
     except (binascii.Error, ValueError):
         root = b""
-    if not text.startswith(_KEY_PREFIX) or len(root) != _KEY_BYTES:
+    if not text.startswith(_KEY_PREFIX) or len(root) != KEY_BYTES:
         raise ValueError(f"key file {path} is not one line of {_KEY_PREFIX} and 32 bytes in base64")
     return root
 
@@ -105,5 +174,5 @@ def _root_key(path: Path) -> bytes:
 def _derive(root: bytes, tenant: str, purpose: str) -> tuple[bytes, AESGCM]:
     """The HMAC key and the cipher of a tenant and purpose: independent of each other and of all others."""
     info = b"".join(len(part).to_bytes(4) + part for part in (b"pangate", tenant.encode(), purpose.encode()))
-    keys = HKDF(SHA256(), 2 * _KEY_BYTES, salt=None, info=info).derive(root)
-    return keys[:_KEY_BYTES], AESGCM(keys[_KEY_BYTES:])
+    keys = HKDF(SHA256(), 2 * KEY_BYTES, salt=None, info=info).derive(root)
+    return keys[:KEY_BYTES], AESGCM(keys[KEY_BYTES:])

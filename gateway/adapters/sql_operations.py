@@ -15,6 +15,7 @@ from gateway.adapters import (
     sql_outbox,
     sql_payments,
     sql_vault,
+    sql_vault_keys,
 )
 from gateway.adapters.sql_statements import Handlers, Steps
 from gateway.operations import (
@@ -37,6 +38,7 @@ from gateway.operations import (
 HANDLERS: Final[Handlers] = {
     **sql_vault.HANDLERS,
     **sql_audit.HANDLERS,
+    **sql_vault_keys.HANDLERS,
     **sql_keys.HANDLERS,
     **sql_deliveries.HANDLERS,
     **sql_payments.HANDLERS,

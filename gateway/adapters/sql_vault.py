@@ -22,16 +22,26 @@ from gateway.operations import (
     TokenRow,
 )
 
-_TOKEN_OF_VALUE = query(
-    "tenant text, fingerprint bytea, class text, format text",
-    """SELECT token FROM tokens
-    WHERE tenant = :tenant AND fingerprint = :fingerprint AND class = :class AND format = :format""",
+_BY_EVEN, _BY_ODD = (
+    query(
+        "tenant text, fingerprint bytea, class text, format text",
+        f"""SELECT token, expiry FROM tokens
+        WHERE tenant = :tenant AND {column} = :fingerprint AND class = :class AND format = :format""",
+    )
+    for column in ("fingerprint", "fingerprint_odd")
 )
 _ADD_TOKEN = change(
-    "tenant text, fingerprint bytea, class text, format text, token text, sealed bytea, now bigint",
-    """INSERT INTO tokens (tenant, token, class, format, fingerprint, sealed, created_at)
-    VALUES (:tenant, :token, :class, :format, :fingerprint, :sealed, :now) ON CONFLICT DO NOTHING""",
+    """tenant text, fingerprint bytea, class text, format text, token text, sealed bytea, now bigint, odd bytea,
+    merchant text, expiry text""",
+    """INSERT INTO tokens (tenant, token, class, format, fingerprint, sealed, created_at, fingerprint_odd, merchant,
+    expiry)
+    VALUES (:tenant, :token, :class, :format, :fingerprint, :sealed, :now, :odd, :merchant, :expiry)
+    ON CONFLICT DO NOTHING""",
     key="tenant token",
+)
+_SET_EXPIRY = change(
+    "tenant text, token text, expiry text",
+    "UPDATE tokens SET expiry = :expiry WHERE tenant = :tenant AND token = :token",
 )
 _TOKEN = query(
     "tenant text, token text",
@@ -44,37 +54,46 @@ _KNOWN = query(
 _FOUND = "token, class, format, created_at, deleted_at, sealed"
 _LOOK_UP = query("tenant text, token text", f"SELECT {_FOUND} FROM tokens WHERE tenant = :tenant AND token = :token")
 _BY_VALUE = query(
-    "tenant text, fingerprint bytea",
-    f"""SELECT {_FOUND} FROM tokens WHERE tenant = :tenant AND fingerprint = :fingerprint
+    "tenant text, even bytea, odd bytea",
+    f"""SELECT {_FOUND} FROM tokens WHERE tenant = :tenant AND (fingerprint = :even OR fingerprint_odd = :odd)
     ORDER BY created_at, token""",
 )
 _DELETE = change(
     "tenant text, token text, nothing bytea, now bigint",
-    """UPDATE tokens SET sealed = :nothing, fingerprint = NULL, deleted_at = :now
+    """UPDATE tokens
+    SET sealed = :nothing, fingerprint = NULL, fingerprint_odd = NULL, merchant = NULL, deleted_at = :now
     WHERE tenant = :tenant AND token = :token AND deleted_at IS NULL""",
 )
 
 
 def _put_token(op: PutToken, _: Rows) -> Steps[TokenRow]:
-    known = yield from _token_of_value(op)
+    known = yield from _known(op)
     tries = iter(range(op.tries))
     while known is None:
         n = next(tries, None)
         if n is None:
             return TokenRow(refused=True, token="", new=False)
         candidate = op.mint(n)
-        put = (candidate.token, candidate.sealed, micros(op.now))
+        put = (candidate.token, candidate.sealed, micros(op.now), op.fingerprint_odd, op.merchant, op.expiry)
         if (yield _ADD_TOKEN, (op.tenant, op.fingerprint, op.token_class, op.token_format, *put)):
-            return TokenRow(token=candidate.token, new=True)
-        known = yield from _token_of_value(op)  # the token is taken, or somebody else has just put the value
-    return TokenRow(token=known, new=False)
+            return TokenRow(token=candidate.token, new=True, expiry=op.expiry)
+        known = yield from _known(op)  # the token is taken, or somebody else has just put the value
+    return known
 
 
-def _token_of_value(op: PutToken) -> Steps[str | None]:
-    if op.fingerprint is None:
+def _known(op: PutToken) -> Steps[TokenRow | None]:
+    """The token that the value has; with the expiry that is told now, if one is."""
+    found: list[tuple[str, str | None]] = []
+    if op.fingerprint is not None:
+        found = yield _BY_EVEN, (op.tenant, op.fingerprint, op.token_class, op.token_format)
+    if not found and op.fingerprint_odd is not None:
+        found = yield _BY_ODD, (op.tenant, op.fingerprint_odd, op.token_class, op.token_format)
+    if not found:
         return None
-    found = yield _TOKEN_OF_VALUE, (op.tenant, op.fingerprint, op.token_class, op.token_format)
-    return found[0][0] if found else None
+    token, expiry = found[0]
+    if op.expiry is not None and op.expiry != expiry:
+        yield _SET_EXPIRY, (op.tenant, token, op.expiry)
+    return TokenRow(token=token, new=False, expiry=op.expiry or expiry)
 
 
 def _reveal_tokens(op: RevealTokens, _: Rows) -> Steps[RevealRow]:
@@ -99,7 +118,7 @@ def _look_up(op: LookUpToken, _: Rows) -> Steps[FoundTokensRow]:
 
 
 def _find_by_value(op: FindByValue, _: Rows) -> Steps[FoundTokensRow]:
-    rows = yield _BY_VALUE, (op.tenant, op.fingerprint)
+    rows = yield _BY_VALUE, (op.tenant, op.fingerprint, op.fingerprint_odd)
     return FoundTokensRow(tokens=tuple(_found(*row) for row in rows))
 
 

@@ -18,6 +18,8 @@ import asyncpg
 
 BATCH: Final = 500
 _TABLES: Final = {
+    "vault_keys": "tenant purpose version",
+    "vault_rewraps": "tenant",
     "tokens": "tenant token",
     "reveals": "tenant exchange position",
     "audit": "tenant chain sequence",

@@ -16,7 +16,7 @@ from gateway.commands.base import CONFIG, asked
 
 @click.group()
 def vault() -> None:
-    """The vault: who had which token revealed."""
+    """The vault: who had which token revealed, and its keys."""
 
 
 @vault.command()

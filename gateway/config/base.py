@@ -48,6 +48,12 @@ def url_parts(text: str, schemes: tuple[str, ...], expected: str) -> SplitResult
     return parts
 
 
+def is_far(url: str) -> bool:
+    """Does it lead to another machine?"""
+    host = urlsplit(url).hostname or ""
+    return not (host in ("localhost", "::1") or re.fullmatch(r"127(\.\d+){3}", host))
+
+
 def _in_file(reference: str) -> str:
     if not reference.startswith("file:"):
         raise ValueError("expected file:PATH")

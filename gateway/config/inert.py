@@ -35,6 +35,9 @@ class NoKeys:
     def open(self, tenant: str, purpose: str, sealed: bytes, associated: bytes) -> NoReturn:
         raise Unavailable("keys")
 
+    def ring(self, tenant: str) -> NoReturn:
+        raise Unavailable("keys")
+
 
 class NoUpstream:
     """A `Cluster` and an `Upstream` that only has a name."""

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, mod
 from gateway.config.base import Name, SecretFile, Settings, written
 from gateway.config.doubts import DoubtfulRoute
 from gateway.config.events import Events
+from gateway.config.keys import Keys
 from gateway.config.services import Service
 from gateway.config.shared import Shared
 from gateway.config.store import StoreSetting
@@ -145,13 +146,6 @@ class Admin(Settings):
 
 
 # --- Store, shared, keys ---------------------------------------------------------------------------------------------
-
-
-class KeyProvider(Settings):
-    """Where the root key is, from which all others are derived."""
-
-    provider: Literal["file"] = "file"
-    key: SecretFile
 
 
 class Audit(Settings):
@@ -299,7 +293,7 @@ class ConfigFile(Settings):
             lambda value: {"url": value} if isinstance(value, str) else value, json_schema_input_type=str | Shared
         ),
     ] = Field(default_factory=Shared)
-    keys: KeyProvider | None = None
+    keys: Keys | None = None
     audit: Audit = Field(default_factory=Audit)
     events: Events = Field(default_factory=Events)
     upstreams: dict[Name, Upstream] = Field(min_length=1)

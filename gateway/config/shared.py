@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
-from gateway.config.base import ClientTls, Settings, url_parts, written
+from gateway.config.base import ClientTls, Settings, is_far, url_parts, written
 from gateway.pure.units import Duration, SecretRef
 
 _EXPECTED = "expected redis://HOST[:PORT] or rediss://HOST[:PORT]"
@@ -41,11 +41,6 @@ Servers = Annotated[list[ServerUrl], Field(min_length=1, max_length=64)]
 def is_secure(servers: list[str]) -> bool:
     """Whether these servers are spoken to by TLS."""
     return urlsplit(servers[0]).scheme == "rediss"
-
-
-def _is_far(server: str) -> bool:
-    host = urlsplit(server).hostname or ""
-    return not (host in ("localhost", "::1") or re.fullmatch(r"127(\.\d+){3}", host))
 
 
 def _consistent(servers: list[str], tls: ClientTls | None) -> None:
@@ -100,10 +95,10 @@ class Shared(Settings):
     @property
     def tells_password(self) -> bool:
         """A password is sent through a network in clear."""
-        clear = self.servers is not None and not is_secure(self.servers) and any(map(_is_far, self.servers))
+        clear = self.servers is not None and not is_secure(self.servers) and any(map(is_far, self.servers))
         asked = self.sentinel
         if asked is not None:
-            far = any(map(_is_far, asked.servers))
+            far = any(map(is_far, asked.servers))
             clear = far and self.tls is None
             if far and asked.password is not None and not is_secure(asked.servers):
                 return True

@@ -18,17 +18,21 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenRow(Row):
-    """`refused` when each of the tries hit a token already taken."""
+    """`refused` when each of the tries hit a token already taken. `expiry` is what was told last of the card's."""
 
     token: str
     new: bool
+    expiry: str | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PutToken(Operation[TokenRow]):
     """The token of a value: the one it has (same tenant, class, format and fingerprint), else a new one.
 
-    `fingerprint` None means no deduplication. `mint(n)` makes the n-th candidate; it runs on the store's thread inside
+    `fingerprint` and `fingerprint_odd` are by keys of an even and of an odd version; a value is known by either, and
+    whoever puts it while there are two keys puts both. None of them means no deduplication. They tell apart what they
+    are made of (the `merchant`, too, which is written down so that they can be made anew). An `expiry` (YYYY-MM) takes
+    the place of what was told before. `mint(n)` makes the n-th candidate; it runs on the store's thread inside
     the unit, only for a value that has no token yet, at most `tries` times.
     """
 
@@ -39,6 +43,9 @@ class PutToken(Operation[TokenRow]):
     mint: Callable[[int], Candidate] = field(repr=False)
     now: float
     tries: int = 8
+    fingerprint_odd: bytes | None = field(default=None, repr=False)
+    merchant: str | None = None
+    expiry: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +115,8 @@ class FindByValue(Operation[FoundTokensRow]):
     """The tokens of a value, by its fingerprint, in whatever format. Reads only."""
 
     tenant: str
-    fingerprint: bytes = field(repr=False)
+    fingerprint: bytes | None = field(repr=False)
+    fingerprint_odd: bytes | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

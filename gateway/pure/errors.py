@@ -118,6 +118,7 @@ class Reason(enum.Enum):
     CARD_TOKEN_NOT_FOUND = "card_token_not_found", 404, "The vault has no such token"
     CARD_TOKEN_NOT_ALLOWED = "card_token_not_allowed", 403, "A card token may not be revealed here"
     SAD_EXPIRED = "sad_expired", 422, "The security code, track or PIN has expired or was used"
+    TENANT_SHREDDED = "tenant_shredded", 410, "The card data of this tenant was destroyed"
     VAULT_UNAVAILABLE = "vault_unavailable", 503, "The vault is not available"
     CARD_NUMBER_FOUND = "card_number_found", 422, "A card number stands where none belongs"
     RESPONSE_CARD_NUMBER = "response_card_number", 502, "The upstream's response holds a card number"

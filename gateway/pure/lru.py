@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
@@ -33,6 +33,11 @@ class Lru(Generic[K, V]):
 
     def drop(self, key: K) -> None:
         self._entries.pop(key, None)
+
+    def drop_idle(self, is_idle: Callable[[V], bool]) -> None:
+        """Drop those that were not used for longest, up to the first that is not idle."""
+        while self._entries and is_idle(next(iter(self._entries.values()))):
+            self._entries.popitem(last=False)
 
     def __len__(self) -> int:
         return len(self._entries)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hmac
 import re
+from collections.abc import Iterable
 from typing import Literal
 
 from gateway.pure.ids import BASE58, base58
@@ -43,9 +44,25 @@ def class_of(token: str) -> TokenClass:
     return _CLASSES[token[:3]]
 
 
-def fingerprint(pan: str, key: bytes) -> bytes:
-    """The keyed hash of an entire PAN (PCI DSS 3.5.1.1), by which a tenant's vault finds the token it has."""
-    return hmac.digest(key, b"pangate pan fingerprint\0" + pan.encode("ascii"), "sha256")
+def fingerprint(pan: str, key: bytes, merchant: str | None = None) -> bytes:
+    """The keyed hash of an entire PAN (PCI DSS 3.5.1.1), by which a tenant's vault finds the token it has; of those
+    that were made for one merchant of the tenant, if one is named.
+    """
+    if merchant is None:
+        return hmac.digest(key, b"pangate pan fingerprint\0" + pan.encode("ascii"), "sha256")
+    named = merchant.encode()
+    of_merchant = b"pangate merchant pan fingerprint\0" + len(named).to_bytes(4) + named
+    return hmac.digest(key, of_merchant + pan.encode("ascii"), "sha256")
+
+
+def fingerprints(
+    pan: str, keys: Iterable[tuple[int, bytes]], merchant: str | None = None
+) -> tuple[bytes | None, bytes | None]:
+    """By the key of an even version, and by that of an odd one: both, while the one follows the other."""
+    found: list[bytes | None] = [None, None]
+    for version, key in keys:
+        found[version % 2] = fingerprint(pan, key, merchant)
+    return found[0], found[1]
 
 
 def associated_data(tenant: str, token: str, token_class: TokenClass) -> bytes:

@@ -101,7 +101,7 @@ class _Mask:
 class _Tokens:
     minter: Minter
     made: Format | None
-    tenant: str
+    exchange: Exchange
     result: str
     """That of a request is told by the vault."""
     _puts: Puts = field(default_factory=dict)
@@ -114,13 +114,16 @@ class _Tokens:
         return is_text(media_type) and (self.made is None or len(digits_of(number)) >= self.made.shortest)
 
     def instead_of(self, number: bytes) -> Callable[[Rows], bytes]:
-        put, original = self.minter.put(self._puts, self.tenant, digits_of(number), self.made), number.decode("latin-1")
+        put, original = (
+            self.minter.put(self._puts, self.exchange, digits_of(number), self.made),
+            number.decode("latin-1"),
+        )
         return lambda rows: spelled(rows[put].token, original, self.made).encode("latin-1")
 
 
 _MASK = _Mask()
-_Changing = Callable[[str], _Change] | None
-"""Makes the change for a tenant's message; None where a number refuses it."""
+_Changing = Callable[[Exchange], _Change] | None
+"""Makes the change for a message of an exchange; None where a number refuses it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +166,7 @@ class Inspect(Rule):
 
     def __init__(self, settings: Settings, ports: Ports) -> None:
         self.reads_request = settings.request != "off"
+        self.uses_vault = settings.needs_keys
         self.reads_response = settings.response != "off"
         self._minter = Minter(ports, settings.tokens.dedupe, settings.tokens.environment)
         self._request = _changing(settings, settings.request, self._minter)
@@ -210,7 +214,7 @@ class Inspect(Rule):
             request.field(b"content-type") or "",
         )
         try:
-            changes = self._changes(message, self._request, exchange.tenant)
+            changes = self._changes(message, self._request, exchange)
         except _NumberFound as found:
             return _refused(found.place)
         except TooManyNumbers:
@@ -247,7 +251,7 @@ class Inspect(Rule):
             (response.header(b"content-type") or b"").decode("latin-1"),
         )
         try:
-            changes = self._changes(message, self._response, exchange.tenant)
+            changes = self._changes(message, self._response, exchange)
         except _NumberFound as found:
             return _held_back(found.place)
         except TooManyNumbers:
@@ -266,7 +270,7 @@ class Inspect(Rule):
         left_out = _CREDENTIALS | without
         return [name not in left_out and (self._headers is None or name in self._headers) for name in names]
 
-    def _changes(self, message: _Message, changing: _Changing, tenant: str) -> _Changes | None:
+    def _changes(self, message: _Message, changing: _Changing, exchange: Exchange) -> _Changes | None:
         """What must be different; mostly nothing (None), and one look at each part tells. Raises `_NumberFound`."""
         in_target = self._holds_any(message.target + b" " + message.host)
         in_fields = self._holds_any(_lines(compress(message.fields, message.looked_at)))
@@ -275,7 +279,7 @@ class Inspect(Rule):
             return None
         if changing is None:
             raise _NumberFound("the target" if in_target else "a header field" if in_fields else "the body")
-        change = changing(tenant)
+        change = changing(exchange)
         head_edits = self._target_edits(message, change) if in_target else []
         head_edits += self._head_edits(message, change) if in_fields else []
         edits = self._edits(message.body, message.media_type, change, "the body") if in_body else []
@@ -325,7 +329,7 @@ def _changing(settings: Settings, action: Action, minter: Minter, result: str = 
     if action == "mask":
         return lambda _: _MASK
     made = settings.tokens.compiled()
-    return lambda tenant: _Tokens(minter, made, tenant, result)
+    return lambda exchange: _Tokens(minter, made, exchange, result)
 
 
 def _refused(place: str) -> Deny:

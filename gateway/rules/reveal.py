@@ -105,6 +105,7 @@ class Reveal(Rule):
 
     stage = Stage.PROTECT
     needs_principal = True
+    uses_vault = True
 
     def __init__(self, settings: Settings, ports: Ports, destination: str) -> None:
         prefixes = tuple(settings.namespaces.items())
@@ -261,11 +262,12 @@ class Reveal(Rule):
                 self._count(target, "not_allowed")
                 detail = f"{target.place.text} takes tokens of the class {target.token_class}."
                 return Deny(Reason.CARD_TOKEN_NOT_ALLOWED, detail)
+        ring = exchange.vault()
         for target, match in revealing.numbers:
             sealed = stored[canonical(match.value)]
             assert sealed is not None
             associated = associated_data(exchange.tenant, sealed.token, target.token_class)
-            number = self._ports.keys.open(exchange.tenant, "vault", sealed.sealed, associated)
+            number = ring.open(sealed.sealed, associated)
             self._tell(exchange, target, match, number.decode())
         return PASS
 

@@ -117,6 +117,7 @@ class Tokenize(Rule):
 
     stage = Stage.PROTECT
     per_route = False
+    uses_vault = True
 
     def __init__(self, settings: Settings, ports: Ports) -> None:
         prefixes = tuple(settings.namespaces.items())
@@ -188,7 +189,7 @@ class Tokenize(Rule):
         puts: Puts = {}
         for target, match in selected:
             if is_card_number(match.value):
-                put = self._put(exchange.tenant, canonical(match.value), target, puts)
+                put = self._put(exchange, canonical(match.value), target, puts)
                 exchange.edit_response(target.place, Edit(match.start, match.end, _token(match, target, put)))
                 self._ports.telemetry.count(Metric.TOKENIZED, "pan", "response")
         exchange.settlement.extend(puts.values())
@@ -206,7 +207,7 @@ class Tokenize(Rule):
 
     def _replace_number(self, exchange: Exchange, target: _Target, match: Match, puts: Puts) -> None:
         if is_card_number(match.value):
-            put = self._put(exchange.tenant, canonical(match.value), target, puts)
+            put = self._put(exchange, canonical(match.value), target, puts)
             exchange.edit(target.place, Edit(match.start, match.end, _token(match, target, put)))
         elif self._own_class(exchange, match) == "pan":
             self._ports.telemetry.count(Metric.TOKENIZED, "pan", "token")
@@ -232,12 +233,12 @@ class Tokenize(Rule):
     def _own_class(self, exchange: Exchange, match: Match) -> TokenClass | None:
         return opaque_class(match.value, self._ports.keys.mac(exchange.tenant, "token"))
 
-    def _put(self, tenant: str, digits: str, target: _Target, puts: Puts) -> PutToken:
+    def _put(self, exchange: Exchange, digits: str, target: _Target, puts: Puts) -> PutToken:
         made = target.format
         if made is not None and len(digits) < made.shortest:
             detail = f"Send a card number of {made.shortest} digits or more in {target.place.text}."
             raise Refused(Reason.FIELD_INVALID, detail)
-        return self._minter.put(puts, tenant, digits, made)
+        return self._minter.put(puts, exchange, digits, made)
 
     def _refused(self, row: Row) -> Deny:
         if isinstance(row, TokenRow):

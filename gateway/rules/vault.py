@@ -28,7 +28,7 @@ from gateway.pure.audit import Entry, Event, token_digest
 from gateway.pure.body import compile_selector
 from gateway.pure.errors import Reason, Refused
 from gateway.pure.token_formats import canonical, is_card_number
-from gateway.pure.tokens import TokenClass, associated_data, fingerprint
+from gateway.pure.tokens import TokenClass, associated_data, fingerprints
 from gateway.rule import PASS, Answer, Deny, Place, Rule, RuleSettings, Stage, Verdict
 
 _NUMBER: Final = compile_selector("$.number")
@@ -60,6 +60,7 @@ class Vault(Rule):
     stage = Stage.PROTECT
     needs_keys: ClassVar[bool] = True
     needs_principal = True
+    uses_vault = True
 
     def __init__(self, settings: Settings, ports: Ports) -> None:
         self.reads_request = settings.operation == "find"
@@ -83,8 +84,8 @@ class Vault(Rule):
         """Ask the vault; a deletion is recorded along with it."""
         tenant, now = exchange.tenant, self._ports.clock.now()
         if self._operation == "find":
-            key = self._ports.keys.mac(tenant, "fingerprint")
-            exchange.unit.append(FindByValue(tenant, fingerprint(_number(exchange), key)))
+            even, odd = fingerprints(_number(exchange), exchange.vault().fingerprints)
+            exchange.unit.append(FindByValue(tenant, even, odd))
             return PASS
         token = canonical(exchange.params["token"])
         if is_card_number(token):
@@ -103,7 +104,7 @@ class Vault(Rule):
         assert isinstance(row, FoundTokensRow)
         told = [found.token for found in row.tokens]
         exchange.settlement.append(self._record(exchange, told, "answered" if told else "unknown"))
-        shown = [self._shown(exchange.tenant, found) for found in row.tokens]
+        shown = [self._shown(exchange, found) for found in row.tokens]
         if self._operation == "find":
             return _answer({"tokens": shown})
         return _answer(shown[0]) if shown else _UNKNOWN
@@ -117,7 +118,7 @@ class Vault(Rule):
         entries = tuple(Entry(event, at, exchange.id, *who, token=digest, outcome=outcome) for digest in digests)
         return RecordAudit(exchange.tenant, key, entries)
 
-    def _shown(self, tenant: str, found: FoundToken) -> dict[str, Any]:
+    def _shown(self, exchange: Exchange, found: FoundToken) -> dict[str, Any]:
         told: dict[str, Any] = {
             "token": found.token,
             "class": found.token_class,
@@ -126,12 +127,12 @@ class Vault(Rule):
             "deleted_at": None if found.deleted_at is None else _time(found.deleted_at),
         }
         if self._last_four and found.deleted_at is None:
-            told["last_four"] = self._opened(tenant, found)[-4:]
+            told["last_four"] = self._opened(exchange, found)[-4:]
         return told
 
-    def _opened(self, tenant: str, found: FoundToken) -> str:
-        associated = associated_data(tenant, found.token, cast("TokenClass", found.token_class))
-        return self._ports.keys.open(tenant, "vault", found.sealed, associated).decode()
+    def _opened(self, exchange: Exchange, found: FoundToken) -> str:
+        associated = associated_data(exchange.tenant, found.token, cast("TokenClass", found.token_class))
+        return exchange.vault().open(found.sealed, associated).decode()
 
 
 _UNKNOWN: Final = Deny(Reason.CARD_TOKEN_NOT_FOUND, "Name a token of this tenant.")

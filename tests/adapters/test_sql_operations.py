@@ -93,8 +93,12 @@ async def test_a_file_of_an_older_version_opens_with_what_it_held(
     for migration in migrations("sqlite")[:version]:
         old.execute(migration.script)
     old.pragma("user_version", version)
-    unit = (claim(), put_token("tok_1"), finish(response=b"kept"))
+    unit = (claim(), finish(response=b"kept"))
     run_unit(old, unit, Rows(unit))
+    old.execute(
+        """INSERT INTO tokens (tenant, token, class, format, sealed, created_at)
+        VALUES ('shop', 'tok_1', 'pan', '', x'01', 0)"""
+    )
     old.close()
     store = open_sqlite(str(path), clock=clock, telemetry=telemetry)
     row = await key_row(store)

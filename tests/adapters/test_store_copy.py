@@ -14,7 +14,8 @@ from gateway.adapters import store_copy
 from gateway.adapters.postgres_connections import Address
 from gateway.adapters.sqlite import open_sqlite
 from gateway.adapters.store_copy import copy_store
-from gateway.operations import AdmitRow, ForwardedDelivery, KeyState, PurgeAudit
+from gateway.operations import AddKeys, AdmitRow, AskRewrap, ForwardedDelivery, KeyState, PurgeAudit
+from gateway.pure.key_hierarchy import KeyRecord
 from gateway.pure.lifecycle import Told
 from tests.adapters.operations import NOW, ask, claim, delivery, due_ids, finish, key_row, put_token, record
 from tests.adapters.payments import Till, published
@@ -42,6 +43,8 @@ async def file(tmp_path: Path, clock: HandClock, telemetry: Recorder) -> Path:
         await till.hear(Told("disputed_total", 10 * number), alias="pi_later", source=None, now=NOW)
     await till.hear(Told("disputed_total", 5), alias="pi_later", source="evt_9", now=NOW)
     await store.commit([call("req-7"), doubt("req-7")])
+    await store.commit([AddKeys("shop", (KeyRecord("shop", "tenant", 1, 0, b"wrapped", NOW),))])
+    await store.commit([AskRewrap("shop", 100, NOW)])
     await store.close()
     with contextlib.closing(apsw.Connection(str(path))) as db:
         db.execute("INSERT INTO reveals VALUES ('shop', 'req-0', 0, 'tok_1', 0, 'who', 'out', 'psp', 1, NULL, NULL)")
