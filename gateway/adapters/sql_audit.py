@@ -102,7 +102,7 @@ def _record(op: RecordAudit, rows: Rows) -> Steps[Row]:
     entries = tuple(map(cleaned, op.entries))
     for entry in entries:
         linked(entry, Place(op.tenant, ""), End(), op.key)
-    rows.recorded.append(RecordAudit(op.tenant, op.key, entries))
+    rows.recorded += (RecordAudit(op.tenant, op.key, entries),)
     yield from ()
     return DONE
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain
 
 from gateway.operations import Operation, RecordAudit, Row, Rows
 from gateway.ports import CommitInDoubt, Unavailable
@@ -44,7 +45,8 @@ class Waiting:
 
 def recorded(units: Iterable[Waiting]) -> list[RecordAudit]:
     """What the audit chain has to get in the commit of these units: nothing of one that came to nothing."""
-    return [record for waiting in units if waiting.result == "committed" for record in waiting.rows.recorded]
+    records = [waiting.rows.recorded for waiting in units if waiting.rows.recorded and waiting.result == "committed"]
+    return list(chain.from_iterable(records)) if records else []
 
 
 def unavailable(cause: BaseException, *, committing: bool = False) -> Unavailable:

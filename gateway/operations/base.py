@@ -34,7 +34,7 @@ class Rows:
         self._operations = operations
         self._places: dict[Operation[Row], int] = {}
         self.answered: list[Row] = []
-        self.recorded: list[RecordAudit] = []
+        self.recorded: tuple[RecordAudit, ...] = ()
         """What the audit chain gets to know if the unit comes to something."""
         self.refused: int | None = None
         """Position of the operation that refused; the operations behind it were not run."""
