@@ -9,8 +9,10 @@ from gateway.pure.cards import luhn_valid
 
 _RUN = re.compile(r"[0-9](?:[ -]?[0-9]){11,}")
 _GROUP = re.compile(r"[0-9]+")
+_DIGIT = re.compile(rb"[0-9]")
 _SHORTEST, _LONGEST = 12, 19
-_ESCAPES = ("%", "\\u00", "&#")
+_SUSPECT = re.compile(r"%|\\u00|&#|[A-Za-z0-9]{16}|(?:[0-9][^0-9]{0,3}){12}")
+"""Escapes, what may be base64 of twelve digits, twelve digits apart: without one of these nothing is left to find."""
 _SCANNER = Scanner(unless_named=())
 _LEFT_OUT = "[left out: it may hold a card number]"
 
@@ -19,20 +21,27 @@ def redact(text: str) -> str:
     """The text with `*` for the digits of each possible card number.
 
     That is: 12 to 19 digits whose check digit fits, written in one group or in groups with single spaces or dashes
-    between them; of any network or none, unlike what `card_scan` takes for one, for a log loses little by it. A text
-    that holds one of `card_scan` under escapes is left out as a whole. Takes time proportional to the text.
+    between them; of any network or none, unlike what `card_scan` takes for one, for a log loses little by it. What that
+    finds besides is hidden too, and a text that holds one under escapes or in base64 is left out as a whole. Takes time
+    proportional to the text.
     """
     if len(text) < _SHORTEST:
         return text
     redacted = _RUN.sub(lambda run: _redact_run(run[0]), text)
-    return _LEFT_OUT if any(escape in text for escape in _ESCAPES) and _holds_a_number(redacted) else redacted
+    return _searched(redacted) if _SUSPECT.search(redacted) is not None else redacted
 
 
-def _holds_a_number(text: str) -> bool:
+def _searched(text: str) -> str:
+    data = text.encode("utf-8", "surrogatepass")
+    hidden = bytearray(data)
     try:
-        return next(_SCANNER.scan(text.encode("utf-8", "replace")), None) is not None
+        for found in _SCANNER.scan(data):
+            if not found.in_clear:
+                return _LEFT_OUT
+            hidden[found.start : found.end] = _DIGIT.sub(b"*", data[found.start : found.end])
     except TooManyNumbers:
-        return True
+        return _LEFT_OUT
+    return hidden.decode("utf-8", "surrogatepass")
 
 
 def _redact_run(run: str) -> str:

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import base64
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,7 +18,16 @@ def test_a_card_number_is_hidden_wherever_it_stands(card: str, frame: str) -> No
     assert redact(frame.format(card)) == frame.format("*" * len(card))
 
 
-@pytest.mark.parametrize("text", ["4242 4242 4242 4242", "4242-4242-4242-4242", "3782 822463 10005"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "4242 4242 4242 4242",
+        "4242-4242-4242-4242",
+        "3782 822463 10005",
+        "4242.4242.4242.4242",
+        "4242 - 4242+4242  4242",
+    ],
+)
 def test_a_card_number_in_groups_is_hidden(text: str) -> None:
     assert not any(character.isdigit() for character in redact(f"card {text}!"))
 
@@ -26,6 +38,20 @@ def test_a_card_number_in_groups_is_hidden(text: str) -> None:
 def test_a_text_with_an_escaped_card_number_is_left_out(text: str) -> None:
     assert redact(f"GET /{text}") == "[left out: it may hold a card number]"
     assert redact(f"{text} 4111111111111111") == "[left out: it may hold a card number]"
+
+
+@pytest.mark.parametrize("encode", [base64.b64encode, base64.urlsafe_b64encode])
+@pytest.mark.parametrize("before", ["", "x", "user:"])
+def test_a_text_with_a_card_number_in_base64_is_left_out(encode: Callable[[bytes], bytes], before: str) -> None:
+    credential = encode(f"{before}4242424242424242".encode()).decode()
+    assert redact(f"Basic {credential}") == "[left out: it may hold a card number]"
+
+
+@pytest.mark.parametrize(
+    "text", ["\ud800 sub-17", "\ud800 3f2a9c1e-77aa-4b1c-9d2e-0123456789ab", "a1b2c3d4e5f6a7b8c9d0e1f2"]
+)
+def test_what_is_looked_at_twice_is_as_it_was(text: str) -> None:
+    assert redact(text) == text
 
 
 @pytest.mark.parametrize("text", ["/caf%C3%A9/order%2017", "100 % of 1763920576124", "\\u00e9\\u00e9 pay_17"])
