@@ -35,7 +35,7 @@ from gateway.config.build import build
 from gateway.config.load import load
 from gateway.exchange import Exchange, Peer
 from gateway.operations import PutToken
-from gateway.ports import Ports, settled
+from gateway.ports import Ports, Ring, settled
 from gateway.pure.body import compile_selector, parse
 from gateway.pure.http import request_head, response_head
 from gateway.pure.metrics import Metric
@@ -92,7 +92,7 @@ async def world(folder: Path) -> AsyncIterator[World]:
         assert isinstance(found, Found)
         assert found.route.pipeline is not None
         rules = {placed.kind: placed.rule for placed in found.route.pipeline.placed}
-        make = _maker(certs)
+        make = _maker(certs, keys.derived_ring("bench"))
         await settled(rules["tokenize"].on_request(first := make()))
         (put,) = first.unit
         assert isinstance(put, PutToken)
@@ -113,7 +113,7 @@ class _Nowhere:
         """There is nothing."""
 
 
-def _maker(certs: Path) -> Callable[[], Exchange]:
+def _maker(certs: Path, ring: Ring) -> Callable[[], Exchange]:
     peer = Peer("127.0.0.1", ssl.PEM_cert_to_DER_cert((certs / "partner.pem").read_text()))
     length = str(len(payment()))
     headers = {
@@ -124,7 +124,7 @@ def _maker(certs: Path) -> Callable[[], Exchange]:
 
     def make() -> Exchange:
         exchange = make_exchange("POST", _PATH, headers, peer=peer, tenant="bench")
-        exchange.body = payment()
+        exchange.body, exchange.ring = payment(), ring
         return exchange
 
     return make

@@ -99,7 +99,9 @@ async def microseconds(made: World, body: bytes, select: str, calls: int) -> flo
     settings = tokenize.Settings.model_validate({"kind": "tokenize", "fields": [{"select": select, "class": "pan"}]})
     rule = tokenize.Tokenize.provision(settings, made.ports, _PLACE)
     exchanges = [make_exchange(headers={"Content-Type": "application/json"}, tenant="bench") for _ in range(calls)]
+    ring = await settled(made.ports.keys.ring("bench"))
     for exchange in exchanges:
+        exchange.ring = ring
         exchange.body = body
     with calm():
         before = time.process_time_ns()
