@@ -10,6 +10,7 @@ from bench.backend import answer_with
 from bench.micro import world
 from bench.rows import vault
 from bench.stage import payment
+from gateway.ports import settled
 from gateway.pure.cards import luhn_valid
 from gateway.rules.tokenize import Settings, Tokenize
 from tests.conftest import make_exchange
@@ -49,6 +50,7 @@ async def test_what_is_timed_is_a_body_with_its_token(tmp_path: Path) -> None:
         rule = Tokenize.provision(settings, made.ports, vault._PLACE)
         exchange = make_exchange(headers={"Content-Type": "application/json"}, tenant="bench")
         exchange.body = payment()
+        exchange.ring = await settled(made.ports.keys.ring("bench"))
         done = await vault.tokenized(rule, exchange)
         assert await vault.microseconds(made, payment(), "$.card.number", 2) > 0
     before, after = orjson.loads(payment()), orjson.loads(done)
