@@ -13,7 +13,7 @@ Hook = Callable[[Exchange], Soon[Verdict]]
 
 
 def keyed(keys: Keys, hook: Hook) -> Hook:
-    """The hook, with `exchange.ring` set before it.
+    """The hook, with `exchange.ring` set before the first that needs it.
 
     While the keys are not to be had it runs all the same: most exchanges have nothing that needs them, and some hooks
     have to undo something. A tenant that was shredded is refused.
@@ -27,6 +27,8 @@ def keyed(keys: Keys, hook: Hook) -> Hook:
         return await settled(hook(exchange))
 
     def hooked(exchange: Exchange) -> Soon[Verdict]:
+        if exchange.ring is not None:
+            return hook(exchange)
         soon = keys.ring(exchange.tenant)
         if is_pending(soon):
             return waited(exchange, soon)  # type: ignore[arg-type]

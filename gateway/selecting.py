@@ -42,6 +42,7 @@ class Targets(Generic[T]):
         self._targets = tuple(targets)
         places = [target.place for target in targets]
         self._kinds: frozenset[Kind] = frozenset(p.kind for p in places if not isinstance(p, HeadSelector))
+        self._kinds_or_none: frozenset[Kind] = self._kinds | {"empty"}
         self._in_head = any(isinstance(place, HeadSelector) for place in places)
 
     def __bool__(self) -> bool:
@@ -67,7 +68,7 @@ class Targets(Generic[T]):
         return [target for target, match in found if match.start in edited[isinstance(target.place, HeadSelector)]]
 
     def _parts(self, exchange: Exchange) -> tuple[Document | None, Head | None]:
-        document = exchange.document(self._kinds | {"empty"}) if self._kinds else None
+        document = exchange.document(self._kinds_or_none) if self._kinds else None
         return document, exchange.request_head() if self._in_head else None
 
     def of_response(self, exchange: Exchange) -> list[Selected[T]] | Deny:
@@ -107,7 +108,7 @@ class Targets(Generic[T]):
 
 
 def _starts(edits: Sequence[Edit]) -> set[int]:
-    return {edit.start for edit in edits}
+    return {edit.start for edit in edits} if edits else set()
 
 
 def _refuse_absent(target: Target) -> None:
