@@ -45,7 +45,7 @@ def crooked(data: bytes) -> None:
         raise KeyError(data)
 
 
-def test_what_a_parser_cannot_stand_is_found_small_and_found_again(
+def test_what_a_parser_cannot_stand_is_found_and_found_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(fuzz, "FINDINGS", tmp_path)
@@ -53,7 +53,7 @@ def test_what_a_parser_cannot_stand_is_found_small_and_found_again(
     row = fuzz.by_hypothesis("crooked", 60, 7)
     (path,) = tmp_path.iterdir()
     assert row.findings == [str(path)]
-    assert path.read_bytes() == b"?"
+    assert b"?" in path.read_bytes()
     assert fuzz.replay(path) == 1
     assert "KeyError" in capsys.readouterr().out
     path.write_bytes(b"!")

@@ -77,6 +77,6 @@ def test_every_row_has_one_family() -> None:
         "policed", "durable", "bare", "stream", "redis_limit", "jwt_cold", "breaker_cost",
         "handshake", "idle", "latency", "growth_routes", "growth_tokens", "growth_time",
         "workers", "store_units", "store_prepare", "store_keys", "relay", "flow_rate", "flow_latency",
-        "dlp_clean", "dlp_speed", "dlp_lines",
+        "dlp_clean", "dlp_speed", "dlp_lines", "tokenize_one", "tokenize_many", "token_rate", "reveal_latency",
         "postgres_units", "postgres_rate",
     ])  # fmt: skip
