@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Literal, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -14,10 +14,18 @@ from gateway.pure.metrics import Metric
 from gateway.pure.token_formats import FORMATS, RANDOM_BYTES, Format, FormatName, decorated
 from gateway.pure.tokens import OPAQUE_BYTES, associated_data, fingerprints, opaque
 
-Dedupe: TypeAlias = Literal["tenant", "none"]
+Dedupe: TypeAlias = Literal["tenant", "merchant", "none"]
 Environment: TypeAlias = Annotated[str, Field(pattern="^[a-z0-9]{1,16}$")]
-Puts: TypeAlias = dict[tuple[str, str], PutToken]
-"""What one message asks of the vault, by number and format."""
+
+
+class Puts(dict[tuple[str, str, str | None], PutToken]):
+    """What one message asks of the vault, by number, format and expiry; for one merchant of the tenant, if told."""
+
+    __slots__ = ("merchant",)
+
+    def __init__(self, merchant: str | None = None) -> None:
+        super().__init__()
+        self.merchant = merchant
 
 
 class TokenFormat(BaseModel):
@@ -44,7 +52,9 @@ class TokenFormat(BaseModel):
 
 
 class Minter:
-    """`dedupe: tenant` gives a number the token it has already; `environment` is a part of opaque tokens."""
+    """`dedupe: tenant` gives a number the token it has already, `merchant` that which it has of this merchant;
+    `environment` is a part of opaque tokens.
+    """
 
     __slots__ = ("_clock", "_dedupe", "_entropy", "_environment", "_keys", "_telemetry")
 
@@ -56,15 +66,32 @@ class Minter:
         self._dedupe = dedupe
         self._environment = environment
 
-    def put(self, puts: Puts, exchange: Exchange, digits: str, made: Format | None) -> PutToken:
+    def put(
+        self, puts: Puts, exchange: Exchange, digits: str, made: Format | None, expiry: str | None = None
+    ) -> PutToken:
         """The operation for a number, `made.shortest` digits or more; one that comes twice in a message asks once."""
         name = "opaque" if made is None else made.name
-        put = puts.get((digits, name))
+        put = puts.get((digits, name, expiry))
         if put is None:
-            put = puts[digits, name] = self._put(exchange.tenant, exchange.vault(), digits, name, made)
+            mint = self._mint(exchange.tenant, exchange.vault(), digits, made)
+            even, odd = self._fingerprints(exchange.vault(), digits, puts.merchant)
+            put = puts[digits, name, expiry] = PutToken(
+                exchange.tenant,
+                "pan",
+                name,
+                even,
+                mint,
+                self._clock.now(),
+                fingerprint_odd=odd,
+                merchant=puts.merchant,
+                expiry=expiry,
+            )
         return put
 
-    def _put(self, tenant: str, ring: Ring, digits: str, name: str, made: Format | None) -> PutToken:
+    def _fingerprints(self, ring: Ring, digits: str, merchant: str | None) -> tuple[bytes | None, bytes | None]:
+        return (None, None) if self._dedupe == "none" else fingerprints(digits, ring.fingerprints, merchant)
+
+    def _mint(self, tenant: str, ring: Ring, digits: str, made: Format | None) -> Callable[[int], Candidate]:
         keys, entropy, environment = self._keys, self._entropy, self._environment
 
         def mint(_: int) -> Candidate:
@@ -75,8 +102,7 @@ class Minter:
             associated = associated_data(tenant, token, "pan")
             return Candidate(token, ring.seal(digits.encode(), associated))
 
-        even, odd = fingerprints(digits, ring.fingerprints) if self._dedupe == "tenant" else (None, None)
-        return PutToken(tenant, "pan", name, even, mint, self._clock.now(), fingerprint_odd=odd)
+        return mint
 
     def count(self, rows: Sequence[Row]) -> None:
         """What the vault answered; a row that is no token's says that the value was one already."""

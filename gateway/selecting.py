@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from gateway.exchange import Edit, Exchange
@@ -36,11 +36,13 @@ class Selected(NamedTuple, Generic[T]):
 
 
 class Targets(Generic[T]):
-    """The fields of a rule in their order. Nothing is read of a message but what they select in."""
+    """The fields of a rule in their order. Nothing is read of a message but what they select in, and what is looked up
+    `beside` them.
+    """
 
-    def __init__(self, targets: Sequence[T]) -> None:
+    def __init__(self, targets: Sequence[T], beside: Iterable[AnySelector] = ()) -> None:
         self._targets = tuple(targets)
-        places = [target.place for target in targets]
+        places = [*(target.place for target in targets), *beside]
         self._kinds: frozenset[Kind] = frozenset(p.kind for p in places if not isinstance(p, HeadSelector))
         self._kinds_or_none: frozenset[Kind] = self._kinds | {"empty"}
         self._in_head = any(isinstance(place, HeadSelector) for place in places)
@@ -66,6 +68,13 @@ class Targets(Generic[T]):
         edited = _starts(exchange.edits), _starts(exchange.head_edits)
         found = self._selected(*self._parts(exchange), (set(), set()), lambda _: None)
         return [target for target, match in found if match.start in edited[isinstance(target.place, HeadSelector)]]
+
+    def beside(self, exchange: Exchange, place: AnySelector) -> list[str]:
+        """The values at a place of a request, whatever becomes of them."""
+        document, head = self._parts(exchange)
+        if isinstance(place, HeadSelector):
+            return [] if head is None else [match.value for match in head.select(place)]
+        return [] if document is None else [match.value for match in document.select(place)]
 
     def _parts(self, exchange: Exchange) -> tuple[Document | None, Head | None]:
         document = exchange.document(self._kinds_or_none) if self._kinds else None

@@ -51,7 +51,7 @@ _KNOWN = query(
     "tenant text, token text, class text",
     "SELECT 1 FROM tokens WHERE tenant = :tenant AND token = :token AND class = :class",
 )
-_FOUND = "token, class, format, created_at, deleted_at, sealed"
+_FOUND = "token, class, format, created_at, deleted_at, sealed, expiry"
 _LOOK_UP = query("tenant text, token text", f"SELECT {_FOUND} FROM tokens WHERE tenant = :tenant AND token = :token")
 _BY_VALUE = query(
     "tenant text, even bytea, odd bytea",
@@ -61,7 +61,8 @@ _BY_VALUE = query(
 _DELETE = change(
     "tenant text, token text, nothing bytea, now bigint",
     """UPDATE tokens
-    SET sealed = :nothing, fingerprint = NULL, fingerprint_odd = NULL, merchant = NULL, deleted_at = :now
+    SET sealed = :nothing, fingerprint = NULL, fingerprint_odd = NULL, merchant = NULL, expiry = NULL,
+    deleted_at = :now
     WHERE tenant = :tenant AND token = :token AND deleted_at IS NULL""",
 )
 
@@ -123,10 +124,16 @@ def _find_by_value(op: FindByValue, _: Rows) -> Steps[FoundTokensRow]:
 
 
 def _found(
-    token: str, token_class: str, token_format: str, created: int, deleted: int | None, sealed: bytes
+    token: str,
+    token_class: str,
+    token_format: str,
+    created: int,
+    deleted: int | None,
+    sealed: bytes,
+    expiry: str | None,
 ) -> FoundToken:
     gone = None if deleted is None else seconds(deleted)
-    return FoundToken(token, token_class, token_format, seconds(created), gone, sealed)
+    return FoundToken(token, token_class, token_format, seconds(created), gone, sealed, expiry)
 
 
 def _delete_token(op: DeleteToken, _: Rows) -> Steps[DeletedRow]:

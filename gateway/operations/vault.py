@@ -93,6 +93,8 @@ class FoundToken:
     created_at: float
     deleted_at: float | None
     sealed: bytes = field(repr=False)
+    expiry: str | None = None
+    """Of the card, YYYY-MM, as it was told last."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,16 @@ from __future__ import annotations
 import re
 
 _PAN = re.compile(r"[0-9]+(?:[ -][0-9]+)*")
+_EXPIRIES = tuple(
+    re.compile(text, re.ASCII)
+    for text in (
+        r"(?P<month>\d\d)(?: ?/ ?)?(?P<year>\d\d)",
+        r"(?P<month>\d\d) ?/ ?(?P<year>\d{4})",
+        r"(?P<year>\d{4})-(?P<month>\d\d)",
+        r"(?P<month>\d{1,2})\n(?P<year>\d\d|\d{4})",
+    )
+)
+"""As one text; the last is month and year that stood apart."""
 _SEPARATORS = str.maketrans("", "", " -")
 _DOUBLED = bytes.maketrans(b"0123456789", bytes([0, 2, 4, 6, 8, 1, 3, 5, 7, 9]))
 _PLAIN = bytes.maketrans(b"0123456789", bytes(range(10)))
@@ -41,3 +51,14 @@ def spell(digits: str, original: str) -> str:
     """Digits, or what stands for them, with the separators that the original had."""
     each = iter(digits)
     return "".join(next(each) if character.isdigit() else character for character in original)
+
+
+def expiry(*texts: str) -> str | None:
+    """The expiry of a card as YYYY-MM: of MM/YY, MM/YYYY, MMYY or YYYY-MM, or of a month and a year (two or four
+    digits, of this century); None for anything else.
+    """
+    text = "\n".join(texts)
+    found = next((match for pattern in _EXPIRIES if (match := pattern.fullmatch(text))), None)
+    if found is None or not 1 <= int(found["month"]) <= 12:
+        return None
+    return f"20{found['year'][-2:]}-{int(found['month']):02}" if found["year"][:-2] in ("", "20") else None

@@ -15,7 +15,7 @@ from typing import Annotated, Literal, Protocol
 from pydantic import Field
 
 from gateway.exchange import Edit, Exchange, Replacement, blanked
-from gateway.minting import Dedupe, Environment, Minter, Puts, TokenFormat, spelled
+from gateway.minting import Environment, Minter, Puts, TokenFormat, spelled
 from gateway.operations import Operation, Row, Rows
 from gateway.ports import Header, Outcome, Ports
 from gateway.pure.card_networks import RareNetwork
@@ -38,7 +38,7 @@ _CREDENTIALS = frozenset({b"authorization", b"dpop", b"signature", b"signature-i
 class Tokens(TokenFormat):
     """Of the tokens that `tokenize` puts in the place of numbers."""
 
-    dedupe: Dedupe = "tenant"
+    dedupe: Literal["tenant", "none"] = "tenant"
     environment: Environment = "live"
 
 
@@ -104,7 +104,7 @@ class _Tokens:
     exchange: Exchange
     result: str
     """That of a request is told by the vault."""
-    _puts: Puts = field(default_factory=dict)
+    _puts: Puts = field(default_factory=Puts)
 
     @property
     def puts(self) -> Iterable[Operation[Row]]:

@@ -9,15 +9,17 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, TypeAlias
 
 from pydantic import Field, model_validator
 
+from gateway import facts
 from gateway.exchange import Edit, Exchange, Replacement
 from gateway.minting import Dedupe, Environment, Minter, Puts, TokenFormat, spelled
 from gateway.operations import KnowTokens, PutToken, Row, Rows, TokenRow
 from gateway.ports import Outcome, Ports, Soon, Unavailable
 from gateway.pure.body import Match
+from gateway.pure.cards import expiry
 from gateway.pure.errors import Reason, Refused
 from gateway.pure.metrics import Metric
 from gateway.pure.places import AnySelector, compile_place, in_target
@@ -29,6 +31,9 @@ from gateway.rule import PASS, Deny, Place, Rule, RuleSettings, Stage, Verdict
 from gateway.selecting import Targets
 
 _LONGEST_CODE = 64
+_LONGEST_MERCHANT = 255
+Expiry: TypeAlias = PlaceText | tuple[PlaceText, PlaceText]
+"""Where a card's expiry stands; month and year, where they stand apart."""
 
 
 class _Field(TokenFormat):
@@ -48,10 +53,24 @@ class ResponseField(_Field):
 
 
 class RequestField(_Field):
-    """Card data to replace in requests. A match that is neither card data nor a token refuses the request."""
+    """Card data to replace in requests. A match that is neither card data nor a token refuses the request. `expiry` is
+    where that of the one card stands.
+    """
 
     token_class: TokenClass = Field(alias="class")
     required: bool = False
+    expiry: Expiry | None = None
+
+    @property
+    def expiry_places(self) -> tuple[str, ...]:
+        """One for a text that says all, two for month and year."""
+        return () if self.expiry is None else (self.expiry,) if isinstance(self.expiry, str) else self.expiry
+
+    @model_validator(mode="after")
+    def _cards_expire(self) -> Self:
+        if self.expiry is not None and self.token_class != "pan":
+            raise ValueError(f"an expiry is kept of card numbers only; a {SHAPES[self.token_class].name} has none")
+        return self
 
     @model_validator(mode="after")
     def _sensitive_is_opaque(self) -> Self:
@@ -64,13 +83,16 @@ class RequestField(_Field):
 
 
 class Settings(RuleSettings):
-    """`dedupe: tenant` gives a number the token it has already. `cvc: any` lifts the rule of three or four digits."""
+    """`dedupe: tenant` gives a number the token it has already, `merchant` that which it has of the one `merchant` that
+    the request names. `cvc: any` lifts the rule of three or four digits.
+    """
 
     kind: Literal["tokenize"]
     namespaces: Namespaces = Field(default_factory=dict)
     fields: tuple[RequestField, ...] = ()
     response: tuple[ResponseField, ...] = ()
     dedupe: Dedupe = "tenant"
+    merchant: facts.SourceText | None = None
     environment: Environment = "live"
     cvc: Literal["digits", "any"] = "digits"
     cvc_keep: Annotated[Duration, Field(gt=0, le=3600)] = 3600.0
@@ -78,6 +100,14 @@ class Settings(RuleSettings):
     @model_validator(mode="after")
     def _prefixes_are_declared(self) -> Self:
         refuse_undeclared(self.namespaces, fields=self.fields, response=self.response)
+        return self
+
+    @model_validator(mode="after")
+    def _merchant_is_told(self) -> Self:
+        if (self.dedupe == "merchant") != (self.merchant is not None):
+            raise ValueError("dedupe: merchant and a merchant (where its name stands) belong together")
+        if self.merchant in self.replaced:
+            raise ValueError("merchant is kept as it is: no card data may stand there")
         return self
 
     @model_validator(mode="after")
@@ -110,6 +140,7 @@ class _Target:
     token_class: TokenClass
     format: Format | None
     required: bool = False
+    expiry: tuple[AnySelector, ...] = ()
 
 
 class Tokenize(Rule):
@@ -121,16 +152,14 @@ class Tokenize(Rule):
 
     def __init__(self, settings: Settings, ports: Ports) -> None:
         prefixes = tuple(settings.namespaces.items())
-        self._request = Targets(
-            [
-                _Target(compile_place(each.select, prefixes), each.token_class, each.compiled(), each.required)
-                for each in settings.fields
-            ]
-        )
+        targets = [_request_target(each, prefixes) for each in settings.fields]
+        self._request = Targets(targets, [place for target in targets for place in target.expiry])
         self._response = Targets(
             [_Target(compile_place(each.select, prefixes), "pan", each.compiled()) for each in settings.response]
         )
-        self.reads_request = self._request.in_body
+        self._merchant = None if settings.merchant is None else facts.source(settings.merchant)
+        self.reads_request = self._request.in_body or (self._merchant is not None and self._merchant.in_body)
+        self.needs_principal = self._merchant is not None and self._merchant.identifies
         self.reads_response = self._response.in_body
         self.needs_shared = settings.holds_codes
         self._minter = Minter(ports, settings.dedupe, settings.environment)
@@ -138,15 +167,17 @@ class Tokenize(Rule):
         self._ports = ports
 
     @classmethod
-    def provision(cls, settings: Settings, ports: Ports, place: Place) -> Tokenize:  # noqa: ARG003
-        """Nothing depends on the place."""
+    def provision(cls, settings: Settings, ports: Ports, place: Place) -> Tokenize:
+        """Raises ValueError where the merchant can never be told."""
+        if settings.merchant is not None:
+            facts.source(settings.merchant).check(place)
         return cls(settings, ports)
 
     def on_request(self, exchange: Exchange) -> Verdict:
         """Select, check, and ask for tokens; the request is edited when they are known."""
+        puts = Puts(self._named_merchant(exchange))
         if not self._request:
             return PASS
-        puts: Puts = {}
         for target, match in self._request.of_request(exchange):
             if is_sensitive(target.token_class):
                 self._replace_code(exchange, target, match)
@@ -186,7 +217,7 @@ class Tokenize(Rule):
         selected = self._response.of_response(exchange)
         if isinstance(selected, Deny):
             return selected
-        puts: Puts = {}
+        puts = Puts(self._named_merchant(exchange))
         for target, match in selected:
             if is_card_number(match.value):
                 put = self._put(exchange, canonical(match.value), target, puts)
@@ -207,7 +238,8 @@ class Tokenize(Rule):
 
     def _replace_number(self, exchange: Exchange, target: _Target, match: Match, puts: Puts) -> None:
         if is_card_number(match.value):
-            put = self._put(exchange, canonical(match.value), target, puts)
+            told = self._told_expiry(exchange, target) if target.expiry else None
+            put = self._put(exchange, canonical(match.value), target, puts, told)
             exchange.edit(target.place, Edit(match.start, match.end, _token(match, target, put)))
         elif self._own_class(exchange, match) == "pan":
             self._ports.telemetry.count(Metric.TOKENIZED, "pan", "token")
@@ -233,18 +265,49 @@ class Tokenize(Rule):
     def _own_class(self, exchange: Exchange, match: Match) -> TokenClass | None:
         return opaque_class(match.value, self._ports.keys.mac(exchange.tenant, "token"))
 
-    def _put(self, exchange: Exchange, digits: str, target: _Target, puts: Puts) -> PutToken:
+    def _named_merchant(self, exchange: Exchange) -> str | None:
+        """Raises `Refused` unless the place names exactly one."""
+        place = self._merchant
+        if place is None:
+            return None
+        here = not place.parameter or place.parameter in exchange.params
+        match place.read(exchange) if here else ():
+            case [str() | int() as value] if not isinstance(value, bool):
+                name = str(value)
+                if 0 < len(name) <= _LONGEST_MERCHANT and name.isprintable():
+                    return name
+        raise Refused(Reason.FIELD_REQUIRED, f"Name one merchant, by a short text, in {place.text}.")
+
+    def _told_expiry(self, exchange: Exchange, target: _Target) -> str | None:
+        """None if nothing was told. Raises `Refused` for what is no expiry, or could be that of another card."""
+        told = [self._request.beside(exchange, place) for place in target.expiry]
+        if not any(told):
+            return None
+        cards = self._request.beside(exchange, target.place)
+        found = expiry(*(text for (text,) in told)) if {len(texts) for texts in (cards, *told)} == {1} else None
+        if found is None:
+            places = " and ".join(place.text for place in target.expiry)
+            detail = f"Send the expiry of one card in {places}: MM/YY, MMYY or YYYY-MM, or a month and a year."
+            raise Refused(Reason.FIELD_INVALID, detail)
+        return found
+
+    def _put(self, exchange: Exchange, digits: str, target: _Target, puts: Puts, told: str | None = None) -> PutToken:
         made = target.format
         if made is not None and len(digits) < made.shortest:
             detail = f"Send a card number of {made.shortest} digits or more in {target.place.text}."
             raise Refused(Reason.FIELD_INVALID, detail)
-        return self._minter.put(puts, exchange, digits, made)
+        return self._minter.put(puts, exchange, digits, made, told)
 
     def _refused(self, row: Row) -> Deny:
         if isinstance(row, TokenRow):
             return Deny(Reason.TOKEN_SPACE_EXHAUSTED, "Tell the operator: this card's range has no free token.")
         names = ", ".join(target.place.text for target in self._request if target.token_class == "pan")
         return Deny(Reason.FIELD_INVALID, f"Send a card number, or its token, in {names}.")
+
+
+def _request_target(field: RequestField, prefixes: tuple[tuple[str, str], ...]) -> _Target:
+    beside = tuple(compile_place(text, prefixes) for text in field.expiry_places)
+    return _Target(compile_place(field.select, prefixes), field.token_class, field.compiled(), field.required, beside)
 
 
 def _token(match: Match, target: _Target, put: PutToken) -> Replacement:

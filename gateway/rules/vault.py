@@ -123,6 +123,7 @@ class Vault(Rule):
             "token": found.token,
             "class": found.token_class,
             "format": found.token_format,
+            "expiry": found.expiry,
             "created_at": _time(found.created_at),
             "deleted_at": None if found.deleted_at is None else _time(found.deleted_at),
         }

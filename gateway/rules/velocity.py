@@ -189,7 +189,7 @@ class Velocity(Rule):
     def _named(self, exchange: Exchange, selector: Selector) -> str:
         """A name for the card that tells nothing: of its number, or of the token that stands for it."""
         text = canonical(_only(exchange, selector, Reason.FIELD_REQUIRED))
-        secret = self._ports.keys.mac(exchange.tenant, "fingerprint")
+        secret = self._ports.keys.mac(exchange.tenant, "velocity")
         if is_card_number(text):
             return fingerprint(text, secret)[:16].hex()
         return blake2b(text.encode(), key=secret, person=b"pangate token", digest_size=16).hexdigest()

@@ -145,6 +145,23 @@ async def test_a_token_is_found_by_its_name_and_all_tokens_of_a_value_by_its_fin
     assert rows.answered[2] == FoundTokensRow(tokens=())
 
 
+async def test_a_value_put_again_keeps_its_token_which_has_the_expiry_told_last(store: Store) -> None:
+    by_name, expiries = LookUpToken("shop", "tok_1"), []
+    for expiry in ("2030-12", "2035-01", None):
+        put = put_token("tok_1", fingerprint=b"f", expiry=expiry)
+        rows = await store.commit([put, by_name])
+        (found,) = rows[by_name].tokens
+        expiries.append((rows[put].token, rows[put].expiry, found.expiry))
+    assert expiries == [("tok_1", told, told) for told in ("2030-12", "2035-01", "2035-01")]
+
+
+async def test_a_deleted_token_has_no_expiry(store: Store) -> None:
+    by_name = LookUpToken("shop", "tok_1")
+    put = put_token("tok_1", fingerprint=b"f", expiry="2030-12")
+    rows = await store.commit([put, DeleteToken("shop", "tok_1", NOW), by_name])
+    assert rows[by_name].tokens[0].expiry is None
+
+
 @pytest.mark.parametrize(
     ("tenant", "token_class", "tokens", "known"),
     [

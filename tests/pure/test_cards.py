@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.pure.cards import luhn_valid, mask, pan_digits
+from gateway.pure.cards import expiry, luhn_valid, mask, pan_digits
 
 TEST_CARDS = [
     "4242424242424242",
@@ -72,3 +72,18 @@ def test_other_texts_are_no_card_numbers(text: str) -> None:
 def test_a_mask_shows_first_six_and_last_four() -> None:
     assert mask("4242424242424242") == "424242******4242"
     assert mask("378282246310005") == "378282*****0005"
+
+
+@given(st.integers(1, 12), st.integers(0, 99))
+def test_an_expiry_is_the_same_in_every_spelling(month: int, year: int) -> None:
+    spelled = [f"{month:02}/{year:02}", f"{month:02} / {year:02}", f"{month:02}{year:02}"]
+    spelled += [f"{month:02}/20{year:02}", f"20{year:02}-{month:02}"]
+    apart = [(str(month), f"20{year:02}"), (f"{month:02}", f"{year:02}")]
+    assert {expiry(*texts) for texts in [*zip(spelled, strict=True), *apart]} == {f"20{year:02}-{month:02}"}
+
+
+@pytest.mark.parametrize(
+    "text", ["", "00/30", "13/30", "1/30", "130", "12/1999", "2030-13", "12-30", "12/30 ", "1\n30\n"]
+)
+def test_what_is_no_expiry_is_none(text: str) -> None:
+    assert expiry(text) is None

@@ -80,9 +80,17 @@ async def test_what_is_known_of_a_token_is_told_without_its_value(desk: Desk) ->
         "token": token,
         "class": "pan",
         "format": "uuid",
+        "expiry": None,
         "created_at": "2027-01-15T08:00:00.000Z",
         "deleted_at": None,
     }
+
+
+async def test_the_expiry_that_was_told_last_is_told(desk: Desk) -> None:
+    rule = desk.world.tokenize({"select": "$.n", "class": "pan", "expiry": "$.exp"})
+    for exp in ("12/30", "01/35"):
+        token = (await desk.world.sent_by(rule, {"n": VISA, "exp": exp}))["n"]
+    assert (await desk.tells("look_up", token))["expiry"] == "2035-01"
 
 
 async def test_the_last_four_are_told_where_the_policy_says_so(desk: Desk) -> None:
