@@ -84,6 +84,11 @@ def test_a_merchant_in_a_path_that_has_none_is_refused_at_load(world: World) -> 
         world.tokenize(NUMBER, dedupe="merchant", merchant="path:shop")
 
 
+async def test_on_a_route_without_the_segment_no_merchant_is_named(world: World) -> None:
+    rule = unchecked(world, dedupe="merchant", merchant="path:shop")
+    assert reason(await world.call(rule, {"n": VISA})) == "field_required"
+
+
 @pytest.mark.parametrize(
     "body", [{}, {"shop": ""}, {"shop": None}, {"shop": True}, {"shop": "a\0"}, {"shop": "a" * 256}]
 )
