@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.faults import campaign, cluster, money, power, programs, races, rolling, simulate
+from tests.faults import campaign, cluster, money, power, programs, races, rewrapping, rolling, simulate
 from tests.faults.street import street
 from tests.postgres import running_postgres
 
@@ -148,6 +148,18 @@ def control_power(synchronous: str) -> Control:
     return run
 
 
+def rewrap_rows(rows: int, seed: int) -> Score:
+    with folder() as place:
+        found = asyncio.run(rewrapping.attack(place, rows, seed))
+    return Score(rows, found.requests, found.harm, "; ".join(found.complaints))
+
+
+def control_rewrap(seed: int) -> Score:
+    with folder() as place:
+        found = asyncio.run(rewrapping.control(place, seed))
+    return Score(found.rows, found.requests, found.harm)
+
+
 CAMPAIGNS: Mapping[str, Campaign] = {
     "kill9_money": Campaign(
         "kill9",
@@ -216,5 +228,8 @@ CAMPAIGNS: Mapping[str, Campaign] = {
         "requests",
         race_key,
         {"claim expires in flight": lambda seed: race_key(1, seed, programs.FORGETFUL)},
+    ),
+    "rewrap": Campaign(
+        "rewrap", 1_000_000, "rows", "requests meanwhile", rewrap_rows, {"old key destroyed early": control_rewrap}
     ),
 }

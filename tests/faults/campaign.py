@@ -46,7 +46,7 @@ class Campaign:
     def __init__(self, folder: Path, seed: int, program: Sequence[str]) -> None:
         shutil.copytree(HERE / "config", folder, dirs_exist_ok=True)
         make_dev_certificates(folder / "certs")
-        ports = {name: free_port() for name in ("edge", "egress", "shop", "provider")}
+        ports = {name: free_port() for name in ("edge", "egress", "admin", "shop", "provider")}
         # The modules are compiled by the first start and not by every one.
         self.gateway = Gateway(folder, ports, env={"PYTHONDONTWRITEBYTECODE": ""}, program=program)
         self.ledger = Ledger()

@@ -17,3 +17,7 @@ FORGETFUL = ("-m", "tests.faults.forgetful")
 """Gives up its claim to a key while it is in flight."""
 ABRUPT = ("-m", "tests.faults.abrupt")
 """Closes idle connections without a word."""
+BRISK = ("-m", "tests.faults.brisk")
+"""Goes on with another's rewrapping after one second instead of ten."""
+CARELESS = ("-m", "tests.faults.careless")
+"""Destroys older data keys without counting the rows that need them."""

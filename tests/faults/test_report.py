@@ -107,7 +107,7 @@ def test_a_control_is_tried_until_it_is_caught_or_often_enough() -> None:
 
 def test_the_report_has_the_rows_that_are_promised_and_every_campaign_a_control() -> None:
     names = [row.name for row in rows(CAMPAIGNS, {})]
-    assert {"kill9", "simulated", "powerloss", "race_refund", "race_key", "rolling"} <= set(names)
+    assert {"kill9", "simulated", "powerloss", "race_refund", "race_key", "rolling", "rewrap"} <= set(names)
     assert {"in_flight_max 0", "answer before commit", "guard without reservations"} <= set(names)
     assert len(names) == len(set(names))
     assert [name for name, planned in CAMPAIGNS.items() if not planned.controls] == []
