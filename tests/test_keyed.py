@@ -57,10 +57,17 @@ async def test_the_hook_finds_the_keys(keys: DerivedKeys, exchange: Callable[...
 
 async def test_a_hook_that_needs_no_key_runs_without_them(exchange: Callable[..., Exchange]) -> None:
     x = exchange()
-    x.ring = KEYS.derived_ring("another")
     hook = keyed(Slow(Unavailable("keys")), lambda _: PASS)
     assert await settled(hook(x)) is PASS
     assert x.ring is None
+
+
+async def test_an_exchange_that_has_its_keys_asks_for_none_again(exchange: Callable[..., Exchange]) -> None:
+    x = exchange()
+    x.ring = KEYS.derived_ring("another")
+    hook = keyed(Slow(Unavailable("keys")), lambda _: PASS)
+    assert await settled(hook(x)) is PASS
+    assert x.ring is not None
 
 
 async def test_a_hook_that_needs_one_says_that_they_are_not_to_be_had(exchange: Callable[..., Exchange]) -> None:

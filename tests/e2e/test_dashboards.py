@@ -308,11 +308,13 @@ async def watched(folder: Path, binary: Path) -> AsyncIterator[tuple[Run, Promet
                 yield Run(gateway, behind, redis, gateway.bearer()), prometheus
 
 
-_ELSEWHERE = re.compile(r'pangate_worker|result="failed"')
+_ELSEWHERE = re.compile(r'pangate_worker|result="failed"|pangate_key_service|pangate_vault_rewrap')
 
 
 def without_data(prometheus: Prometheus) -> list[Query]:
-    """Of one process whose store works: test_workers.py and test_store_down.py see what is counted otherwise."""
+    """Of one process whose store works and whose key is a file. What is counted otherwise is seen in test_workers.py,
+    in test_store_down.py, and by the tests of the key service and of rewrapping.
+    """
     queries = [query for query in (*dashboard_queries("1m"), *watched_queries()) if not _ELSEWHERE.search(query.text)]
     return [query for query in queries if not any(value > 0 for value in prometheus.query(query.text))]
 
