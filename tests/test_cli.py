@@ -17,6 +17,12 @@ from gateway.cli import main
 ROOT = Path(__file__).parents[1]
 
 
+@pytest.fixture(autouse=True)
+def undisturbed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `run` forbids its process it would forbid all tests that come after these."""
+    monkeypatch.setattr("gateway.adapters.process_memory.forbid_dumps", lambda: None)
+
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty directory to stand in."""
