@@ -21,6 +21,7 @@ from gateway.ports import Outcome, Ports, Soon, Unavailable
 from gateway.pure.body import Match
 from gateway.pure.cards import expiry
 from gateway.pure.errors import Reason, Refused
+from gateway.pure.merchants import holds_card_number, merchant_name
 from gateway.pure.metrics import Metric
 from gateway.pure.places import AnySelector, compile_place, in_target
 from gateway.pure.sensitive import SHAPES, is_sensitive, looks_like
@@ -31,7 +32,6 @@ from gateway.rule import PASS, Deny, Place, Rule, RuleSettings, Stage, Verdict
 from gateway.selecting import Targets
 
 _LONGEST_CODE = 64
-_LONGEST_MERCHANT = 255
 Expiry: TypeAlias = PlaceText | tuple[PlaceText, PlaceText]
 """Where a card's expiry stands; month and year, where they stand apart."""
 
@@ -266,17 +266,18 @@ class Tokenize(Rule):
         return opaque_class(match.value, self._ports.keys.mac(exchange.tenant, "token"))
 
     def _named_merchant(self, exchange: Exchange) -> str | None:
-        """Raises `Refused` unless the place names exactly one."""
+        """Raises `Refused` unless the place names exactly one, which is kept in clear."""
         place = self._merchant
         if place is None:
             return None
         here = not place.parameter or place.parameter in exchange.params
-        match place.read(exchange) if here else ():
-            case [str() | int() as value] if not isinstance(value, bool):
-                name = str(value)
-                if 0 < len(name) <= _LONGEST_MERCHANT and name.isprintable():
-                    return name
-        raise Refused(Reason.FIELD_REQUIRED, f"Name one merchant, by a short text, in {place.text}.")
+        told = place.read(exchange) if here else ()
+        name = merchant_name(told[0]) if len(told) == 1 else None
+        if name is None:
+            raise Refused(Reason.FIELD_REQUIRED, f"Name one merchant, by a short text, in {place.text}.")
+        if holds_card_number(name):
+            raise Refused(Reason.FIELD_INVALID, f"Name the merchant in {place.text} by a text without a card number.")
+        return name
 
     def _told_expiry(self, exchange: Exchange, target: _Target) -> str | None:
         """None if nothing was told. Raises `Refused` for what is no expiry, or could be that of another card."""

@@ -100,6 +100,16 @@ async def test_a_request_that_names_no_merchant_is_refused(world: World, body: d
     assert (world.wire.sent, world.store.committed) == ([], [])
 
 
+@pytest.mark.parametrize("name", [VISA, int(VISA), "4242 4242 4242 4242", f"shop {MASTERCARD}"])
+async def test_a_card_number_is_no_merchant_and_reaches_no_store(world: World, name: Any) -> None:
+    rule = world.tokenize(NUMBER, dedupe="merchant", merchant="$.shop")
+    response = await world.call(rule, {"n": VISA, "shop": name})
+    assert (response.status, reason(response)) == (422, "field_invalid")
+    assert "$.shop" in orjson.loads(response.body)["detail"]
+    assert str(name).encode() not in response.body
+    assert (world.wire.sent, world.store.committed) == ([], [])
+
+
 async def test_two_merchants_are_none(world: World) -> None:
     rule = world.tokenize(NUMBER, dedupe="merchant", merchant="$.shops[*]")
     assert reason(await world.call(rule, {"n": VISA, "shops": ["a", "b"]})) == "field_required"
