@@ -51,13 +51,22 @@ _KNOWN = query(
     "tenant text, token text, class text",
     "SELECT 1 FROM tokens WHERE tenant = :tenant AND token = :token AND class = :class",
 )
-_FOUND = "token, class, format, created_at, deleted_at, sealed, expiry"
+_FOUND = "token, class, format, created_at, deleted_at, sealed, expiry, merchant"
 _LOOK_UP = query("tenant text, token text", f"SELECT {_FOUND} FROM tokens WHERE tenant = :tenant AND token = :token")
 _BY_VALUE = query(
     "tenant text, even bytea, odd bytea",
     f"""SELECT {_FOUND} FROM tokens WHERE tenant = :tenant AND (fingerprint = :even OR fingerprint_odd = :odd)
     ORDER BY created_at, token""",
 )
+_MERCHANTS = query(
+    "tenant text, limit bigint",
+    """WITH RECURSIVE named (merchant) AS (
+        SELECT min(merchant) FROM tokens WHERE tenant = :tenant AND merchant IS NOT NULL
+        UNION ALL SELECT (SELECT min(merchant) FROM tokens WHERE tenant = :tenant AND merchant > named.merchant)
+        FROM named WHERE named.merchant IS NOT NULL
+    ) SELECT merchant FROM named WHERE merchant IS NOT NULL LIMIT :limit""",
+)
+"""One step of an index for each, however many tokens they have."""
 _DELETE = change(
     "tenant text, token text, nothing bytea, now bigint",
     """UPDATE tokens
@@ -119,8 +128,15 @@ def _look_up(op: LookUpToken, _: Rows) -> Steps[FoundTokensRow]:
 
 
 def _find_by_value(op: FindByValue, _: Rows) -> Steps[FoundTokensRow]:
-    rows = yield _BY_VALUE, (op.tenant, op.fingerprint, op.fingerprint_odd)
-    return FoundTokensRow(tokens=tuple(_found(*row) for row in rows))
+    merchants = [op.merchant]
+    if op.merchant is None:
+        named = yield _MERCHANTS, (op.tenant, op.merchants_max + 1)
+        if len(named) > op.merchants_max:
+            return FoundTokensRow(refused=True, tokens=())
+        merchants += [merchant for (merchant,) in named]
+    found = yield _BY_VALUE, [(op.tenant, *op.known_by(merchant)) for merchant in merchants]
+    tokens = [_found(*row) for rows in found for row in rows]
+    return FoundTokensRow(tokens=tuple(sorted(tokens, key=lambda each: (each.created_at, each.token))))
 
 
 def _found(
@@ -130,10 +146,10 @@ def _found(
     created: int,
     deleted: int | None,
     sealed: bytes,
-    expiry: str | None,
+    *told: str | None,
 ) -> FoundToken:
     gone = None if deleted is None else seconds(deleted)
-    return FoundToken(token, token_class, token_format, seconds(created), gone, sealed, expiry)
+    return FoundToken(token, token_class, token_format, seconds(created), gone, sealed, *told)
 
 
 def _delete_token(op: DeleteToken, _: Rows) -> Steps[DeletedRow]:

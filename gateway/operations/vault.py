@@ -95,6 +95,8 @@ class FoundToken:
     sealed: bytes = field(repr=False)
     expiry: str | None = None
     """Of the card, YYYY-MM, as it was told last."""
+    merchant: str | None = None
+    """Whose token it is, if the number has one of each merchant."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,11 +116,17 @@ class LookUpToken(Operation[FoundTokensRow]):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FindByValue(Operation[FoundTokensRow]):
-    """The tokens of a value, by its fingerprint, in whatever format. Reads only."""
+    """The tokens of a value, in whatever format: of one `merchant`, or else those of the tenant and of every merchant
+    that it has. Reads only. Refused if these are more than `merchants_max`.
+
+    `known_by` makes the fingerprints of the value, even and odd, for a merchant or (None) the tenant; it runs on the
+    store's thread.
+    """
 
     tenant: str
-    fingerprint: bytes | None = field(repr=False)
-    fingerprint_odd: bytes | None = field(default=None, repr=False)
+    known_by: Callable[[str | None], tuple[bytes | None, bytes | None]] = field(repr=False)
+    merchant: str | None = None
+    merchants_max: int = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ a deletion in its own commit, an answer in the one that comes before it.
 from __future__ import annotations
 
 import datetime as dt
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Final, Literal, cast
 
@@ -27,18 +28,22 @@ from gateway.ports import Header, Ports, Response
 from gateway.pure.audit import Entry, Event, token_digest
 from gateway.pure.body import compile_selector
 from gateway.pure.errors import Reason, Refused
+from gateway.pure.merchants import holds_card_number, merchant_name
 from gateway.pure.token_formats import canonical, is_card_number
 from gateway.pure.tokens import TokenClass, associated_data, fingerprints
 from gateway.rule import PASS, Answer, Deny, Place, Rule, RuleSettings, Stage, Verdict
 
+MERCHANTS_MAX: Final = 1_000
+"""Whose tokens are looked for at one request that names none."""
 _NUMBER: Final = compile_selector("$.number")
+_MERCHANT: Final = compile_selector("$.merchant")
 _JSON: Final[tuple[Header, ...]] = ((b"Content-Type", b"application/json"), (b"Cache-Control", b"no-store"))
 _EVENTS: Final[Mapping[str, Event]] = {"look_up": "looked_up", "find": "found", "delete": "deleted"}
 
 
 class Settings(RuleSettings):
     """`look_up` and `delete` take the token from `{token}` in the route's path, `find` a card number from a body
-    `{"number": ...}`. `last_four` shows the last four digits of the number.
+    `{"number": ...}`, with a `"merchant"` those of one merchant only. `last_four` shows the number's last four digits.
     """
 
     kind: Literal["vault"]
@@ -84,8 +89,8 @@ class Vault(Rule):
         """Ask the vault; a deletion is recorded along with it."""
         tenant, now = exchange.tenant, self._ports.clock.now()
         if self._operation == "find":
-            even, odd = fingerprints(_number(exchange), exchange.vault().fingerprints)
-            exchange.unit.append(FindByValue(tenant, even, odd))
+            known_by = functools.partial(fingerprints, _number(exchange), exchange.vault().fingerprints)
+            exchange.unit.append(FindByValue(tenant, known_by, _merchant(exchange), MERCHANTS_MAX))
             return PASS
         token = canonical(exchange.params["token"])
         if is_card_number(token):
@@ -102,6 +107,8 @@ class Vault(Rule):
         if isinstance(row, DeletedRow):
             return _UNKNOWN if row.refused else Answer(Response(204, []))
         assert isinstance(row, FoundTokensRow)
+        if row.refused:
+            return _TOO_MANY
         told = [found.token for found in row.tokens]
         exchange.settlement.append(self._record(exchange, told, "answered" if told else "unknown"))
         shown = [self._shown(exchange, found) for found in row.tokens]
@@ -124,6 +131,7 @@ class Vault(Rule):
             "class": found.token_class,
             "format": found.token_format,
             "expiry": found.expiry,
+            "merchant": found.merchant,
             "created_at": _time(found.created_at),
             "deleted_at": None if found.deleted_at is None else _time(found.deleted_at),
         }
@@ -137,6 +145,9 @@ class Vault(Rule):
 
 
 _UNKNOWN: Final = Deny(Reason.CARD_TOKEN_NOT_FOUND, "Name a token of this tenant.")
+_TOO_MANY: Final = Deny(
+    Reason.FIELD_REQUIRED, "Name one merchant in $.merchant: this tenant has too many to ask for all."
+)
 
 
 def _number(exchange: Exchange) -> str:
@@ -145,6 +156,15 @@ def _number(exchange: Exchange) -> str:
     if len(matches) != 1 or not is_card_number(matches[0].value):
         raise Refused(Reason.FIELD_INVALID, "Send a card number in $.number, as a text.")
     return canonical(matches[0].value)
+
+
+def _merchant(exchange: Exchange) -> str | None:
+    """Raises `Refused`."""
+    matches = exchange.document().select(_MERCHANT)
+    name = merchant_name(matches[0].value) if matches else None
+    if matches and (name is None or holds_card_number(name)):
+        raise Refused(Reason.FIELD_INVALID, "Name one merchant in $.merchant, as tokenize was told it, or none.")
+    return name
 
 
 def _answer(document: Mapping[str, Any]) -> Answer:

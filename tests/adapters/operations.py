@@ -39,13 +39,13 @@ def put_token(
     token_class: str = "pan",
     token_format: str = "6t4",
     mint: Callable[[int], Candidate] | None = None,
-    expiry: str | None = None,
+    **others: Any,
 ) -> PutToken:
     def of_the_list(n: int) -> Candidate:
         return Candidate(tokens[n], b"sealed for " + tokens[n].encode())
 
     put = (tenant, token_class, token_format, fingerprint, mint or of_the_list, NOW)
-    return PutToken(*put, tries=len(tokens) or 1, expiry=expiry)
+    return PutToken(*put, tries=len(tokens) or 1, **others)
 
 
 def reveal(*tokens: str, tenant: str = "shop") -> RevealTokens:

@@ -138,11 +138,43 @@ async def test_a_token_is_found_by_its_name_and_all_tokens_of_a_value_by_its_fin
     await store.commit([put_token("tok_1", fingerprint=b"f")])
     await store.commit([put_token("tok_2", fingerprint=b"f", token_format="opaque")])
     await store.commit([put_token("tok_3", fingerprint=b"f", tenant="rival")])
-    by_value, by_name = FindByValue("shop", b"f"), LookUpToken("shop", "tok_2")
+    by_value, by_name = FindByValue("shop", lambda _: (b"f", None)), LookUpToken("shop", "tok_2")
     rows = await store.commit([by_value, by_name, LookUpToken("shop", "tok_3")])
     assert [found.token for found in rows[by_value].tokens] == ["tok_1", "tok_2"]
     assert rows[by_name].tokens == (FoundToken("tok_2", "pan", "opaque", NOW, None, b"sealed for tok_2"),)
     assert rows.answered[2] == FoundTokensRow(tokens=())
+
+
+def known_by(merchant: str | None) -> tuple[bytes | None, bytes | None]:
+    """The fingerprints of a value that has others at each merchant, one of them by a newer key alone."""
+    name = b"f" if merchant is None else b"f at " + merchant.encode()
+    return (None, name) if merchant == "b" else (name, None)
+
+
+async def test_a_value_is_found_at_every_merchant_or_at_the_one_that_is_named(store: Store) -> None:
+    for token, merchant in (("tok_1", None), ("tok_2", "a"), ("tok_3", "b"), ("tok_4", "ä & c")):
+        even, odd = known_by(merchant)
+        await store.commit([put_token(token, fingerprint=even, fingerprint_odd=odd, merchant=merchant)])
+    await store.commit([put_token("tok_5", fingerprint=b"another", merchant="a")])
+    await store.commit([put_token("tok_6", fingerprint=b"f at d", merchant="d", tenant="rival")])
+    everywhere, there = FindByValue("shop", known_by), FindByValue("shop", known_by, "b")
+    rows = await store.commit([everywhere, there, FindByValue("shop", known_by, "d")])
+    assert [(found.token, found.merchant) for found in rows[everywhere].tokens] == [
+        ("tok_1", None),
+        ("tok_2", "a"),
+        ("tok_3", "b"),
+        ("tok_4", "ä & c"),
+    ]
+    assert [found.token for found in rows[there].tokens] == ["tok_3"]
+    assert rows.answered[2] == FoundTokensRow(tokens=())
+
+
+async def test_more_merchants_than_may_be_gone_through_have_to_be_named(store: Store) -> None:
+    for merchant in "abc":
+        await store.commit([put_token(f"tok_{merchant}", fingerprint=known_by(merchant)[0], merchant=merchant)])
+    assert (await ask(store, FindByValue("shop", known_by, merchants_max=2))).refused
+    assert not (await ask(store, FindByValue("shop", known_by, merchants_max=3))).refused
+    assert not (await ask(store, FindByValue("shop", known_by, "a", merchants_max=2))).refused
 
 
 async def test_a_value_put_again_keeps_its_token_which_has_the_expiry_told_last(store: Store) -> None:

@@ -18,6 +18,7 @@ from gateway.pipeline import BodyLimits, Pipeline, Placed
 from gateway.ports import Response, Unavailable
 from gateway.pure.audit import Entry, token_digest
 from gateway.rule import Place
+from gateway.rules import vault
 from gateway.rules.jwt import Settings as JwtSettings
 from gateway.rules.rate_limit import Settings as RateLimitSettings
 from gateway.rules.vault import Settings, Vault
@@ -81,6 +82,7 @@ async def test_what_is_known_of_a_token_is_told_without_its_value(desk: Desk) ->
         "class": "pan",
         "format": "uuid",
         "expiry": None,
+        "merchant": None,
         "created_at": "2027-01-15T08:00:00.000Z",
         "deleted_at": None,
     }
@@ -107,6 +109,37 @@ async def test_all_tokens_of_a_number_are_found_and_those_of_no_other_tenant(des
     found = await desk.tells("find", {"number": "4242 4242 4242 4242"})
     assert sorted(each["token"] for each in found["tokens"]) == sorted(tokens)
     assert await desk.tells("find", {"number": "378282246310005"}) == {"tokens": []}
+
+
+async def at_merchants(world: World, *merchants: str) -> dict[str, str]:
+    """The tokens that a number has there, by merchant."""
+    rule = world.tokenize({"select": "$.n", "class": "pan"}, dedupe="merchant", merchant="$.shop")
+    return {shop: (await world.sent_by(rule, {"n": VISA, "shop": shop}))["n"] for shop in merchants}
+
+
+async def test_the_tokens_that_a_number_has_of_merchants_are_found_with_it(desk: Desk) -> None:
+    tokens = {None: await desk.world.token(VISA), **await at_merchants(desk.world, "a", "b")}
+    found = await desk.tells("find", {"number": VISA})
+    assert {each["merchant"]: each["token"] for each in found["tokens"]} == tokens
+    of_one = await desk.tells("find", {"number": VISA, "merchant": "b"})
+    assert [each["token"] for each in of_one["tokens"]] == [tokens["b"]]
+    assert await desk.tells("find", {"number": VISA, "merchant": "c"}) == {"tokens": []}
+
+
+async def test_of_too_many_merchants_one_has_to_be_named(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    await at_merchants(desk.world, "a", "b")
+    monkeypatch.setattr(vault, "MERCHANTS_MAX", 1)
+    response = await desk.asks("find", {"number": VISA})
+    assert (response.status, reason(response)) == (422, "field_required")
+    assert "$.merchant" in orjson.loads(response.body)["detail"]
+    assert len((await desk.tells("find", {"number": VISA, "merchant": "a"}))["tokens"]) == 1
+
+
+@pytest.mark.parametrize("merchant", ["", VISA, "a" * 256, ["a"], True])
+async def test_what_names_no_merchant_is_refused(desk: Desk, merchant: Any) -> None:
+    response = await desk.asks("find", {"number": VISA, "merchant": merchant})
+    assert (response.status, reason(response)) == (422, "field_invalid")
+    assert "$.merchant" in orjson.loads(response.body)["detail"]
 
 
 async def test_a_token_of_another_tenant_is_unknown(desk: Desk) -> None:
