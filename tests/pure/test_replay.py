@@ -66,6 +66,11 @@ def test_two_requests_have_one_fingerprint_only_if_they_are_the_same(
     assert (fingerprint(SECRET, *one) == fingerprint(SECRET, *other)) == (one == other)
 
 
+def test_the_order_of_a_list_in_the_query_is_another_request() -> None:
+    prints = {fingerprint(SECRET, "POST", "/", query, "", b"") for query in ("to[]=1&to[]=2", "to[]=2&to[]=1")}
+    assert len(prints) == 2
+
+
 def test_the_order_of_query_parameters_is_no_other_request() -> None:
     prints = {fingerprint(SECRET, "POST", "/", query, "", b"") for query in ("a=1&b=2", "b=2&a=1")}
     assert len(prints) == 1
