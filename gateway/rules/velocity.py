@@ -21,6 +21,7 @@ from gateway.exchange import Exchange
 from gateway.facts import SourceText, source
 from gateway.ports import Outcome, Ports, Shared, Soon, Unavailable, settled
 from gateway.pure.body import Selector, compile_selector
+from gateway.pure.currencies import BadAmount, parse_currency
 from gateway.pure.errors import Reason, Refused
 from gateway.pure.gcra import SECOND
 from gateway.pure.metrics import Metric
@@ -175,7 +176,7 @@ class Velocity(Rule):
         if self._amount is not None:
             member, weight = "", _amount(exchange, self._amount)
         if self._currency is not None:
-            key.append(_only(exchange, self._currency, Reason.AMOUNT_INVALID))
+            key.append(_code(exchange, self._currency))
         tag, value = _digest((exchange.tenant, self._policy)), _digest((*self._described, *key))
         return Tally(
             key=f"pangate:velocity:{{{tag}}}:{value}",
@@ -278,6 +279,14 @@ def _amount(exchange: Exchange, selector: Selector) -> int:
     if _AMOUNT.fullmatch(text) is None:
         raise Refused(Reason.AMOUNT_INVALID, f"Send {selector.text} as a whole number in minor units.")
     return int(text)
+
+
+def _code(exchange: Exchange, selector: Selector) -> str:
+    """The currency, in the one spelling: EUR and eur are added up together."""
+    code = parse_currency(_only(exchange, selector, Reason.AMOUNT_INVALID))
+    if isinstance(code, BadAmount):
+        raise Refused(Reason.AMOUNT_INVALID, f"Send {selector.text} as a code of ISO 4217.")
+    return code
 
 
 def _spelled(values: Sequence[Any]) -> str | None:

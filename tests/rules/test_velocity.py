@@ -14,7 +14,7 @@ from gateway.adapters.keys import FileKeys, generate_key
 from gateway.adapters.memory import MemoryShared
 from gateway.exchange import Exchange, Peer
 from gateway.ports import Outcome, Ports, Response, Unavailable, settled
-from gateway.pure.errors import Reason
+from gateway.pure.errors import Reason, Refused
 from gateway.pure.metrics import Metric
 from gateway.rule import PASS, Deny, Place, RuleSettings, Verdict
 from gateway.rules.velocity import Settings, Velocity
@@ -155,6 +155,22 @@ async def test_amounts_are_added_up_by_currency(shop: Shop, clock: HandClock) ->
     assert await pays(1000, "USD")
     clock.advance(86_400 + 87)
     assert await pays(1000)
+
+
+async def test_a_currency_is_the_same_however_it_is_spelled(shop: Shop) -> None:
+    limit = {"counts": "amount", "key": ["tenant"], "amount": "$.amount", "currency": "$.currency"}
+    shop.of({**limit, "at_most": 1000, "within": "1d"})
+    spent = [await shop.pays(body={"amount": 500, "currency": each}) for each in ("EUR", "eur", "Eur")]
+    assert spent == [True, True, False]
+
+
+@pytest.mark.parametrize("currency", ["EURO", " EUR", "", "ZZZ", None, 978])
+async def test_a_currency_that_is_none_is_refused(shop: Shop, currency: Any) -> None:
+    limit = {"counts": "amount", "key": ["tenant"], "amount": "$.amount", "currency": "$.currency"}
+    shop.of({**limit, "at_most": 1000, "within": "1d"})
+    with pytest.raises(Refused) as refused:
+        await shop.pays(body={"amount": 1, "currency": currency})
+    assert refused.value.reason is Reason.AMOUNT_INVALID
 
 
 @pytest.mark.parametrize("amount", ["1.5", -5, 1.5, None, [5], "x", "1" * 16])
