@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -39,7 +39,7 @@ def heads(path: Path, tenant: str | None) -> None:
 @_TENANT
 @click.option(
     "--against",
-    type=click.File(encoding="utf-8"),
+    type=click.File(encoding="utf-8", errors="replace"),
     help="Heads of an earlier day, as `pangate audit heads` or lines `audit_head` of the log tell them: they must be in"
     " the chains.",
 )
@@ -67,15 +67,21 @@ def _chains(path: Path, tenant: str | None) -> Sequence[Mapping[str, Any]]:
     return chains
 
 
-def _kept(lines: Any) -> dict[tuple[str, str], list[Head]]:
+def _kept(lines: Iterable[str]) -> dict[tuple[str, str], list[Head]]:
+    """The heads among these lines. Ends the command where there are lines and none is one: another file was meant."""
     kept: dict[tuple[str, str], list[Head]] = {}
+    others = False
     for line in lines:
         try:
             match json.loads(line):
                 case {"tenant": str(tenant), "chain": str(chain), "sequence": int(sequence), "mac": str(mac)}:
                     kept.setdefault((tenant, chain), []).append((sequence, mac))
+                    continue
         except ValueError:
-            continue
+            pass
+        others = True
+    if others and not kept:
+        raise click.ClickException("--against: no line of the file is the head of a chain")
     return kept
 
 

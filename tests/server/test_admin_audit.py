@@ -172,6 +172,14 @@ async def test_a_database_put_back_to_an_earlier_day_is_seen_by_a_witness_alone(
     )
 
 
+@pytest.mark.parametrize("content", [b"\xff\xfe\0bad\n", b"another line of the log\n", b'{"tenant": "default"}'])
+async def test_a_file_without_heads_is_no_witness(desk: Desk, tmp_path: Path, content: bytes) -> None:
+    await desk.reveals("req-1")
+    (tmp_path / "heads.jsonl").write_bytes(content)
+    result = await desk.types("audit", "verify", "--against", str(tmp_path / "heads.jsonl"))
+    assert (result.exit_code, result.output) == (1, "Error: --against: no line of the file is the head of a chain\n")
+
+
 async def test_a_witnessed_head_that_was_written_anew_is_seen(desk: Desk, tmp_path: Path) -> None:
     witness = tmp_path / "heads.jsonl"
     await desk.reveals("req-1")
