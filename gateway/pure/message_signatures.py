@@ -110,10 +110,13 @@ class Message:
         if parameters.keys() != {"name"} or not isinstance(wanted, str) or self.status is not None:
             raise SignatureError("Cover a query parameter by its name.")
         pairs = [pair.partition("=") for pair in self.query.split("&") if pair]
-        found = [value for name, _, value in pairs if _respelled(name) == wanted]
-        if len(found) != 1:
-            raise SignatureError("Send every query parameter that the signature covers, once.")
-        return _respelled(found[0])
+        try:
+            found = [value for name, _, value in pairs if _respelled(name) == wanted]
+            if len(found) == 1:
+                return _respelled(found[0])
+        except UnicodeDecodeError:  # all that is no text would be spelled the same
+            raise SignatureError("Percent-encode the query as UTF-8.") from None
+        raise SignatureError("Send every query parameter that the signature covers, once.")
 
 
 def _member(line: str, key: Bare) -> str:
@@ -124,7 +127,8 @@ def _member(line: str, key: Bare) -> str:
 
 
 def _respelled(text: str) -> str:
-    return quote(unquote_plus(text), safe="*-._")
+    """As forms are spelled, but for a space. Raises UnicodeDecodeError."""
+    return quote(unquote_plus(text, errors="strict"), safe="*-._").replace("~", "%7E")
 
 
 # --- the two fields --------------------------------------------------------------------------------------------------

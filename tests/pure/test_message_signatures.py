@@ -150,6 +150,18 @@ def test_what_cannot_be_covered_is_refused(component: str) -> None:
         base_of(component)
 
 
+def test_a_query_parameter_is_spelled_as_in_a_form_but_for_its_spaces() -> None:
+    """RFC 9421 section 2.2.8: the percent-encode set of forms (WHATWG URL standard), which has the tilde in it."""
+    message = dataclasses.replace(MESSAGE, query="a=~x*-._y+z%20%C3%A9")
+    assert value_of('"@query-param";name="a"', message) == "%7Ex*-._y%20z%20%C3%A9"
+
+
+@pytest.mark.parametrize("query", ["a=%80", "a=%E2%28", "%80=x&a=1"])
+def test_a_query_that_is_no_text_cannot_be_covered_by_its_parameters(query: str) -> None:
+    with pytest.raises(SignatureError):
+        value_of('"@query-param";name="a"', dataclasses.replace(MESSAGE, query=query))
+
+
 def test_a_query_parameter_that_comes_twice_cannot_be_covered() -> None:
     with pytest.raises(SignatureError):
         base_of('"@query-param";name="a"', dataclasses.replace(MESSAGE, query="a=1&a=2"))
