@@ -57,9 +57,15 @@ class Source:
 
     text: str
     read: Read
-    in_body: bool = False
+    body: Kind | None = None
+    """The kind of body that it is in, if it is in one."""
     parameter: str = ""
     """The name in the route's path, if that is where it is."""
+
+    @property
+    def in_body(self) -> bool:
+        """Does the body have to be read for it?"""
+        return self.body is not None
 
     @property
     def identifies(self) -> bool:
@@ -125,7 +131,7 @@ def _spelled(value: Any) -> str | None:
 def source(text: str) -> Source:
     """A fact or another place. Raises ValueError with a sentence for the operator."""
     if text.startswith("$"):
-        return Source(text, _in_body(compile_selector(text)), in_body=True)
+        return _in_body(text, compile_selector(text))
     if text == "scopes":
         return Source(text, lambda exchange: (sorted(exchange.scopes),))
     if text in _TEXTS:
@@ -134,7 +140,7 @@ def source(text: str) -> Source:
         return Source(text, _one(lambda exchange: _claim(exchange, name)))
     side, _, name = text.partition(":")
     if side == "form" and name:
-        return Source(text, _in_body(compile_field(_field_name(name))), in_body=True)
+        return _in_body(text, compile_field(_field_name(name)))
     if side == "query" and name:
         return Source(text, lambda exchange: values_of(exchange.request.query, name))
     if side == "path" and _PARAMETER.fullmatch(name):
@@ -169,8 +175,8 @@ def _one(read: Callable[[Exchange], Any]) -> Read:
     return values
 
 
-def _in_body(selector: Selector) -> Read:
-    return lambda exchange: values_in(exchange.document(_BODIES), selector)
+def _in_body(text: str, selector: Selector) -> Source:
+    return Source(text, lambda exchange: values_in(exchange.document(_BODIES), selector), selector.kind)
 
 
 def values_in(document: Document, selector: Selector) -> list[Any]:

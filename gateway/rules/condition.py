@@ -6,6 +6,7 @@ found beforehand, and flat.
 
 from __future__ import annotations
 
+from collections.abc import Set
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
@@ -13,6 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationIn
 from gateway.exchange import Exchange
 from gateway.facts import Source, SourceText, source
 from gateway.ports import Ports
+from gateway.pure.body import Kind
 from gateway.pure.errors import Reason, Refused
 from gateway.pure.expressions import NAMES_MAX, VALUE_MAX, Expression, compile_expression, is_value
 from gateway.rule import PASS, Deny, Place, Rule, RuleSettings, Stage, Verdict
@@ -73,7 +75,8 @@ class Condition(Rule):
         self._values = values
         self._false = Deny(Reason.CONDITION_FAILED, detail)
         self.needs_principal = any(place.identifies for place, _ in values.values())
-        self.reads_request = any(place.in_body for place, _ in values.values())
+        self._bodies: Set[Kind] = {place.body for place, _ in values.values() if place.body is not None}
+        self.reads_request = bool(self._bodies)
 
     @classmethod
     def provision(cls, settings: Settings, ports: Ports, place: Place) -> Condition:  # noqa: ARG003
@@ -87,20 +90,28 @@ class Condition(Rule):
         return cls(expression, values, settings.detail)
 
     def on_request(self, exchange: Exchange) -> Verdict:
-        values = {}
-        for name, (place, default) in self._values.items():
-            try:
-                found = [value for value in place.read(exchange) if value is not None]
-            except Refused as refused:
-                return Deny(refused.reason, refused.detail)
-            value = found[0] if found else default
-            if value is None or len(found) > 1 or not is_value(value):
-                return Deny(Reason.CONDITION_FAILED, f"Send {place.text}, {_AS}.")
-            values[name] = value
-        holds = self._expression.holds(values)
+        try:
+            holds = self._expression.holds(self._found(exchange))
+        except Refused as refused:
+            return Deny(refused.reason, refused.detail)
         if holds is None:
             return Deny(Reason.CONDITION_FAILED, self._false.detail, note="the expression cannot be evaluated")
         return PASS if holds else self._false
+
+    def _found(self, exchange: Exchange) -> dict[str, Any]:
+        """The values by their names. Raises `Refused`."""
+        if self._bodies:
+            exchange.document(
+                {*self._bodies, "empty"}
+            )  # in a body of another kind all that has a default would be missing
+        values = {}
+        for name, (place, default) in self._values.items():
+            found = [value for value in place.read(exchange) if value is not None]
+            value = found[0] if found else default
+            if value is None or len(found) > 1 or not is_value(value):
+                raise Refused(Reason.CONDITION_FAILED, f"Send {place.text}, {_AS}.")
+            values[name] = value
+        return values
 
 
 _AS = f"once, as a number, true or false, or a text of at most {VALUE_MAX} characters"

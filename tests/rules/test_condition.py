@@ -17,6 +17,7 @@ PLACE = Place("r", "p", 2, "payments", "", egress=False, earlier=(RuleSettings(k
 VALUES = {"amount": "$.amount", "currency": "$.currency", "scopes": "scopes"}
 EXPRESSION = "amount <= 10000 || (currency == 'EUR' && 'payments:large' in scopes)"
 NOTHING: Any = None
+FORM = "application/x-www-form-urlencoded"
 
 
 def rule(**settings: Any) -> Condition:
@@ -69,6 +70,25 @@ def test_a_default_stands_for_what_is_missing() -> None:
     assert ask(condition, b"{}") is None
     assert ask(condition, b'{"coupon":null}') is None
     assert ask(condition, b'{"coupon":"Y"}') is not None
+
+
+@pytest.mark.parametrize(("place", "good"), [("$.amount", "application/json"), ("form:amount", FORM)])
+def test_a_default_does_not_stand_for_a_body_of_another_kind(place: str, good: str) -> None:
+    condition = rule(values={"amount": {"from": place, "default": 0}}, expression="amount == 0")
+    for media_type, body in ((FORM, b"amount=999999"), ("application/json", b'{"amount":999999}')):
+        x = make_exchange(headers={"Content-Type": media_type})
+        x.body = body
+        verdict = condition.on_request(x)
+        assert isinstance(verdict, Deny)
+        expected = Reason.CONDITION_FAILED if media_type == good else Reason.MEDIA_TYPE_UNSUPPORTED
+        assert verdict.reason is expected
+
+
+def test_a_default_stands_for_a_body_that_is_not_there() -> None:
+    condition = rule(values={"amount": {"from": "$.amount", "default": 0}}, expression="amount == 0")
+    x = make_exchange("GET")
+    x.body = b""
+    assert condition.on_request(x) is PASS
 
 
 def test_callers_are_told_what_the_operator_says_and_nothing_that_was_sent() -> None:
