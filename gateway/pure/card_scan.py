@@ -60,12 +60,15 @@ _BEGINNING: Final = 11
 """Bytes in which the first eight digits of a number stand."""
 
 _QUOTED = bytes.maketrans(b"%=\r\n", b"=...")
-_ENTITY = re.compile(rb"&(?:amp;)*+#(?:0*+(32|4[589]|5[0-7])|[xX]0*+(2[0Dd]|3[0-9]));")
+_ENTITY = re.compile(rb"&(?:amp;)*+#(?:0*+(32|4[35689]|5[0-7]|160)|[xX]0*+(2[0BDEbde]|3[0-9]|[Aa]0));")
 
-_QUAD = rb"[IL-O][CDSTijyz][AEIMQUYcgk0][0-5gtw-z]"
+_WIDE = re.compile(rb"u20(?:09|1[0-3]|2[Ff])")
+"""The separators beyond Latin-1, as JSON escapes them."""
+
+_QUAD = rb"[IK-O][CDSTijyz][AEIMQUYcgks04][0-5grtuw-z]"
 _BASE64_DIGITS = re.compile(_QUAD + rb"(?:" + _QUAD + rb"){2,}+")
-"""Quads, each of three bytes that are digits, spaces or dashes: twelve digits hold three, wherever they begin."""
-_IN_BASE64 = bytes.maketrans(b"ILMNOCDSTijyzAEQUYcgk012345twx", b"\0" * 30)
+"""Quads, each of three bytes that are digits or separators of ASCII: twelve digits hold three, wherever they begin."""
+_IN_BASE64 = bytes.maketrans(b"IKLMNOCDSTijyzAEQUYcgkrsu012345twx", b"\0" * 34)
 _BASE64_GATE = bytes(12)
 _BASE64_AROUND = 40
 _ALPHANUMERIC = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz" + _DIGITS
@@ -197,7 +200,7 @@ def _escaped(data: bytes) -> bool:
     """Is there what may be an escaped digit? One byte is searched for faster than several."""
     return (
         b"%" in data
-        or (b"\\" in data and b"\\u00" in data)
+        or (b"\\" in data and (b"\\u00" in data or b"\\u20" in data))
         or (b"#" in data and _ENTITY.search(data) is not None)
         or b"\0" in data
     )
@@ -209,7 +212,7 @@ def _unescaped(data: bytes) -> bytes:
     if undone == MAX_NUMBERS:
         raise TooManyNumbers
     # Percent encoding is quoted-printable (RFC 2045 section 6.7) with another sign, and that is decoded in C.
-    return binascii.a2b_qp(data.translate(_QUOTED, b"\\\0").replace(b"u00", b"="))
+    return binascii.a2b_qp(_WIDE.sub(b"-", data.translate(_QUOTED, b"\\\0")).replace(b"u00", b"="))
 
 
 def _character(entity: re.Match[bytes]) -> bytes:

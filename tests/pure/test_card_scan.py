@@ -170,6 +170,22 @@ def test_a_number_under_escapes_is_found(name: str, number: str) -> None:
     assert set(networks(b"<" + sent + b">")) == {"amex" if number[0] == "3" else "visa"}
 
 
+SEPARATORS = " -+.\u00a0\u2009\u2010\u2011\u2012\u2013\u202f"
+
+
+@pytest.mark.parametrize("separator", SEPARATORS, ids=ascii)
+def test_a_number_is_found_whatever_separates_its_groups(separator: str) -> None:
+    number = separator.join(["4242"] * 4)
+    for text in (number, json.dumps(number), json.dumps(json.dumps(number)), quote(number)):
+        assert networks(text) == ["visa"]
+
+
+@pytest.mark.parametrize("separator", "- +.\u00a0", ids=ascii)
+def test_a_separator_may_be_an_entity(separator: str) -> None:
+    for entity in (f"&#{ord(separator)};", f"&#x{ord(separator):x};", f"&amp;#X{ord(separator):04X};"):
+        assert networks(entity.join(["4242"] * 4)) == ["visa"]
+
+
 def test_a_number_of_which_one_digit_is_escaped_is_found() -> None:
     for place, escape in itertools.product(range(16), ("%{:x}", "\\u00{:x}", "&#x{:x};")):
         assert networks(VISA[:place] + escape.format(ord(VISA[place])) + VISA[place + 1 :]) == ["visa"]
@@ -185,7 +201,7 @@ def test_up_to_three_layers_of_percent_are_undone(layers: int) -> None:
 
 
 @given(before=st.binary(max_size=8), number=st.sampled_from(ALL), behind=st.binary(max_size=8))
-@pytest.mark.parametrize("separator", ["", " ", "-"])
+@pytest.mark.parametrize("separator", ["", " ", "-", ".", "+"])
 @pytest.mark.parametrize("encode", [base64.b64encode, base64.urlsafe_b64encode])
 def test_a_number_in_base64_is_found_wherever_it_begins(
     encode: Callable[[bytes], bytes], separator: str, before: bytes, number: str, behind: bytes
