@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 
 from gateway.pure.http import Header
-from gateway.pure.structured_fields import Bare, InnerList, Item, Parameters, parse_dictionary, serialize
+from gateway.pure.structured_fields import Bare, InnerList, Item, Parameters, parse_dictionary, parse_item, serialize
 
 ED25519: Final = "ed25519"
 ECDSA_P256: Final = "ecdsa-p256-sha256"
@@ -117,6 +117,16 @@ class Message:
         except UnicodeDecodeError:  # all that is no text would be spelled the same
             raise SignatureError("Percent-encode the query as UTF-8.") from None
         raise SignatureError("Send every query parameter that the signature covers, once.")
+
+
+def check_component(text: str) -> None:
+    """Can requests be covered by it, and is it in its one spelling (`"x-map";key="a"`)? Raises ValueError."""
+    item = parse_item(text)
+    name, key = str(item.value), str(item.parameters.get("key", "a"))
+    fitting = Message(query=f"{item.parameters.get('name')}=", headers=((name.encode(), f"{key}=1".encode()),))
+    fitting.component(item)
+    if serialize(item) != text:
+        raise SignatureError("Spell the component as RFC 9421 does.")
 
 
 def _member(line: str, key: Bare) -> str:

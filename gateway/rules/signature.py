@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal, NoReturn
 
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from gateway.exchange import Exchange, Request
 from gateway.ports import Ports, ReadSecret, Soon, Unavailable, is_pending, settled
@@ -23,6 +23,7 @@ from gateway.pure.message_signatures import (
     Signature,
     SignatureError,
     algorithm_of,
+    check_component,
     check_digest,
     read_signatures,
     signature_base,
@@ -41,7 +42,27 @@ _DIGEST: Final = '"content-digest"'
 _OURS: Final = (b"signature", b"signature-input", b"content-digest")
 
 KeyId = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[!-~]+$")]
-Component = Annotated[str, Field(pattern=r'^(@?[a-z0-9-]+|"@?[a-z0-9-]+"(;[a-z]+(="[^"]*")?)*)$')]
+
+
+def _spelled(component: str) -> str:
+    return component if component.startswith('"') else f'"{component}"'
+
+
+def _coverable(component: str) -> str:
+    try:
+        check_component(_spelled(component))
+    except ValueError:
+        raise ValueError(
+            'expected a component that requests have, such as "@path" or "@query-param";name="id"'
+        ) from None
+    return component
+
+
+Component = Annotated[
+    str,
+    Field(pattern=r'^(@?[a-z0-9-]+|"@?[a-z0-9-]+"(;[a-z]+(="[^"]*")?)*)$'),
+    AfterValidator(_coverable),
+]
 
 
 class KeySettings(BaseModel):
@@ -257,10 +278,6 @@ def _invalid(detail: str) -> NoReturn:
 
 def _expired(detail: str) -> NoReturn:
     raise Refused(Reason.MESSAGE_SIGNATURE_EXPIRED, detail)
-
-
-def _spelled(component: str) -> str:
-    return component if component.startswith('"') else f'"{component}"'
 
 
 def _wanted(settings: Settings) -> bytes:

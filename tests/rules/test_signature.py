@@ -323,6 +323,19 @@ async def test_in_report_mode_a_refused_head_leaves_the_body_alone(world: World)
     assert x.principal == ""
 
 
+NOT_OF_REQUESTS = (
+    "@status", "@methd", "@query-param", '"@method";req', '"@query-param";name="a b"', '"x-map";key="A"', '"date";sf',
+    '"date";tr', '"prefer";bs;bs',
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "component", ["@path", "date", '"@query-param";name="a%20b"', '"x-map";key="a"', '"prefer";bs']
+)
+def test_each_component_that_requests_have_may_be_asked_for(world: World, component: str) -> None:
+    world.rule(components=[component])
+
+
 @pytest.mark.parametrize(
     ("settings", "text"),
     [
@@ -330,6 +343,7 @@ async def test_in_report_mode_a_refused_head_leaves_the_body_alone(world: World)
         ({"keys": [KEYS[0], KEYS[0]]}, "same id"),
         ({"components": []}, "at least 1"),
         ({"components": ["Content-Type"]}, "pattern"),
+        *(({"components": [each]}, "expected a component") for each in NOT_OF_REQUESTS),
         ({"max_age": "2h"}, "less than or equal"),
         ({"keys": [{**KEYS[0], "algorithm": "rsa-v1_5-sha256"}]}, "rsa-pss-sha512"),
         ({"keys": [{**KEYS[1], "key": "env:SHORT"}]}, "fewer than 32 bytes"),
