@@ -122,9 +122,9 @@ class Message:
 def check_component(text: str) -> None:
     """Can requests be covered by it, and is it in its one spelling (`"x-map";key="a"`)? Raises ValueError."""
     item = parse_item(text)
-    name, key = str(item.value), str(item.parameters.get("key", "a"))
-    fitting = Message(query=f"{item.parameters.get('name')}=", headers=((name.encode(), f"{key}=1".encode()),))
-    fitting.component(item)
+    key, parameter = (str(item.parameters.get(each, "a")) for each in ("key", "name"))
+    field = (str(item.value).encode(), f"{key}=1".encode())
+    Message(query=f"{parameter}=", headers=(field,)).component(item)
     if serialize(item) != text:
         raise SignatureError("Spell the component as RFC 9421 does.")
 
