@@ -58,7 +58,7 @@ _CUT = change(
 )
 _OF_TOKEN = query(
     "tenant text, token bytea",
-    f"""SELECT {_COLUMNS} FROM audit WHERE tenant = :tenant AND event = 'reveal' AND token = :token""",
+    f"""SELECT {_COLUMNS} FROM audit WHERE tenant = :tenant AND event IN ('reveal', 'refused') AND token = :token""",
 )
 _SETTLED = query(
     "tenant text, exchange text",
@@ -139,8 +139,8 @@ def _read_chain(op: ReadChain, _: Rows) -> Steps[ChainRow]:
 
 
 def _find_reveals(op: FindReveals, _: Rows) -> Steps[RevealsRow]:
-    intents = [_entry(row).entry for row in (yield _OF_TOKEN, (op.tenant, op.digest))]
-    exchanges = list(dict.fromkeys(intent.exchange for intent in intents))
+    asked = [_entry(row).entry for row in (yield _OF_TOKEN, (op.tenant, op.digest))]
+    exchanges = list(dict.fromkeys(entry.exchange for entry in asked if entry.event == "reveal"))
     settled = yield _SETTLED, [(op.tenant, exchange) for exchange in exchanges]
     outcomes = [_entry(row).entry for rows in settled for row in rows]
     older = yield _BEFORE_THE_CHAIN, (op.tenant, op.token)
@@ -149,7 +149,7 @@ def _find_reveals(op: FindReveals, _: Rows) -> Steps[RevealsRow]:
     if known:
         token_class, token_format, created, deleted = known[0]
         found = token_class, token_format, seconds(created), None if deleted is None else seconds(deleted)
-    return RevealsRow(entries=(*intents, *outcomes, *_older(older)), found=found)
+    return RevealsRow(entries=(*asked, *outcomes, *_older(older)), found=found)
 
 
 def _older(rows: Iterable[tuple[Any, ...]]) -> Iterable[Entry]:

@@ -29,6 +29,7 @@ from gateway.pure.places import named_segments
 from gateway.pure.resolving import Doubts
 from gateway.pure.routing import RouteTable, parameters
 from gateway.recorded import RecordedPipeline
+from gateway.refusing import Refusals
 from gateway.rule import Place, Rule, RuleSettings, Stage
 from gateway.snapshot import Facts, Inbox, Route, Snapshot
 
@@ -147,7 +148,9 @@ class _Builder:
         if tenant.source is not None:
             placed.insert(identified, Placed("tenant", TenantOf(tenant)))
         if self._config.boundaries is not None:
-            placed.insert(identified, Placed("services", CallerOf(self._config.boundaries)))
+            reveals = any(each.settings.kind == "reveal" for each in standing)
+            refusals = Refusals(self._ports, route.upstream) if reveals else None
+            placed.insert(identified, Placed("services", CallerOf(self._config.boundaries, refusals)))
         if route.scopes:
             placed.insert(identified, Placed("scopes", self._scopes(position, route, standing)))
         limits = self._settings.listeners[route.listener].limits

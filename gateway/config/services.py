@@ -8,10 +8,13 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from gateway.config.base import Settings
 from gateway.exchange import Exchange
+from gateway.ports import Soon
 from gateway.pure.boundaries import Boundaries, Identity
+from gateway.pure.errors import Refused
 from gateway.pure.events import compile_event_type
 from gateway.pure.tokens import TokenClass
-from gateway.rule import PASS, Rule, Stage, Verdict
+from gateway.refusing import Refusals
+from gateway.rule import PASS, Deny, Rule, Stage, Verdict
 
 
 def _listed(value: object) -> object:
@@ -68,10 +71,20 @@ class CallerOf(Rule):
     stage = Stage.IDENTIFY
     per_route = False
 
-    def __init__(self, boundaries: Boundaries) -> None:
+    def __init__(self, boundaries: Boundaries, refusals: Refusals | None = None) -> None:
         self._boundaries = boundaries
+        self._refusals = refusals
 
-    def on_request(self, exchange: Exchange) -> Verdict:
-        """Raises `Refused` CALLER_NOT_ALLOWED."""
-        exchange.revealable = self._boundaries.admit(exchange.route, exchange.subject, exchange.sans)
+    def on_request(self, exchange: Exchange) -> Soon[Verdict]:
+        """Raises `Refused` CALLER_NOT_ALLOWED; where the route reveals, that is on record."""
+        try:
+            exchange.revealable = self._boundaries.admit(exchange.route, exchange.subject, exchange.sans)
+        except Refused as refused:
+            if self._refusals is None:
+                raise
+            return self._refused(exchange, Deny(refused.reason, refused.detail), self._refusals)
         return PASS
+
+    async def _refused(self, exchange: Exchange, deny: Deny, refusals: Refusals) -> Verdict:
+        await refusals.record(exchange, deny.reason)
+        return deny

@@ -55,7 +55,7 @@ class ReadChain(Operation[ChainRow]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RevealsRow(Row):
-    """Intents and outcomes, in no order; `found` is (class, format, created at, deleted at) of the token, if stored."""
+    """Intents, outcomes, refusals, in no order; `found`: a stored token's (class, format, created at, deleted at)."""
 
     entries: tuple[Entry, ...]
     found: tuple[str, str, float, float | None] | None
@@ -63,7 +63,7 @@ class RevealsRow(Row):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FindReveals(Operation[RevealsRow]):
-    """Every recorded reveal of a token, and what is known of the token itself. Reads only.
+    """Every recorded reveal of a token, refused ones too, and what is known of the token itself. Reads only.
 
     `token` is in its canonical form, `digest` what stands for it in the chain.
     """

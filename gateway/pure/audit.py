@@ -27,8 +27,10 @@ GATEWAY: Final = ""
 """The tenant whose chain says when a gateway began and ended: no caller's."""
 
 Mark = Literal["head", "base"]
-Event = Literal["started", "stopped", "reveal", "settled", "found", "looked_up", "deleted", "keys"]
-"""`reveal` is the intent, before a byte leaves; `settled` says what became of the exchange that it was for."""
+Event = Literal["started", "stopped", "reveal", "settled", "found", "looked_up", "deleted", "keys", "refused"]
+"""`reveal` is the intent, before a byte leaves; `settled` says what became of the exchange that it was for. `refused`
+is what was not to be revealed; `keys` what was done with those of the vault.
+"""
 
 
 @dataclass(frozen=True, slots=True)

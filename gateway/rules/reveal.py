@@ -15,7 +15,7 @@ from urllib.parse import unquote_to_bytes
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gateway.exchange import Edit, Exchange, blanked
-from gateway.operations import RecordAudit, RevealRow, RevealTokens, Row
+from gateway.operations import RecordAudit, RevealRow, RevealTokens, Row, SealedToken
 from gateway.ports import Outcome, Ports, Soon, Unavailable
 from gateway.pure.audit import Entry, token_digest
 from gateway.pure.body import Match
@@ -26,6 +26,7 @@ from gateway.pure.sensitive import SHAPES, is_sensitive, looks_like
 from gateway.pure.token_formats import canonical, could_be_token, is_card_number
 from gateway.pure.tokens import TokenClass, associated_data, opaque_class
 from gateway.pure.units import Namespaces, PlaceText, refuse_undeclared
+from gateway.refusing import Refusals
 from gateway.rule import PASS, Deny, Place, Rule, RuleSettings, Stage, Verdict
 from gateway.selecting import Selected, Targets
 
@@ -120,6 +121,7 @@ class Reveal(Rule):
         self._ports = ports
         self._destination = destination
         self._purpose = settings.purpose
+        self._refusals = Refusals(ports, destination, settings.purpose)
 
     @classmethod
     def provision(cls, settings: Settings, ports: Ports, place: Place) -> Reveal:
@@ -137,18 +139,20 @@ class Reveal(Rule):
             raise ValueError("a policy has one rule reveal: list all fields in it")
         return cls(settings, ports, place.upstream)
 
-    def on_request(self, exchange: Exchange) -> Verdict:
+    def on_request(self, exchange: Exchange) -> Soon[Verdict]:
         """Select and check; what the checksum or the form of a token tells is told before the vault is asked."""
         numbers: list[_Found] = []
         codes: list[_Found] = []
         key = self._ports.keys.mac(exchange.tenant, "token")
         for target, match in self._tokens(exchange, key):
-            self._check(target, match.value, key, exchange.revealable)
+            deny = self._unfit(target, match.value, key, exchange.revealable)
+            if deny is not None:
+                return self._refused(exchange, deny, match.value)
             (codes if is_sensitive(target.token_class) else numbers).append(Selected(target, match))
         stray = set(with_expressions(exchange.request.headers)) - self._fields - exchange.consumed
         if stray:
             detail = "This route reveals nothing in a header field that holds {{; ask the operator, or leave it out."
-            raise Refused(Reason.CARD_TOKEN_NOT_ALLOWED, detail)
+            return self._refused(exchange, Deny(Reason.CARD_TOKEN_NOT_ALLOWED, detail))
         if numbers or codes:
             if not exchange.principal:
                 raise Refused(Reason.CARD_TOKEN_NOT_ALLOWED, "Connect with a certificate that names the caller.")
@@ -164,7 +168,7 @@ class Reveal(Rule):
         found = [*exchange.revealing.numbers, *exchange.revealing.codes]
         return [f"{target.place.text}: {target.token_class} is revealed to {self._destination}" for target, _ in found]
 
-    def on_resume(self, exchange: Exchange) -> Verdict:
+    def on_resume(self, exchange: Exchange) -> Soon[Verdict]:
         """A request that is sent again is revealed again, and that is recorded again."""
         return PASS if exchange.body is None else self.on_request(exchange)
 
@@ -203,25 +207,31 @@ class Reveal(Rule):
                 rivals = (t for t in self._targets if t.place == place and t.token_class == token_class)
                 yield Selected(next(rivals, target), each)
 
-    def _check(self, target: _Target, value: str, key: bytes, revealable: frozenset[str] | None) -> None:
+    async def _refused(self, exchange: Exchange, deny: Deny, token: str = "") -> Verdict:
+        """On record before the caller is told."""
+        await self._refusals.record(exchange, deny.reason, token)
+        return deny
+
+    def _unfit(self, target: _Target, value: str, key: bytes, revealable: frozenset[str] | None) -> Deny | None:
+        """Why a value cannot be a token that is revealed here; None if it may be one."""
         where = target.place.text
         if revealable is not None and target.token_class not in revealable:
             self._count(target, "not_allowed")
             detail = f"Ask the operator to let your service reveal tokens of the class {target.token_class} here."
-            raise Refused(Reason.CARD_TOKEN_NOT_ALLOWED, detail)
+            return Deny(Reason.CARD_TOKEN_NOT_ALLOWED, detail)
         own = opaque_class(value, key)
         if own == target.token_class:
-            return
+            return None
         if own is not None:
             self._count(target, "not_allowed")
-            raise Refused(Reason.CARD_TOKEN_NOT_ALLOWED, f"{where} takes tokens of the class {target.token_class}.")
+            return Deny(Reason.CARD_TOKEN_NOT_ALLOWED, f"{where} takes tokens of the class {target.token_class}.")
         if is_card_number(value) or (is_sensitive(target.token_class) and looks_like(target.token_class, value)):
             self._count(target, "clear")
-            raise Refused(Reason.FIELD_INVALID, f"Send the token in {where}, never the card data itself.")
+            return Deny(Reason.FIELD_INVALID, f"Send the token in {where}, never the card data itself.")
         if target.token_class == "pan" and could_be_token(value):
-            return
+            return None
         self._count(target, "unknown")
-        raise Refused(Reason.CARD_TOKEN_UNKNOWN, f"Send a token of this tenant in {where}.")
+        return Deny(Reason.CARD_TOKEN_UNKNOWN, f"Send a token of this tenant in {where}.")
 
     def _intent(self, exchange: Exchange, tokens: Iterable[str]) -> RecordAudit:
         key, now = self._ports.keys.mac(exchange.tenant, "audit"), self._now()
@@ -246,22 +256,13 @@ class Reveal(Rule):
 
     # --- behind the first gate
 
-    def _open_numbers(self, exchange: Exchange, revealing: _Revealing, row: RevealRow) -> Verdict:
+    def _open_numbers(self, exchange: Exchange, revealing: _Revealing, row: RevealRow) -> Soon[Verdict]:
+        """All of them or none. Where the row refused, the intent went with its unit: then the refusal is recorded."""
         stored = dict(zip(revealing.read.tokens, row.found, strict=True))
         for target, match in revealing.numbers:
-            sealed = stored[canonical(match.value)]
-            if sealed is None:
-                self._count(target, "unknown")
-                detail = f"Send a token of this tenant in {target.place.text}."
-                return Deny(Reason.CARD_TOKEN_UNKNOWN, detail)
-            if sealed.deleted:
-                self._count(target, "deleted")
-                detail = f"Ask for the card again: the token in {target.place.text} was deleted from the vault."
-                return Deny(Reason.CARD_TOKEN_DELETED, detail)
-            if sealed.token_class != target.token_class:
-                self._count(target, "not_allowed")
-                detail = f"{target.place.text} takes tokens of the class {target.token_class}."
-                return Deny(Reason.CARD_TOKEN_NOT_ALLOWED, detail)
+            deny = self._closed(target, stored[canonical(match.value)])
+            if deny is not None:
+                return self._refused(exchange, deny, match.value) if row.refused else deny
         ring = exchange.vault()
         for target, match in revealing.numbers:
             sealed = stored[canonical(match.value)]
@@ -270,6 +271,21 @@ class Reveal(Rule):
             number = ring.open(sealed.sealed, associated)
             self._tell(exchange, target, match, number.decode())
         return PASS
+
+    def _closed(self, target: _Target, sealed: SealedToken | None) -> Deny | None:
+        """Why a token that the vault was asked for is not opened; None if it is."""
+        where = target.place.text
+        if sealed is None:
+            self._count(target, "unknown")
+            return Deny(Reason.CARD_TOKEN_UNKNOWN, f"Send a token of this tenant in {where}.")
+        if sealed.deleted:
+            self._count(target, "deleted")
+            detail = f"Ask for the card again: the token in {where} was deleted from the vault."
+            return Deny(Reason.CARD_TOKEN_DELETED, detail)
+        if sealed.token_class != target.token_class:
+            self._count(target, "not_allowed")
+            return Deny(Reason.CARD_TOKEN_NOT_ALLOWED, f"{where} takes tokens of the class {target.token_class}.")
+        return None
 
     async def _lease_codes(self, exchange: Exchange, revealing: _Revealing) -> Verdict:
         for target, match in revealing.codes:

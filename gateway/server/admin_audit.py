@@ -9,7 +9,7 @@ import orjson
 
 from gateway.operations import FindReveals, ListChains, ReadChain
 from gateway.ports import Keys, Store
-from gateway.pure.audit import End, Ends, Linked, Place, Reveal, first_wrong, paired, token_digest, wrong_ends
+from gateway.pure.audit import End, Ends, Entry, Linked, Place, Reveal, first_wrong, paired, token_digest, wrong_ends
 from gateway.pure.token_formats import canonical
 from gateway.pure.tokens import opaque_class
 from gateway.server.actions import Action, Reply
@@ -33,14 +33,16 @@ def audit_actions(store: Store, keys: Keys, only_tenant: Callable[[], str | None
         own = opaque_class(token, keys.mac(asked, "token"))
         token_class, token_format, created, deleted = row.found or (own, None, None, None)
         reveals = paired(row.entries)
+        refusals = sorted((e for e in row.entries if e.event == "refused"), key=lambda entry: entry.at)
         return 200, {
             "tenant": asked,
-            "known": bool(row.found or own or reveals),
+            "known": bool(row.found or own or reveals or refusals),
             "class": token_class,
             "format": token_format,
             "created_at": created,
             "deleted_at": deleted,
             "reveals": [_shown(reveal) for reveal in reveals],
+            "refusals": [_entry(refusal) | {"reason": refusal.outcome} for refusal in refusals],
         }
 
     async def chains(query: Mapping[str, str], _: bytes) -> Reply:
@@ -102,15 +104,17 @@ def _page(complaint: str, entries: tuple[Linked, ...]) -> dict[str, object]:
 
 
 def _shown(reveal: Reveal) -> dict[str, object]:
-    meant = reveal.meant
+    settled_at = None if reveal.settled_at is None else reveal.settled_at / 1e6
+    return _entry(reveal.meant) | {"outcome": reveal.outcome or None, "settled_at": settled_at}
+
+
+def _entry(entry: Entry) -> dict[str, object]:
     return {
-        "at": meant.at / 1e6,
-        "principal": meant.principal,
-        "origin": meant.origin,
-        "route": meant.route,
-        "destination": meant.destination,
-        "purpose": meant.purpose,
-        "outcome": reveal.outcome or None,
-        "settled_at": None if reveal.settled_at is None else reveal.settled_at / 1e6,
-        "exchange": meant.exchange,
+        "at": entry.at / 1e6,
+        "principal": entry.principal,
+        "origin": entry.origin,
+        "route": entry.route,
+        "destination": entry.destination,
+        "purpose": entry.purpose,
+        "exchange": entry.exchange,
     }

@@ -93,6 +93,31 @@ async def test_who_says_when_who_where_to_what_for_and_what_became_of_it(desk: D
     assert told["reveals"][0]["settled_at"] == NOW + 1
 
 
+async def test_who_tells_attempts_that_were_refused_as_such(desk: Desk) -> None:
+    await desk.store.commit([put_token("tok_1")])
+    await desk.reveals("req-1", outcome="answered")
+    caller = ("req-2", "spiffe://shop.example/refunds", "192.0.2.9", "stripe-out", "stripe", "refund")
+    refused = Entry("refused", round((NOW + 5) * 1e6), *caller, token_digest("tok_1", desk.key), "card_token_deleted")
+    await desk.store.commit([RecordAudit(TENANT, desk.key, (refused,))])
+    first, answered, denied = (await desk.types("vault", "who", "tok_1")).output.splitlines()
+    assert first.endswith("; revealed 1 times, refused 1 times")
+    assert answered.endswith("answered (req-1)")
+    assert denied == (
+        "2027-01-15T08:00:05.000Z  spiffe://shop.example/refunds at 192.0.2.9 -> stripe by route stripe-out"
+        " for refund: REFUSED, card_token_deleted (req-2)"
+    )
+    (told,) = json.loads((await desk.types("vault", "who", "tok_1", "--json")).output)["refusals"]
+    assert (told["reason"], told["exchange"], told["at"]) == ("card_token_deleted", "req-2", NOW + 5)
+    assert (await desk.types("audit", "verify")).exit_code == 0
+
+
+async def test_a_token_that_nobody_had_but_somebody_tried_is_told(desk: Desk) -> None:
+    refused = Entry("refused", round(NOW * 1e6), "req-1", token=token_digest("tok_9", desk.key), outcome="x")
+    await desk.store.commit([RecordAudit(TENANT, desk.key, (refused,))])
+    result = await desk.types("vault", "who", "tok_9")
+    assert (result.exit_code, "REFUSED, x" in result.output) == (0, True)
+
+
 async def test_a_token_is_known_in_each_of_its_spellings(desk: Desk) -> None:
     await desk.reveals("req-1", token="3651204875963546", outcome="answered")
     assert "revealed 1 times" in (await desk.types("vault", "who", "3651 2048 7596 3546")).output
@@ -101,7 +126,7 @@ async def test_a_token_is_known_in_each_of_its_spellings(desk: Desk) -> None:
 async def test_a_token_that_nobody_had_is_said_to_be_unknown(desk: Desk) -> None:
     result = await desk.types("vault", "who", "tok_9")
     assert result.exit_code == 1
-    assert result.output == "tenant shop has no such token, and no reveal of it is recorded\n"
+    assert result.output == "tenant shop has no such token, and nothing is recorded of it\n"
     assert (await desk.types("vault", "who", "tok_1", "--tenant", "rival")).exit_code == 1
 
 
