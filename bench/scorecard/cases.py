@@ -31,6 +31,8 @@ class Exchange:
     """Sent so often at once, each on a connection of its own: all together are one request."""
     kept: bool = False
     """The gateway answers by itself: nothing has to reach the backend for it to be accepted."""
+    reaches: Callable[[bytes], str] | None = field(default=None, repr=False)
+    """What is wrong with the request as it reached the backend; empty for nothing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -146,6 +146,8 @@ def _whole(received: bytes) -> bool:
 def _count(case: Case, exchange: Exchange, reply: Reply, tally: Tally, *, ours: bool) -> str:
     """What is wrong, after all of the counts were taken. Peers promise nothing of card numbers."""
     wrong = _taken(reply) if exchange.kept and case.expect == "accept" else _VERDICTS[case.expect](reply)
+    if exchange.reaches is not None and reply.seen:
+        wrong = wrong or exchange.reaches(reply.seen[0])
     if reply.status >= 500 and reply.status not in _SERVED_STATUSES and not exchange.answer:
         tally.server_errors += 1
         wrong = wrong or f"answered {reply.status}"

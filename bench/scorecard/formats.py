@@ -10,7 +10,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from bench.scorecard import jws, recipes, sequences, vectors
+from bench.scorecard import jws, recipes, sequences, traced, vectors
 from bench.scorecard.cases import Case, Exchange, Expect, Suite
 
 _NO_SUITE = {".md", ".rst", ""}
@@ -65,6 +65,8 @@ def _json_lines(path: Path) -> _Read:
 
 
 def _own(row: Mapping[str, Any]) -> Case:
+    if "trace" in row:
+        return traced.case(row)
     expect, play = row["expect"], None
     if "body_b64" in row:
         play = _posted("/v1/payments", base64.b64decode(row["body_b64"]))
