@@ -18,13 +18,12 @@ async def whole(body: IncomingBody, limit: int) -> bytes:
         if len(ready) > limit:
             raise too_large
         return ready
-    pieces, total = [], 0
+    gathered = bytearray()
     async for piece in body:
-        total += len(piece)
-        if total > limit:
+        gathered += piece
+        if len(gathered) > limit:
             raise too_large
-        pieces.append(piece)
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    return bytes(gathered)
 
 
 def unread(body: IncomingBody | None) -> bytes | BodyStream:
@@ -42,16 +41,15 @@ async def buffer(response: Response, limit: int) -> bool:
     """
     if response.stream is None:
         return True
-    pieces, total = [response.body], len(response.body)
+    gathered = bytearray(response.body)
     async for piece in response.stream:
-        pieces.append(piece)
-        total += len(piece)
-        if total > limit:
+        gathered += piece
+        if len(gathered) > limit:
             break
     else:
         await response.stream.aclose()
         response.stream = None
-    response.body = b"".join(pieces)
+    response.body = bytes(gathered)
     return response.stream is None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -10,6 +11,7 @@ import orjson
 import pytest
 
 from gateway.adapters.sqlite import open_sqlite
+from gateway.bodies import buffer, whole
 from gateway.exchange import Edit, Exchange, Peer
 from gateway.operations import ClaimKey, FinishKey, KeyState, ReleaseKey, Row
 from gateway.pipeline import BodyLimits, Pipeline, Placed
@@ -479,3 +481,37 @@ async def test_a_settlement_that_cannot_be_rendered_is_not_answered(world: World
 
     response = await world.run(world.rule("a", request=claims, response=unrenderable))
     assert (response.status, reason(response)) == (504, "settle_failed")
+
+
+class Dripping:
+    """A body that comes in pieces of two bytes."""
+
+    length = None
+
+    def __init__(self, pieces: int) -> None:
+        self.pieces = pieces
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for number in range(self.pieces):
+            yield number.to_bytes(3, "big")[1:]
+
+    def ready(self) -> bytes | None:
+        return None
+
+    async def aclose(self) -> None: ...
+
+
+@pytest.mark.parametrize("direction", ["in", "back"])
+async def test_a_body_in_tiny_pieces_takes_little_more_than_its_size_to_be_gathered(direction: str) -> None:
+    body: Any = Dripping(100_000)
+    tracemalloc.start()
+    try:
+        if direction == "in":
+            gathered = await whole(body, 1_000_000)
+        else:
+            response = Response(200, [], b"", body)
+            assert await buffer(response, 1_000_000)
+            gathered = response.body
+        assert tracemalloc.get_traced_memory()[1] < 4 * len(gathered) == 800_000
+    finally:
+        tracemalloc.stop()

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Protocol
 
 from gateway.ports import UpstreamError
+from gateway.pure.pieces import keep
 
 HIGH_WATER = 64 * 1024
 """Bytes that wait to be read, beyond which no more is read from the connection."""
@@ -48,7 +49,7 @@ class ResponseStream:
 
     def push(self, piece: bytes) -> None:
         if piece:
-            self._pieces.append(piece)
+            keep(self._pieces, piece)
             self.buffered += len(piece)
             self._wake()
 

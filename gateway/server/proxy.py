@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from email.utils import formatdate
 from typing import Protocol
 
+from gateway.bodies import whole
 from gateway.exchange import UNNAMED, Exchange, Peer, Request
 from gateway.ports import Entropy, Header, Outcome, Ports, Response
 from gateway.pure.errors import PROBLEM_TYPE, Reason, Refused, problem, where
@@ -149,17 +150,11 @@ class Proxy:
 
     async def _receive(self, request: Request, route: Route, record: _Record) -> Response:
         assert self._inboxes is not None, "the composition root gives a receiver"
-        pieces, total = [], 0
         try:
-            if request.body is not None:
-                async for piece in request.body:
-                    total += len(piece)
-                    if total > self._inbox_limit:
-                        raise Refused(Reason.BODY_TOO_LARGE, f"Send at most {self._inbox_limit} bytes to this route.")
-                    pieces.append(piece)
+            body = b"" if request.body is None else await whole(request.body, self._inbox_limit)
         except Refused as refused:
             return self._refuse(record, "inbox", refused)
-        return await self._inboxes.receive(request, b"".join(pieces), route, record.id)
+        return await self._inboxes.receive(request, body, route, record.id)
 
     def _bar(self, record: _Record, seconds: int) -> Response:
         detail = f"Wait {seconds} s, then send credentials that are valid."

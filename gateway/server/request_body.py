@@ -9,6 +9,7 @@ from typing import Protocol
 
 from gateway.pure.errors import Reason, Refused
 from gateway.pure.framing import Chunked, Framing, Sized
+from gateway.pure.pieces import keep
 from gateway.pure.request_reader import Head
 from gateway.server.edge import Limits
 
@@ -72,7 +73,7 @@ class RequestBody:
         """Take what belongs to the body; how many bytes that are. Raises `Refused`."""
         content, taken = self._framing.take(data)
         if content:
-            self._pieces.append(content)
+            keep(self._pieces, content)
             self.buffered += len(content)
             self._asks = False
         if content or self._framing.done:
