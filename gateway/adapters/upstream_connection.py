@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import select
 from dataclasses import dataclass
 from typing import Protocol, cast
 
@@ -70,10 +71,14 @@ class Owner(Protocol):
 
 
 class Wire(asyncio.BufferedProtocol):
-    """A connection. Between two exchanges it expects silence: data or EOF closes it at once."""
+    """A connection. Between two exchanges it expects silence: data or EOF closes it at once.
+
+    Also what the kernel has and the event loop has not read yet: it would be taken for the answer to the next request.
+    """
 
     __slots__ = (
         "_answer",
+        "_arrived",
         "_clock",
         "_deadline",
         "_drained",
@@ -102,6 +107,7 @@ class Wire(asyncio.BufferedProtocol):
         self._limits = limits
         self._loop: asyncio.AbstractEventLoop
         self._transport: asyncio.Transport
+        self._arrived = select.poll()
         self._reader: ResponseReader | None = None
         self._answer: asyncio.Future[Response] | None = None
         self._stream: ResponseStream | None = None
@@ -125,6 +131,8 @@ class Wire(asyncio.BufferedProtocol):
 
     async def exchange(self, method: str, head: bytes, body: bytes | BodyStream, deadline: float) -> Response:
         """Send a request, return its response (see `ports.Connection.send`). Raises `UpstreamError`, `Refused`."""
+        if not self.closed and self.exchanges and self._arrived.poll(0):
+            self.abort()
         if self.closed:
             raise UpstreamError(Outcome.REFUSED, Reason.UPSTREAM_UNREACHABLE, _UNSENT)
         answer = self._begin(method, deadline)
@@ -281,6 +289,7 @@ class Wire(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._loop = asyncio.get_running_loop()
         self._transport = cast("asyncio.Transport", transport)
+        self._arrived.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
         self.address = (transport.get_extra_info("peername") or ("",))[0]
         self._owner.made(self)
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
+import select
+import socket
+import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +19,7 @@ from hypothesis import strategies as st
 from gateway.adapters.upstream import HttpUpstream, Limits
 from gateway.ports import Outcome, UpstreamError
 from gateway.pure.errors import Reason
-from tests.adapters.upstream.calls import call, failure, pool, whole
+from tests.adapters.upstream.calls import GET, POST, acquire, call, failure, pool, whole
 from tests.upstreams import OK, Conversation, Script, scripted
 
 CASES = Path(__file__).parents[2] / "data" / "hostile_upstream.jsonl"
@@ -134,3 +139,74 @@ async def test_whatever_the_upstream_says_a_call_ends_in_an_answer_or_its_error(
         assert await status_or_outcome(upstream) in {*range(200, 600), Outcome.UNKNOWN}
         await server.until(lambda: server.open == 0)
         assert await post(upstream) == (200, b"ok")
+
+
+UNSENT = (Outcome.REFUSED, Reason.UPSTREAM_UNREACHABLE)
+
+
+def padded(size: int) -> bytes:
+    """An answer of exactly so many bytes."""
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n"
+    length = size - len(head % size)
+    return head % length + b"x" * length
+
+
+EVIL = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nEVIL"
+
+
+@pytest.mark.parametrize("behind", [EVIL, b""], ids=["a second answer", "an end"])
+@pytest.mark.parametrize("method", ["POST", "GET"])
+async def test_what_came_before_a_request_was_sent_is_not_taken_for_its_answer(behind: bytes, method: str) -> None:
+    """Even if the event loop has not had a turn to see it: so the kernel is asked."""
+    more = threading.Event()
+
+    def answer_twice(listening: socket.socket) -> None:
+        one, _ = listening.accept()
+        with one:
+            one.recv(65536)
+            one.sendall(OK)
+            assert more.wait(60)
+            one.sendall(behind)
+            one.shutdown(socket.SHUT_WR)
+            with suppress(ConnectionError):
+                while one.recv(65536):
+                    pass
+        another, _ = listening.accept()
+        with another:
+            another.recv(65536)
+            another.sendall(OK)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        serving = asyncio.create_task(asyncio.to_thread(answer_twice, listening))
+        async with pool(f"http://127.0.0.1:{listening.getsockname()[1]}", limits=ONE) as upstream:
+            assert await post(upstream) == (200, b"ok")
+            connection = await acquire(upstream, safe=method == "GET")
+            (wire,) = upstream._wires
+            more.set()
+            assert await_readable(wire._transport.get_extra_info("socket").fileno())
+            if method == "GET":
+                assert (await connection.send("GET", GET, b"")).body == b"ok"
+            else:
+                assert await failure(connection.send("POST", POST, b"")) == UNSENT
+                assert await post(upstream) == (200, b"ok")
+        await serving
+
+
+def await_readable(descriptor: int) -> bool:
+    """Hold the event loop until the kernel has something to read."""
+    return bool(select.select([descriptor], [], [], 60)[0])
+
+
+@pytest.mark.parametrize("reads", [1, 2])
+async def test_bytes_behind_an_answer_that_fills_the_buffer_are_nobodys_answer(reads: int) -> None:
+    async def script(conversation: Conversation) -> None:
+        await conversation.request()
+        await conversation.send(padded(reads * len(upstream.buffer)) + EVIL)
+        await conversation.closed()
+
+    async with scripted(script) as server, pool(server.url, limits=ONE) as upstream:
+        both = await asyncio.gather(post(upstream), post(upstream), return_exceptions=True)
+        assert isinstance(both[0], tuple)
+        assert set(both[0][1]) == set(b"x")
+        assert isinstance(both[1], UpstreamError)
+        assert both[1].outcome is Outcome.REFUSED
