@@ -120,6 +120,12 @@ def _claim(exchange: Exchange, name: str) -> Any:
     return (exchange.claims or {}).get(name)
 
 
+def _segment(exchange: Exchange, name: str) -> str | None:
+    """None where a rule has replaced it."""
+    segment = exchange.params.get(name)
+    return None if segment is None else unquote(segment)
+
+
 def _spelled(value: Any) -> str | None:
     return value if value is None or isinstance(value, str) else json.dumps(value, sort_keys=True)
 
@@ -144,7 +150,7 @@ def source(text: str) -> Source:
     if side == "query" and name:
         return Source(text, lambda exchange: values_of(exchange.request.query, name))
     if side == "path" and _PARAMETER.fullmatch(name):
-        return Source(text, lambda exchange: [unquote(exchange.params[name])], parameter=name)
+        return Source(text, _one(lambda exchange: _segment(exchange, name)), parameter=name)
     if side == "header" and _HEADER.fullmatch(name):
         field = name.lower().encode()
         return Source(text, _one(lambda exchange: exchange.request.field(field)))

@@ -84,6 +84,11 @@ class RuleSettings(BaseModel):
         return False
 
     @property
+    def sources(self) -> tuple[str, ...]:
+        """The facts and other places (`gateway.facts`) that it reads: each must be there on every route of a policy."""
+        return ()
+
+    @property
     def replaced(self) -> tuple[str, ...]:
         """Where in requests values are replaced, so that nobody behind sees them: selectors."""
         return ()

@@ -21,6 +21,7 @@ from gateway.config.settings import Inbox as InboxSettings
 from gateway.config.settings import Route as RouteSettings
 from gateway.config.tenant import Tenant, TenantOf
 from gateway.config.validation import label
+from gateway.facts import source
 from gateway.nowhere import NOWHERE
 from gateway.pipeline import BodyLimits, Pipeline, Placed
 from gateway.ports import Cluster, Ports
@@ -131,6 +132,7 @@ class _Builder:
             tenant,
             self._settings.is_egress(route),
             frozenset(route.scopes),
+            frozenset(parameters(route.match.path)),
         )
         pipeline = self._pipelines.get(alike) if route.in_doubt is None else None
         if pipeline is None:
@@ -186,9 +188,11 @@ class _Builder:
             if settings.needs_keys and self._settings.keys is None:
                 self._complain(policy, position, "needs keys: {provider: file, key: file:PATH} in the configuration")
                 continue
+            place = self._place(route, policy, position, rules[:at], rules[at + 1 :], identified=identified)
+            if not self._finds(settings, policy, place):
+                continue
             rule = self._common.get((policy.name, position))
             try:
-                place = self._place(route, policy, position, rules[:at], rules[at + 1 :], identified=identified)
                 rule = rule or kind.provision(settings, self._ports, place)
             except ValueError as error:
                 self._complain(policy, position, str(error))
@@ -198,6 +202,16 @@ class _Builder:
                     self._common[policy.name, position] = rule
                 identified |= rule.stage is Stage.IDENTIFY and settings.mode == "enforce"
                 yield _Standing(position, settings, rule)
+
+    def _finds(self, settings: RuleSettings, policy: Policy, place: Place) -> bool:
+        """Is there on this route all that the rule reads?"""
+        complaints = len(self._complaints)
+        for text in settings.sources:
+            try:
+                source(text).check(place)
+            except ValueError as error:
+                self._complain(policy, place.position, str(error))
+        return len(self._complaints) == complaints
 
     def _refuse_unshared(self, policy: Policy, position: int, rule: Rule) -> None:
         """What one worker remembers in its memory, the others do not know."""

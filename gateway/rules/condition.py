@@ -56,6 +56,10 @@ class Settings(RuleSettings):
     expression: Annotated[str, Field(min_length=1)]
     detail: Annotated[str, Field(min_length=1, max_length=200)] = "This route does not allow this request."
 
+    @property
+    def sources(self) -> tuple[str, ...]:
+        return tuple(value.place for value in self.values.values())
+
     @field_validator("expression")
     @classmethod
     def _compiles(cls, text: str, info: ValidationInfo) -> str:
@@ -85,8 +89,6 @@ class Condition(Rule):
         if unused:
             raise ValueError(f"values: the expression does not use {', '.join(unused)}")
         values = {name: (source(value.place), value.default) for name, value in settings.values.items()}
-        for each, _ in values.values():
-            each.check(place)
         return cls(expression, values, settings.detail)
 
     def on_request(self, exchange: Exchange) -> Verdict:

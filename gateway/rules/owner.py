@@ -14,7 +14,7 @@ import orjson
 from pydantic import AfterValidator, Field, model_validator
 
 from gateway.exchange import Exchange
-from gateway.facts import SourceText, check_known, needs_caller, source, values_in
+from gateway.facts import SourceText, needs_caller, source, values_in
 from gateway.ports import Outcome, Ports
 from gateway.pure.body import PathSelector, compile_selector
 from gateway.pure.errors import Reason, Refused
@@ -48,6 +48,10 @@ class Settings(RuleSettings):
     places: tuple[SourceText, ...] = ()
     response: tuple[Annotated[str, AfterValidator(_answer_path)], ...] = ()
 
+    @property
+    def sources(self) -> tuple[str, ...]:
+        return (self.owner, *self.places)
+
     @model_validator(mode="after")
     def _asks_something(self) -> Self:
         if not self.places and not self.response:
@@ -74,11 +78,9 @@ class Owner(Rule):
 
     @classmethod
     def provision(cls, settings: Settings, ports: Ports, place: Place) -> Owner:  # noqa: ARG003
-        check_known(settings.owner, place)
         for text in settings.places:
             if needs_caller(text) or source(text).text in ("tenant", "route", "method", "peer.address"):
                 raise ValueError(f"places: {text} is not said by the request; whose it is, owner says")
-            source(text).check(place)
         return cls(settings, place.position)
 
     # --- on the way in

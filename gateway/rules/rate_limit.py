@@ -18,7 +18,7 @@ from limits import parse_many
 from pydantic import AfterValidator, Field, model_validator
 
 from gateway.exchange import Exchange
-from gateway.facts import Fact, check_known, fact_as_text, needs_caller
+from gateway.facts import Fact, fact_as_text, needs_caller
 from gateway.ports import Decision, Header, Hit, Ports, Shared, Soon, Telemetry, Unavailable, is_pending, settled
 from gateway.pure.errors import Reason
 from gateway.pure.gcra import EXACT, SECOND, STRATEGIES, Limit
@@ -83,6 +83,10 @@ class Settings(RuleSettings):
         return self
 
     @property
+    def sources(self) -> tuple[str, ...]:
+        return self.key
+
+    @property
     def window(self) -> str:
         """The strategy that counts."""
         return "gcra" if self.burst is not None else self.strategy or "sliding_window_counter"
@@ -121,11 +125,6 @@ class RateLimit(Rule):
 
     @classmethod
     def provision(cls, settings: Settings, ports: Ports, place: Place) -> RateLimit:
-        for fact in settings.key:
-            try:
-                check_known(fact, place)
-            except ValueError as error:
-                raise ValueError(f"key {error}") from None
         name = settings.name or re.sub(r"[^A-Za-z0-9._-]", "-", f"{place.policy}-{place.position + 1}")
         return cls(settings, place.policy, name, ports.shared, ports.telemetry)
 

@@ -117,6 +117,10 @@ class Settings(RuleSettings):
         return self
 
     @property
+    def sources(self) -> tuple[str, ...]:
+        return () if self.merchant is None else (self.merchant,)
+
+    @property
     def replaced(self) -> tuple[str, ...]:
         return tuple(field.select for field in self.fields)
 
@@ -167,10 +171,7 @@ class Tokenize(Rule):
         self._ports = ports
 
     @classmethod
-    def provision(cls, settings: Settings, ports: Ports, place: Place) -> Tokenize:
-        """Raises ValueError where the merchant can never be told."""
-        if settings.merchant is not None:
-            facts.source(settings.merchant).check(place)
+    def provision(cls, settings: Settings, ports: Ports, place: Place) -> Tokenize:  # noqa: ARG003
         return cls(settings, ports)
 
     def on_request(self, exchange: Exchange) -> Verdict:
@@ -270,8 +271,7 @@ class Tokenize(Rule):
         place = self._merchant
         if place is None:
             return None
-        here = not place.parameter or place.parameter in exchange.params
-        told = place.read(exchange) if here else ()
+        told = place.read(exchange)
         name = merchant_name(told[0]) if len(told) == 1 else None
         if name is None:
             raise Refused(Reason.FIELD_REQUIRED, f"Name one merchant, by a short text, in {place.text}.")

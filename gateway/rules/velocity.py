@@ -77,6 +77,10 @@ class Settings(RuleSettings):
     def needs_keys(self) -> bool:
         return self.card is not None
 
+    @property
+    def sources(self) -> tuple[str, ...]:
+        return tuple(text for text in self.key if text != _CARD)
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         needs_card = self.counts == "cards" or _CARD in self.key
@@ -124,9 +128,6 @@ class Velocity(Rule):
 
     @classmethod
     def provision(cls, settings: Settings, ports: Ports, place: Place) -> Velocity:
-        for text in settings.key:
-            if text != _CARD:
-                source(text).check(place)
         name = settings.name or re.sub(r"[^A-Za-z0-9._-]", "-", f"{place.policy}-{place.position + 1}")
         return cls(settings, place.policy, name, ports)
 

@@ -78,6 +78,30 @@ def test_routes_on_which_a_pipeline_would_be_the_same_share_one(tmp_path: Path, 
     assert isinstance(recorded, RecordedPipeline)
 
 
+@pytest.mark.parametrize("first", ["/shops/{shop}", "/shops"])
+@pytest.mark.parametrize(
+    "rule",
+    [
+        '{kind: velocity, counts: requests, key: [peer.address, "path:shop"], at_most: 9, within: 1m}',
+        '{kind: condition, values: {shop: "path:shop"}, expression: shop != "other"}',
+        '{kind: owner, owner: tenant, places: ["path:shop"]}',
+        '{kind: tokenize, fields: [{select: $.n, class: pan}], dedupe: merchant, merchant: "path:shop"}',
+    ],
+)
+def test_a_rule_reads_no_segment_that_one_of_the_routes_of_its_policy_lacks(
+    tmp_path: Path, dev_certificates: Path, first: str, rule: str
+) -> None:
+    second = {"/shops": "/shops/{shop}"}.get(first, "/shops")
+    config = CONFIG.replace("/pay}", f'"{first}"}}')
+    config += f'  - {{name: b, listener: edge, match: {{path: "{second}"}}, policy: open, upstream: payments}}\n'
+    with pytest.raises(ConfigError) as raised:
+        build_from(tmp_path, dev_certificates, config=config, policy=f"rules:\n  - {rule}\n")
+    (complaint,) = raised.value.complaints
+    lacking = "pay" if first == "/shops" else "b"
+    assert (complaint.line, complaint.column) == (2, 5)
+    assert complaint.text.endswith(f": path:shop: the path of route {lacking} has no {{shop}}")
+
+
 def test_the_complaints_of_all_rules_and_inboxes_come_at_once(tmp_path: Path, dev_certificates: Path) -> None:
     config = CONFIG + f"  - {{name: in, listener: edge, match: {{path: /in}}, {INBOX}}}, upstream: payments}}\n"
     policy = (

@@ -207,7 +207,6 @@ async def test_nothing_of_anothers_answer_reaches_the_caller_or_a_rule_inside() 
     ("settings", "complaint"),
     [
         ({}, "list where owners are named"),
-        ({"places": ["path:other"]}, r"the path of route r has no \{other\}"),
         ({"places": ["jwt.account"]}, "jwt.account is not said by the request"),
         ({"places": ["tenant"]}, "tenant is not said by the request"),
         ({"places": ["account"]}, "is no place"),
@@ -221,9 +220,5 @@ def test_settings_that_cannot_be_meant_are_refused(settings: dict[str, Any], com
         rule(**settings)
 
 
-def test_an_owner_that_no_rule_finds_is_refused() -> None:
-    alone = Place("r", "p", 0, "payments", "", egress=False, params=frozenset({"account"}))
-    settings = Settings(kind="owner", owner="jwt.account", places=("path:account",))
-    with pytest.raises(ValueError, match=r"jwt\.account needs a rule of kind jwt before"):
-        Owner.provision(settings, NOTHING, alone)
+def test_an_owner_that_a_rule_finds_makes_it_rely_on_who_calls() -> None:
     assert rule(places=["path:account"]).needs_principal

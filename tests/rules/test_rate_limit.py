@@ -382,14 +382,6 @@ def test_settings_that_cannot_work_are_refused(wrong: dict[str, Any]) -> None:
         Settings.model_validate({"kind": "rate_limit", "key": ["jwt.sub"], **wrong})
 
 
-@pytest.mark.parametrize("key", ["jwt.sub", "mtls.san", "principal"])
-def test_a_key_that_nothing_before_the_rule_fills_is_refused(route: Route, key: str) -> None:
-    settings = Settings.model_validate({"kind": "rate_limit", "key": [key], "rate": "1/second"})
-    place = Place("create-payment", "p", 0, "payments", "", egress=False, earlier=())
-    with pytest.raises(ValueError, match=f"key {key} needs"):
-        RateLimit.provision(settings, route.ports, place)
-
-
 @pytest.mark.parametrize(("key", "needs"), [("jwt.sub", True), ("principal", True), ("peer.address", False)])
 def test_a_limit_relies_on_who_calls_only_if_its_key_does(route: Route, key: str, needs: bool) -> None:
     assert route.of({"key": [key], "rate": "1/second"}).rules[0].needs_principal is needs

@@ -13,7 +13,6 @@ from pydantic import ValidationError
 
 from gateway.operations import LookUpToken, PutToken
 from gateway.rule import Rule
-from gateway.rules import tokenize
 from tests.rules.vault import FORM, World, reason
 
 VISA, MASTERCARD = "4242424242424242", "5555555555554444"
@@ -69,23 +68,13 @@ async def test_requests_of_one_merchant_at_once_get_one_token(world: World) -> N
 )
 async def test_the_merchant_is_found_at_its_place(world: World, place: str, call: dict[str, Any]) -> None:
     settings = {"dedupe": "merchant", "merchant": place}
-    rule = world.tokenize(NUMBER, **settings) if not place.startswith("path:") else unchecked(world, **settings)
+    rule = world.tokenize(NUMBER, **settings)
     assert (await world.call(rule, {"n": VISA, "shop": 7}, **call)).status == 200
     assert [put.merchant for put in world.store.of(PutToken)] == ["7"]
 
 
-def unchecked(world: World, **settings: Any) -> Rule:
-    read = tokenize.Settings.model_validate({"kind": "tokenize", "fields": [NUMBER], **settings})
-    return tokenize.Tokenize(read, world.ports)
-
-
-def test_a_merchant_in_a_path_that_has_none_is_refused_at_load(world: World) -> None:
-    with pytest.raises(ValueError, match="shop"):
-        world.tokenize(NUMBER, dedupe="merchant", merchant="path:shop")
-
-
-async def test_on_a_route_without_the_segment_no_merchant_is_named(world: World) -> None:
-    rule = unchecked(world, dedupe="merchant", merchant="path:shop")
+async def test_where_another_rule_has_replaced_the_segment_no_merchant_is_named(world: World) -> None:
+    rule = world.tokenize(NUMBER, dedupe="merchant", merchant="path:shop")
     assert reason(await world.call(rule, {"n": VISA})) == "field_required"
 
 

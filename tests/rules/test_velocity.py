@@ -308,7 +308,6 @@ async def test_without_the_shared_counters_each_does_what_it_says(
         ({"counts": "declines", "key": ["tenant"], "declined": {"statuses": []}}, "say what a decline is"),
         ({"counts": "declines", "key": ["tenant"], "declined": {"when": {"status": ["x"]}}}, "no JSONPath"),
         ({"counts": "requests", "key": ["tenant"], "at_most": 1001}, "counted by itself"),
-        ({"counts": "requests", "key": ["path:none"]}, "no {none}"),
         ({"counts": "requests", "key": ["nobody"]}, "is no place"),
         ({"counts": "requests", "key": []}, "key"),
         ({"counts": "requests", "key": ["tenant"], "within": "60d"}, "within"),
