@@ -32,6 +32,7 @@ from gateway.ports import Keys, Ports, Telemetry, Unavailable
 from gateway.publishing import make_publishers
 from gateway.pure.metrics import Metric
 from gateway.pure.request_reader import HeadLimits
+from gateway.reaching import RedisServers
 from gateway.renewal import LOOK_SECONDS, Fresh, Renewal
 from gateway.rules.tokenize import Settings as TokenizeSettings
 from gateway.server.actions import Action
@@ -107,6 +108,7 @@ class Gateway:
         self._key_sets = JwkSets(self._clock, self.telemetry)
         self._renewal = Renewal(self.telemetry)
         self._upstreams = Upstreams(self._clock, os.urandom, self.telemetry, _READ_SECRET)
+        self._redis = RedisServers(config, _READ_SECRET)
         self._prepared: _Prepared | None = None
         self._listeners: dict[str, Listener] = {}
         self._tasks: list[asyncio.Task[None]] = []
@@ -294,7 +296,7 @@ class Gateway:
         if self._keyrings is not None:
             self._open.push_async_callback(self._keyrings.close)
         shared, sad = make_shared(
-            config, _READ_SECRET, clock=self._clock, entropy=os.urandom, keys=keys, telemetry=self.telemetry
+            settings.shared, self._redis, clock=self._clock, entropy=os.urandom, keys=keys, telemetry=self.telemetry
         )
         self._open.push_async_callback(shared.close)
         files = WatchedFiles(self._clock, self.telemetry)
@@ -315,7 +317,7 @@ class Gateway:
 
     def _make_relay(self, config: Config) -> list[Relay]:
         """One, or none where nothing is to be published. Raises ConfigError."""
-        publishers = make_publishers(config, _READ_SECRET, self._clock.now)
+        publishers = make_publishers(config, self._redis, _READ_SECRET, self._clock.now, self.telemetry)
         for publisher in publishers:
             self._open.push_async_callback(publisher.close)
         if not publishers:
@@ -342,7 +344,8 @@ class Gateway:
             await asyncio.sleep(LOOK_SECONDS)
             async with self._reloading:
                 await self._renewal.look(self.config.settings.listeners, self._listeners)
-                await self._renewal.look_at_upstreams(self._upstreams)
+                await self._renewal.look_at_servers("upstream", self._upstreams)
+                await self._renewal.look_at_servers("redis", self._redis)
 
     # --- outside
 

@@ -22,6 +22,7 @@ from gateway.contexts import listener_context, upstream_context
 from gateway.keeping import make_service
 from gateway.ports import Keys, Ports
 from gateway.publishing import make_publishers
+from gateway.reaching import RedisServers
 from gateway.sharing import make_shared
 from gateway.storing import address_of
 from gateway.upstreams import signing_key
@@ -86,11 +87,12 @@ def _store(config: Config) -> None:
 
 
 def _shared(config: Config) -> None:
-    make_shared(config, _READ_SECRET, clock=SystemClock(), entropy=bytes, keys=NoKeys(), telemetry=NoTelemetry())
+    servers, clock = RedisServers(config, _READ_SECRET), SystemClock()
+    make_shared(config.settings.shared, servers, clock=clock, entropy=bytes, keys=NoKeys(), telemetry=NoTelemetry())
 
 
 def _publishers(config: Config) -> None:
-    make_publishers(config, _READ_SECRET, SystemClock().now)
+    make_publishers(config, RedisServers(config, _READ_SECRET), _READ_SECRET, SystemClock().now, NoTelemetry())
 
 
 def _build(config: Config) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.adapters.pinning import pin
@@ -13,6 +14,14 @@ from gateway.config.settings import Tls
 from gateway.config.upstreams import UpstreamTls
 from gateway.pure.pins import read_pin
 from gateway.server.tls import server_context
+
+
+@dataclass(frozen=True, slots=True)
+class Renewed:
+    """A context toward servers, and the `digest` of the files it was made from."""
+
+    digest: bytes
+    context: ssl.SSLContext
 
 
 def listener_context(tls: Tls, on_failure: Callable[[str], None] | None = None) -> ssl.SSLContext:

@@ -5,22 +5,34 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from gateway.adapters.publishers import Reading, RedisStream, Webhook
+from gateway.adapters.publishers import Reading, Webhook
+from gateway.adapters.redis_stream import RedisStream, open_stream
 from gateway.adapters.upstream import client_context
 from gateway.config import events
 from gateway.config.complaints import Complaint, ConfigError
 from gateway.config.load import Config
-from gateway.ports import Publisher
+from gateway.ports import Publisher, Telemetry
 from gateway.pure.webhooks import shared_key
+from gateway.reaching import RedisServers
 
 
-def make_publishers(config: Config, read_secret: Callable[[str], bytes], now: Callable[[], float]) -> list[Publisher]:
+def make_publishers(
+    config: Config,
+    servers: RedisServers,
+    read_secret: Callable[[str], bytes],
+    now: Callable[[], float],
+    telemetry: Telemetry,
+) -> list[Publisher]:
     """All that `events.publish` lists; none of them connects before it is used. Raises ConfigError, with all of it."""
     made: list[Publisher] = []
     complaints: list[Complaint] = []
     for position, settings in enumerate(config.settings.events.publish):
         try:
-            publisher = _make(config, position, settings, read_secret, now)
+            publisher: Publisher
+            if isinstance(settings, events.RedisStream):
+                publisher = _stream(servers, position, settings, telemetry)
+            else:
+                publisher = _webhook(config, position, settings, read_secret, now)
             made.append(publisher if settings.reader is None else _bounded(config, settings.reader, publisher))
         except ConfigError as error:
             complaints += error.complaints
@@ -33,26 +45,27 @@ def _bounded(config: Config, reader: str, publisher: Publisher) -> Publisher:
     return Reading(publisher, config.settings.services[reader].reads)
 
 
-def _make(
+def _stream(servers: RedisServers, position: int, settings: events.RedisStream, telemetry: Telemetry) -> RedisStream:
+    topology, access = servers.reach(f"publishers.{settings.name}", ("events", "publish", position), settings)
+    return open_stream(
+        settings.name,
+        topology,
+        access,
+        settings.stream,
+        max_length=settings.max_length,
+        timeout=settings.timeout,
+        telemetry=telemetry,
+    )
+
+
+def _webhook(
     config: Config,
     position: int,
-    settings: events.RedisStream | events.Webhook,
+    settings: events.Webhook,
     read_secret: Callable[[str], bytes],
     now: Callable[[], float],
-) -> Publisher:
+) -> Webhook:
     place = ("events", "publish", position)
-    if isinstance(settings, events.RedisStream):
-        with config.blaming(*place, "password"):
-            password = read_secret(settings.password).decode() if settings.password is not None else None
-        return RedisStream(
-            settings.name,
-            settings.url,
-            settings.stream,
-            max_length=settings.max_length,
-            timeout=settings.timeout,
-            username=settings.username,
-            password=password,
-        )
     with config.blaming(*place, "secret"):
         key = shared_key(read_secret(settings.secret))
     with config.blaming(*place, "ca"):

@@ -1,4 +1,5 @@
-"""The TLS files of listeners and upstreams, looked at twice a second: a new certificate takes over without a reload.
+"""The TLS files of listeners, upstreams and Redis servers, looked at twice a second: a new certificate takes over
+without a reload.
 
 A pair whose parts do not belong together, as when certificate and key are replaced one after the other, changes
 nothing; what runs goes on with what it has until the files are right.
@@ -12,20 +13,23 @@ import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TypeAlias, TypeVar
+from typing import Final, Protocol, TypeAlias, TypeVar
 
 from pydantic import BaseModel
 
+from gateway.config.base import ClientTls
 from gateway.config.load import contents, files_of
 from gateway.config.settings import Listener as ListenerSettings
-from gateway.contexts import listener_context
+from gateway.contexts import Renewed, listener_context
 from gateway.ports import Telemetry
 from gateway.pure.metrics import Metric
 from gateway.server.listener import Listener
 from gateway.server.tls import not_after
-from gateway.upstreams import Upstreams
 
 LOOK_SECONDS: Final = 0.5
+
+_PLACES: Final = {"listener": "", "upstream": "upstreams.", "redis": ""}
+"""What stands before the names of each kind where all of them are told apart."""
 
 _Marks: TypeAlias = tuple[tuple[int, ...], ...]
 Made = TypeVar("Made")
@@ -38,6 +42,23 @@ class Fresh:
     digest: bytes
     context: ssl.SSLContext
     not_after: float
+
+
+class Servers(Protocol):
+    """Those that connections are made to by TLS, by name."""
+
+    @property
+    def tls(self) -> Mapping[str, ClientTls]:
+        """What names files."""
+        ...
+
+    def fresh(self, name: str) -> Renewed | None:
+        """What follows from the files; None if what is in use was made from them. Raises ValueError, OSError."""
+        ...
+
+    def renew(self, name: str, renewed: Renewed) -> None:
+        """Use that from now on."""
+        ...
 
 
 class Renewal:
@@ -79,21 +100,21 @@ class Renewal:
                 self.install(listeners, fresh)
                 self._telemetry.log("certificate_renewed", listener=name)
 
-    async def look_at_upstreams(self, upstreams: Upstreams) -> None:
-        """The same for authorities and client certificates toward upstreams, and for what their connections trust."""
-        for name, tls in upstreams.tls.items():
-            renewed = await self._changed("upstream", name, tls, functools.partial(upstreams.fresh, name))
+    async def look_at_servers(self, kind: str, servers: Servers) -> None:
+        """The same for authorities and client certificates toward servers, and for what connections to them trust."""
+        for name, tls in servers.tls.items():
+            renewed = await self._changed(kind, name, tls, functools.partial(servers.fresh, name))
             if renewed is not None:
-                upstreams.renew(name, renewed)
-                self._telemetry.count(Metric.CERTIFICATE_RENEWALS, f"upstreams.{name}", "applied")
-                self._telemetry.log("certificate_renewed", upstream=name)
+                servers.renew(name, renewed)
+                self._telemetry.count(Metric.CERTIFICATE_RENEWALS, _PLACES[kind] + name, "applied")
+                self._telemetry.log("certificate_renewed", **{kind: name})
 
     async def _changed(self, kind: str, name: str, tls: BaseModel | None, make: Callable[[], Made]) -> Made | None:
         """What `make` makes of files that have changed since the last look; None if they have not, or are wrong.
 
         Wrong is what is so at two looks running: in between, somebody may be replacing the second file of a pair.
         """
-        place = name if kind == "listener" else f"{kind}s.{name}"
+        place = _PLACES[kind] + name
         marks = _marks(tls)
         if marks == self._concluded.get(place):
             return None

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import ipaddress
 import random
-import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -15,7 +14,7 @@ from gateway.adapters.upstream_cluster import Care, Endpoint, HttpCluster, Resil
 from gateway.adapters.upstream_signing import SigningCluster, SigningKey, read_signing_key
 from gateway.config.load import Config, contents
 from gateway.config.upstreams import Upstream, UpstreamSign, UpstreamTls
-from gateway.contexts import upstream_context
+from gateway.contexts import Renewed, upstream_context
 from gateway.ports import Clock, Cluster, Entropy, ReadSecret, Telemetry
 from gateway.pure.breaker import BreakerSettings
 from gateway.pure.health import HealthSettings
@@ -36,14 +35,6 @@ class _Made:
 
     made_from: tuple[Upstream, bytes]
     cluster: HttpCluster
-
-
-@dataclass(frozen=True, slots=True)
-class Renewed:
-    """TLS toward an upstream, and the `digest` of the files it was made from."""
-
-    digest: bytes
-    context: ssl.SSLContext
 
 
 class Upstreams:

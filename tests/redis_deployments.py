@@ -182,3 +182,27 @@ def _is_whole(client: Redis) -> bool:
 def redis_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisCluster]:
     with clustered_redis(tmp_path_factory.mktemp("cluster")) as cluster:
         yield cluster
+
+
+class Move:
+    """A slot on its way from one server to another, as redis-cli moves it (Redis Cluster specification, resharding)."""
+
+    def __init__(self, cluster: RedisCluster, slot: int, source: int, target: int) -> None:
+        self._cluster = cluster
+        self._slot = slot
+        self._source, self._target = direct(cluster.servers[source]), direct(cluster.servers[target])
+        self._ids = cluster.id(source), cluster.id(target)
+        self._port = cluster.servers[target].port
+
+    def announce(self) -> None:
+        self._target.execute_command("CLUSTER", "SETSLOT", self._slot, "IMPORTING", self._ids[0])
+        self._source.execute_command("CLUSTER", "SETSLOT", self._slot, "MIGRATING", self._ids[1])
+
+    def carry(self, *names: str) -> None:
+        keys = names or self._source.execute_command("CLUSTER", "GETKEYSINSLOT", self._slot, 100)
+        if keys:
+            self._source.execute_command("MIGRATE", "127.0.0.1", self._port, "", 0, 1000, "KEYS", *keys)
+
+    def finish(self) -> None:
+        for server in (self._target, self._source):
+            server.execute_command("CLUSTER", "SETSLOT", self._slot, "NODE", self._ids[1])

@@ -205,7 +205,7 @@ class Psp:
         return response.body
 
     async def look(self) -> None:
-        await self.renewal.look_at_upstreams(self.upstreams)
+        await self.renewal.look_at_servers("upstream", self.upstreams)
 
 
 @asynccontextmanager

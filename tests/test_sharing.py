@@ -15,6 +15,7 @@ from gateway.config.complaints import ConfigError
 from gateway.config.inert import NoKeys
 from gateway.config.load import load
 from gateway.ports import SadVault, Shared
+from gateway.reaching import RedisServers
 from gateway.sharing import make_shared
 from tests.config.world import CONFIG, POLICY
 from tests.conftest import Recorder
@@ -34,8 +35,10 @@ def written(folder: Path, shared: str) -> Path:
 
 
 def made(path: Path) -> tuple[Shared, SadVault]:
+    config = load(path)
+    servers = RedisServers(config, functools.partial(read_secret, base=Path()))
     outside = {"clock": SystemClock(), "entropy": os.urandom, "keys": NoKeys(), "telemetry": Recorder()}
-    return make_shared(load(path), functools.partial(read_secret, base=Path()), **outside)  # type: ignore[arg-type]
+    return make_shared(config.settings.shared, servers, **outside)  # type: ignore[arg-type]
 
 
 def complaints(path: Path) -> list[str]:

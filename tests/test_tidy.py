@@ -292,7 +292,8 @@ PRINTED = {
     "pure/xml_reader.py: Tag.name": "names of elements",
     "renewal.py: Fresh.digest": "of certificate files",
     "rule.py: Deny.headers": "written by the gateway",
-    "upstreams.py: Renewed.digest": "of files",
+    "contexts.py: Renewed.digest": "of files",
+    "reaching.py: _Entrance.digest": "of files",
     "upstreams.py: _Made.made_from": "a digest of files",
 }
 """Fields of records that hold bytes and are printed all the same, and why they may be."""

@@ -19,7 +19,9 @@ from bench.processes import PROXY_CORE
 from bench.report import Row, at_least
 from bench.stage import Stage
 from gateway.adapters.clock import SystemClock
-from gateway.adapters.publishers import RedisStream
+from gateway.adapters.redis_node import Access
+from gateway.adapters.redis_stream import open_stream
+from gateway.adapters.redis_topology import One
 from gateway.adapters.sqlite import open_sqlite
 from gateway.adapters.telemetry import PrometheusTelemetry
 from gateway.config.lifecycles import load_lifecycles
@@ -28,7 +30,7 @@ from gateway.ports import Ports, Store, Telemetry
 from gateway.pure.events import EVENT_ID_BYTES, event_id
 from gateway.pure.lifecycle_machine import Machine
 from gateway.workers.relay import Relay
-from tests.servers import VOLATILE, running_redis
+from tests.servers import VOLATILE, address_of, running_redis
 
 IDS = ("relay",)
 PAYMENTS = 10_000
@@ -53,7 +55,9 @@ async def rate(path: Path, url: str, machine: Machine, payments: int = PAYMENTS)
         telemetry = PrometheusTelemetry(SystemClock(), log)
         store = open_sqlite(str(path), clock=SystemClock(), telemetry=telemetry)
         await fill(store, machine, payments)
-        publisher = RedisStream("valkey", url, stream, max_length=None, timeout=20)
+        publisher = open_stream(
+            "valkey", One(address_of(url)), Access(), stream, max_length=None, timeout=20, telemetry=telemetry
+        )
         relay = Relay(_ports(store, telemetry), [publisher], attempts=1)
         running = asyncio.create_task(relay.run())
         began = time.perf_counter()

@@ -1,6 +1,6 @@
-"""Where events go: a stream of Redis (or Valkey), and endpoints that take signed webhooks.
+"""Where events go: endpoints that take signed webhooks; and what of them a receiver may read.
 
-Both send an event at least once. One that was sent and not confirmed in time is sent again, and the lost one may still
+An event is sent at least once. One that was sent and not confirmed in time is sent again, and the lost one may still
 arrive afterwards: receivers go by `id` and `sequence`.
 """
 
@@ -14,10 +14,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import aiohttp
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
 
 from gateway.operations import OutboxEvent
 from gateway.ports import Publisher, Told
@@ -27,74 +23,8 @@ from gateway.pure.events import CONTENT_TYPE, compile_event_type
 from gateway.pure.relaying import TAKEN, Receipt, Taking, judge
 from gateway.pure.webhooks import sign
 
-STREAM_BATCH: Final = 400
-"""Events that one round trip to Redis carries at the most."""
 _ANSWER_BYTES: Final = 16 * 1024
 """Bytes of an answer that are read for the sake of its connection; nothing in it matters."""
-
-
-class RedisStream:
-    """Implements `ports.Publisher`: each event an entry of one stream, many to a round trip, on one connection.
-
-    An entry has the fields `id`, `type`, `subject`, `sequence`, `tenant` and `event`, the whole CloudEvent as JSON.
-    Nothing that this server answers is the fault of an event, so none is ever parked for it.
-    """
-
-    concurrency = STREAM_BATCH
-
-    def __init__(
-        self,
-        name: str,
-        url: str,
-        stream: str,
-        *,
-        max_length: int | None,
-        timeout: float,
-        username: str | None = None,
-        password: str | None = None,
-    ) -> None:
-        """`timeout`: seconds for a round trip, connecting included. Connects when first asked. Raises ValueError."""
-        credentials = {k: v for k, v in (("username", username), ("password", password)) if v is not None}
-        pool = BlockingConnectionPool.from_url(
-            url,
-            max_connections=1,
-            timeout=timeout,
-            socket_timeout=None,
-            socket_connect_timeout=None,
-            socket_keepalive=True,
-            retry=Retry(NoBackoff(), 0),
-            protocol=2,
-            client_name="pangate",
-            **credentials,
-        )
-        self.name = name
-        self._client = Redis.from_pool(pool)
-        self._timeout = timeout
-        limit = () if max_length is None else (b"MAXLEN", b"~", b"%d" % max_length)
-        self._head = ("XADD", stream.encode(), *limit, b"*")
-
-    async def publish(self, events: Sequence[OutboxEvent], told: Told) -> None:
-        pipeline = self._client.pipeline(transaction=False)
-        for event in events:
-            pipeline.execute_command(*self._head, *_entry(event))
-        try:
-            async with asyncio.timeout(self._timeout):
-                answers: list[Any] = await pipeline.execute(raise_on_error=False)
-        except (RedisError, OSError) as error:  # TimeoutError is an OSError
-            answers = [error] * len(events)
-        for event, answer in zip(events, answers, strict=True):
-            told(event, _away(answer) if isinstance(answer, Exception) else TAKEN)
-
-    async def close(self) -> None:
-        await self._client.aclose()
-
-
-def _entry(event: OutboxEvent) -> tuple[bytes, ...]:
-    """As bytes: whatever else it is, the client library looks at longer than at all the rest of an event."""
-    return (
-        b"id", event.id.encode(), b"type", event.type.encode(), b"subject", event.aggregateid.encode(),
-        b"sequence", b"%d" % event.sequence, b"tenant", event.tenant.encode(), b"event", event.payload,
-    )  # fmt: skip
 
 
 class Webhook:

@@ -12,11 +12,12 @@ from importlib.resources import files
 
 from gateway.adapters.memory import MemoryShared, decision
 from gateway.adapters.redis_node import Access, Node
-from gateway.adapters.redis_nodes import Call, Nodes, Script
+from gateway.adapters.redis_nodes import Nodes, Run, Script
 from gateway.adapters.redis_sad import RedisSad
 from gateway.adapters.redis_topology import Topology
 from gateway.ports import Clock, Decision, Entropy, Hit, Keys, Telemetry
 from gateway.pure.gcra import SECOND, Room
+from gateway.pure.metrics import Metric
 from gateway.pure.velocity import MEMBERS_MAX, Tallied, Tally
 
 _USE = """
@@ -46,7 +47,7 @@ def open_redis(
     `timeout`: seconds a call may take in all, connecting included.
     """
     make = functools.partial(Node, access=access, connections=connections)
-    nodes = Nodes(topology, make, timeout, telemetry)
+    nodes = Nodes(topology, make, timeout, telemetry, functools.partial(telemetry.set, Metric.SHARED_LOST))
     return RedisShared(nodes, MemoryShared(clock)), RedisSad(nodes, clock, keys, entropy, telemetry)
 
 
@@ -85,7 +86,7 @@ class RedisShared:
         arguments: list[str | int | bytes] = []
         for hit in hits:
             arguments += (hit.strategy, *hit.limit, int(hit.enforced))
-        numbers = iter(await self._nodes.ask("shared", Call(self._hit, [hit.key for hit in hits], arguments)))
+        numbers = iter(await self._nodes.ask("shared", Run(self._hit, [hit.key for hit in hits], arguments)))
         return [
             decision(allowed == 1, Room(remaining, reset_after, retry_after))
             for allowed, remaining, reset_after, retry_after in zip(numbers, numbers, numbers, numbers, strict=True)
@@ -95,15 +96,15 @@ class RedisShared:
         arguments: list[str | int | bytes] = [MEMBERS_MAX]
         for tally in tallies:
             arguments += (tally.member, tally.weight, tally.most, tally.period, int(tally.enforced))
-        numbers = iter(await self._nodes.ask("shared", Call(self._tally, [tally.key for tally in tallies], arguments)))
+        numbers = iter(await self._nodes.ask("shared", Run(self._tally, [tally.key for tally in tallies], arguments)))
         return [Tallied(allowed == 1, wait / SECOND) for allowed, wait in zip(numbers, numbers, strict=True)]
 
     async def take_back(self, tallies: Sequence[Tally]) -> None:
         members = [tally.member for tally in tallies]
-        await self._nodes.ask("shared", Call(self._take_back, [tally.key for tally in tallies], members))
+        await self._nodes.ask("shared", Run(self._take_back, [tally.key for tally in tallies], members))
 
     async def first_use(self, keys: Sequence[str], seconds: float) -> bool:
-        answer: int = await self._nodes.ask("shared", Call(self._use, keys, (max(1, math.ceil(seconds * 1000)),)))
+        answer: int = await self._nodes.ask("shared", Run(self._use, keys, (max(1, math.ceil(seconds * 1000)),)))
         return answer == 1
 
     async def close(self) -> None:

@@ -26,25 +26,39 @@ class Address(NamedTuple):
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
+@dataclass(slots=True)
+class Tls:
+    """The context by which connections are made. Those that another made are made anew before their next use."""
+
+    context: ssl.SSLContext
+
+
 @dataclass(frozen=True, slots=True)
 class Access:
     """How the servers of one deployment are entered: as which user, and by TLS or (None) in clear."""
 
     username: str | None = None
     password: str | None = field(default=None, repr=False)
-    tls: ssl.SSLContext | None = None
+    tls: Tls | None = None
     database: int = 0
 
 
 class _Connection(Connection):
     """TLS by a context of ours: redis-py's own trusts the system's authorities beside the one that it is given."""
 
-    def __init__(self, *, tls: ssl.SSLContext | None, **options: Any) -> None:
+    def __init__(self, *, tls: Tls | None, **options: Any) -> None:
         super().__init__(**options)
         self._tls = tls
+        self._made_by: ssl.SSLContext | None = None
+
+    async def connect(self) -> None:
+        if self._tls is not None and self._made_by is not self._tls.context:
+            await self.disconnect()
+        await super().connect()  # type: ignore[no-untyped-call]
 
     def _connection_arguments(self) -> Mapping[str, Any]:
-        return {**super()._connection_arguments(), "ssl": self._tls}
+        self._made_by = None if self._tls is None else self._tls.context
+        return {**super()._connection_arguments(), "ssl": self._made_by}
 
     async def disconnect(self, *args: Any, **options: Any) -> None:
         if self._writer is not None:

@@ -1,4 +1,4 @@
-"""Scripts on the servers that hold their keys, each one atomic, many to a round trip, and none of them run twice.
+"""Commands on the servers that hold their keys, each one atomic, many to a round trip, and none of them done twice.
 
 Who gets no answer in time gets an exception, and the connection is thrown away with whatever may still arrive on it. A
 server that failed is asked again in the background, soon and then twice a second; nobody waits for it in the
@@ -29,7 +29,6 @@ from redis.exceptions import ConnectionError as NotConnected
 from gateway.adapters.redis_node import Address, Command, Node
 from gateway.adapters.redis_topology import SLOTS, Topology
 from gateway.ports import Telemetry, Unavailable
-from gateway.pure.metrics import Metric
 
 _LOOK_EVERY = 5.0
 """Seconds after which the topology is looked at again although nothing went wrong."""
@@ -53,50 +52,72 @@ class Script:
 
 
 class Call:
-    """A run of a script, and in the end what came of it. Its keys share a hash tag."""
+    """A command, and in the end what came of it. `key` is what it is about, or one of several of one hash tag."""
 
-    __slots__ = ("_arguments", "_keys", "_script", "answer", "asking", "in_full", "node")
+    __slots__ = ("_key", "answer", "asking", "command", "node")
 
-    def __init__(self, script: Script, keys: Sequence[str], arguments: Sequence[str | int | bytes]) -> None:
-        self._script = script
-        self._keys = keys
-        self._arguments = arguments
+    def __init__(self, key: str, command: Command) -> None:
+        self._key = key
+        self.command = command
         self.answer: Any = _UNASKED
         """An exception if there is none."""
         self.node: Node | None = None
         """Where a server said that it is to be sent, `asking` (a slot is on its way there) or for good."""
         self.asking = False
-        self.in_full = False
 
     @property
     def slot(self) -> int:
-        slot: int = key_slot(self._keys[0].encode())
+        slot: int = key_slot(self._key.encode())
         return slot
 
     @property
     def failed(self) -> bool:
         return isinstance(self.answer, Exception)
 
-    def command(self) -> Command:
-        head = ("EVAL", self._script.source) if self.in_full else ("EVALSHA", self._script.digest)
-        return (*head, len(self._keys), *self._keys, *self._arguments)
+    def spell_out(self) -> bool:
+        """The server does not know the script by its name. Is there more to be told?"""
+        return False
+
+
+class Run(Call):
+    """A run of a script, by its name, or in full for a server that has not met it."""
+
+    __slots__ = ("_script",)
+
+    def __init__(self, script: Script, keys: Sequence[str], arguments: Sequence[str | int | bytes]) -> None:
+        super().__init__(keys[0], ("EVALSHA", script.digest, len(keys), *keys, *arguments))
+        self._script = script
+
+    def spell_out(self) -> bool:
+        known_by, _, *rest = self.command
+        self.command = ("EVAL", self._script.source, *rest)
+        return known_by == "EVALSHA"
 
 
 class Nodes:
-    """All servers of a deployment. `make` makes the Node of an address; `timeout`: seconds a call may take in all."""
+    """All servers of a deployment. `make` makes the Node of an address; `timeout`: seconds a call may take in all.
+
+    `note_lost` is told how many servers are lost, whenever one is lost or found.
+    """
 
     def __init__(
-        self, topology: Topology, make: Callable[[Address], Node], timeout: float, telemetry: Telemetry
+        self,
+        topology: Topology,
+        make: Callable[[Address], Node],
+        timeout: float,
+        telemetry: Telemetry,
+        note_lost: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._topology = topology
         self.make = make
         self._timeout = timeout
         self._telemetry = telemetry
+        self._note_lost = note_lost
         self._nodes: dict[Address, Node] = {}
         self._holders: list[Node] = []
         """By slot; one alone holds all of them."""
         self._masters: set[Node] = set()
-        self._waiting: list[tuple[Call, asyncio.Future[None]]] = []
+        self._waiting: list[tuple[Sequence[Call], asyncio.Future[None]]] = []
         self._trips: set[asyncio.Task[None]] = set()
         self._looked = asyncio.Event()
         self._look_again = 0.0
@@ -105,19 +126,23 @@ class Nodes:
         self._refused = ""
 
     async def ask(self, port: str, call: Call) -> Any:
-        """The answer, in time. The calls of one turn of the event loop share a round trip to each server.
+        """The answer, in time. Raises `Unavailable` in the name of `port`."""
+        await self.ask_all((call,))
+        if call.failed:
+            raise Unavailable(port)
+        return call.answer
 
-        Raises `Unavailable` in the name of `port`.
+    async def ask_all(self, calls: Sequence[Call]) -> None:
+        """Each has its answer in the end, or an exception, in time; those to one server are sent in this order.
+
+        All that is asked in one turn of the event loop shares a round trip to each server.
         """
         loop = asyncio.get_running_loop()
         answered: asyncio.Future[None] = loop.create_future()
         if not self._waiting:
             loop.call_soon(self._depart, loop)
-        self._waiting.append((call, answered))
+        self._waiting.append((calls, answered))
         await answered
-        if call.failed:
-            raise Unavailable(port)
-        return call.answer
 
     async def masters(self) -> Sequence[Node]:
         """Those that hold keys. Raises RedisError if nobody knows them."""
@@ -152,15 +177,16 @@ class Nodes:
         trip.add_done_callback(self._trips.discard)
 
     async def _trip(
-        self, loop: asyncio.AbstractEventLoop, waiting: Sequence[tuple[Call, asyncio.Future[None]]]
+        self, loop: asyncio.AbstractEventLoop, waiting: Sequence[tuple[Sequence[Call], asyncio.Future[None]]]
     ) -> None:
         until = loop.time() + self._timeout
-        todo: Sequence[Call] = [call for call, _ in waiting]
+        calls = [call for group, _ in waiting for call in group]
+        todo: Sequence[Call] = calls
         try:
             await self._find_holders(until)
             while todo and loop.time() < until:
                 todo = await self._round(todo, until)
-            self._note_refusals(waiting)
+            self._note_refusals(calls)
         finally:
             for _, answered in waiting:
                 if not answered.done():
@@ -196,7 +222,7 @@ class Nodes:
         for call in calls:
             if call.asking:
                 commands.append(("ASKING",))
-            commands.append(call.command())
+            commands.append(call.command)
         try:
             replies = iter(await node.ask(commands, until))
         except (RedisError, OSError) as error:
@@ -212,8 +238,7 @@ class Nodes:
     def _redirected(self, call: Call) -> bool:
         answer = call.answer
         if isinstance(answer, NoScriptError):
-            call.in_full, again = True, not call.in_full
-            return again
+            return call.spell_out()
         if isinstance(answer, AskError):  # MovedError is one
             call.asking = not isinstance(answer, MovedError)
             call.node = self.node(Address(answer.host, answer.port))
@@ -224,11 +249,9 @@ class Nodes:
             self._tend()
         return isinstance(answer, TryAgainError)
 
-    def _note_refusals(self, waiting: Sequence[tuple[Call, object]]) -> None:
+    def _note_refusals(self, calls: Sequence[Call]) -> None:
         """What a server that answers will not do: memory that is full, a permission that lacks."""
-        refused = next(
-            (type(call.answer).__name__ for call, _ in waiting if isinstance(call.answer, ResponseError)), ""
-        )
+        refused = next((type(call.answer).__name__ for call in calls if isinstance(call.answer, ResponseError)), "")
         if refused != self._refused:
             self._refused = refused
             if refused:
@@ -316,4 +339,4 @@ class Nodes:
 
     def _tell(self) -> None:
         lost = sum(node.suspect for node in self._nodes.values())
-        self._telemetry.set(Metric.SHARED_LOST, lost or int(not self._holders))
+        self._note_lost(lost or int(not self._holders))

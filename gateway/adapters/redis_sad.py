@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from redis.exceptions import RedisError
 
-from gateway.adapters.redis_nodes import Call, Nodes, Script
+from gateway.adapters.redis_nodes import Nodes, Run, Script
 from gateway.adapters.redis_volatile import require_volatile
 from gateway.ports import Clock, Entropy, Keys, Telemetry, Unavailable
 
@@ -117,7 +117,7 @@ class RedisSad:
         await self._run(self._erase, self._name(tenant, token), exchange)
 
     async def _run(self, script: Script, name: str, *arguments: str | int | bytes) -> Any:
-        return await self._nodes.ask("sad", Call(script, (name,), arguments))
+        return await self._nodes.ask("sad", Run(script, (name,), arguments))
 
     async def _look(self) -> None:
         """One look for all who wait for it."""

@@ -10,6 +10,7 @@ from typing import Any
 from gateway.config.complaints import Complaint, did_you_mean, quoted
 from gateway.config.kinds import rule_kinds, webhook_schemes
 from gateway.config.reader import Source
+from gateway.config.redis import Redis
 from gateway.config.settings import ConfigFile, Route
 from gateway.pure.bind import parse_bind
 from gateway.pure.routing import Pattern, RouteTable
@@ -214,6 +215,10 @@ def warnings(settings: ConfigFile, source: Source, policies: Mapping[str, Policy
                 yield source.at((f"{what}s", name), f"no route uses {what} {name}", key=True, warning=True)
     if settings.shared.tells_password:
         yield source.at(("shared",), "shared: the password is sent in clear; use TLS (rediss://, tls)", warning=True)
+    for i, publisher in enumerate(settings.events.publish):
+        if isinstance(publisher, Redis) and publisher.tells_password:
+            text = f"events.publish[{i}]: the password is sent in clear; use TLS (rediss://, tls)"
+            yield source.at(("events", "publish", i), text, warning=True)
     if settings.admin is not None and not parse_bind(settings.admin.bind).local:
         yield source.at(
             ("admin", "bind"),

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from gateway.config.base import Name, Settings, url_parts, written
+from gateway.config.redis import Redis
 from gateway.pure.addresses import is_public
 from gateway.pure.units import Duration, PathRef, SecretRef
 
@@ -14,23 +15,21 @@ _LONGEST_TIMEOUT = 20
 """Seconds; less than the relay's deadline for an event, so that a receiver's silence is told from a mistake of ours."""
 
 
-def _stream_url(text: str) -> str:
-    url_parts(text, ("redis", "rediss"), "expected redis://HOST:PORT or rediss://HOST:PORT")
-    return text
-
-
-class RedisStream(Settings):
+class RedisStream(Redis):
     """Each event becomes an entry of one stream. With `max_length` the oldest entries go, read or not."""
 
     kind: Literal["redis_stream"]
     name: Name = "redis_stream"
     reader: Name | None = None
-    url: Annotated[str, AfterValidator(_stream_url)]
-    username: str | None = None
-    password: SecretRef | None = None
     stream: str = Field(default="pangate:events", min_length=1, max_length=255)
     max_length: int | None = Field(default=None, ge=1)
     timeout: Duration = written("5s", gt=0, le=_LONGEST_TIMEOUT)
+
+    @model_validator(mode="after")
+    def _is_somewhere(self) -> RedisStream:
+        if self.servers is None and self.sentinel is None:
+            raise ValueError("needs one of url, sentinel and cluster")
+        return self
 
 
 def _webhook_url(text: str) -> str:

@@ -2,83 +2,30 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
-from gateway.config.base import ClientTls, Settings, is_far, url_parts, written
-from gateway.pure.units import Duration, SecretRef
-
-_EXPECTED = "expected redis://HOST[:PORT] or rediss://HOST[:PORT]"
-
-
-def _server(text: str) -> str:
-    parts = url_parts(text, ("redis", "rediss"), _EXPECTED)
-    if re.fullmatch(r"/\d+", parts.path):
-        raise ValueError(f"a URL names the server alone; write database: {int(parts.path[1:])} beside it")
-    if parts.path.strip("/") or parts.query or parts.fragment:
-        raise ValueError(f"{_EXPECTED}, without a path or query")
-    return text
+from gateway.config.base import written
+from gateway.config.redis import Redis, server
+from gateway.pure.units import Duration
 
 
 def _place(text: str) -> str:
     if text == "memory":
         return text
     try:
-        return _server(text)
+        return server(text)
     except ValueError as error:
         raise ValueError(str(error).replace("expected", "expected memory,", 1)) from None
 
 
-ServerUrl = Annotated[
-    str, AfterValidator(_server), Field(json_schema_extra={"examples": ["redis://HOST:6379", "rediss://HOST:6379"]})
-]
-Servers = Annotated[list[ServerUrl], Field(min_length=1, max_length=64)]
-
-
-def is_secure(servers: list[str]) -> bool:
-    """Whether these servers are spoken to by TLS."""
-    return urlsplit(servers[0]).scheme == "rediss"
-
-
-def _consistent(servers: list[str], tls: ClientTls | None) -> None:
-    if len({urlsplit(server).scheme for server in servers}) > 1:
-        raise ValueError("all servers are redis://, or all of them rediss://")
-    if tls is not None and not is_secure(servers):
-        raise ValueError("tls is for rediss://")
-
-
-class Sentinel(Settings):
-    """Asks `servers` who the master is that they call `master`. `username`, `password` and `tls` are for them alone."""
-
-    master: str = Field(min_length=1, max_length=255, pattern=r"^[!-~]+$")
-    servers: Servers
-    username: str | None = None
-    password: SecretRef | None = None
-    tls: ClientTls | None = None
-
-    @model_validator(mode="after")
-    def _whole(self) -> Sentinel:
-        _consistent(self.servers, self.tls)
-        return self
-
-
-class Shared(Settings):
-    """`url` is `memory` or one Redis; else `sentinel` names who knows it, or `cluster` some servers of a Redis Cluster.
-
-    With `sentinel`, `tls` (`{}` will do) makes connections to the master ones by TLS. `timeout` bounds a call, waiting
-    for a connection included; `connections` those to one server, of one process.
+class Shared(Redis):
+    """`url` is `memory` or one Redis. `timeout` bounds a call, waiting for a connection included; `connections` those
+    to one server, of one process.
     """
 
     url: Annotated[str, AfterValidator(_place)] | None = None
-    sentinel: Sentinel | None = None
-    cluster: Servers | None = None
-    username: str | None = None
-    password: SecretRef | None = None
-    tls: ClientTls | None = None
-    database: int = Field(default=0, ge=0, le=65_535)
     timeout: Duration = written("250ms", gt=0, le=5)
     connections: int = Field(default=32, ge=1, le=1024)
 
@@ -89,29 +36,10 @@ class Shared(Settings):
 
     @property
     def servers(self) -> list[str] | None:
-        """Those that are named here and hold keys."""
-        return self.cluster or ([self.url] if self.url not in (None, "memory") else None)
-
-    @property
-    def tells_password(self) -> bool:
-        """A password is sent through a network in clear."""
-        clear = self.servers is not None and not is_secure(self.servers) and any(map(is_far, self.servers))
-        asked = self.sentinel
-        if asked is not None:
-            far = any(map(is_far, asked.servers))
-            clear = far and self.tls is None
-            if far and asked.password is not None and not is_secure(asked.servers):
-                return True
-        return clear and self.password is not None
+        return None if self.url == "memory" and self.cluster is None else super().servers
 
     @model_validator(mode="after")
-    def _known(self) -> Shared:
-        if sum(place is not None for place in (self.url, self.sentinel, self.cluster)) > 1:
-            raise ValueError("has one of url, sentinel and cluster")
+    def _nothing_for_memory(self) -> Shared:
         if self.in_memory and self.model_fields_set - {"url"}:
             raise ValueError(f"memory takes no {' and no '.join(sorted(self.model_fields_set - {'url'}))}")
-        if self.servers is not None:
-            _consistent(self.servers, self.tls)
-        if self.cluster is not None and self.database:
-            raise ValueError("a cluster has no database but 0")
         return self

@@ -12,138 +12,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from redis.asyncio import Redis
 from standardwebhooks.webhooks import Webhook as Verifier
 from standardwebhooks.webhooks import WebhookVerificationError
 
-from gateway.adapters.publishers import RedisStream, Webhook
+from gateway.adapters.publishers import Webhook
 from gateway.adapters.upstream import client_context
-from gateway.operations import OutboxEvent
 from gateway.pure.relaying import TAKEN, Receipt, Taking
+from tests.adapters.published import Receipts, event, published
 from tests.certificates import Authority
-from tests.servers import VOLATILE, free_port, redis_url, running_redis
+from tests.servers import free_port
 from tests.upstreams import OK, Conversation, Script, ScriptedUpstream, answering, scripted
-
-__all__ = ["redis_url"]
 
 KEY = bytes(range(32))
 SECRET = "whsec_" + base64.b64encode(KEY).decode()
 TIMEOUT = 5.0
-
-
-def event(number: int = 1, payment: str = "pay_1", tenant: str = "default") -> OutboxEvent:
-    payload = json.dumps({"id": f"evt_{number}", "data": {"amount": 100, "note": "\u00e9"}}).encode()
-    return OutboxEvent(tenant, f"evt_{number}", payment, "payment.captured.v1", number, payload, 0, 0, 0, None)
-
-
-class Receipts(dict[str, Receipt]):
-    """What was told, by the event's id; each event once. `two` is set when two were."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.two = asyncio.Event()
-
-    def __call__(self, told: OutboxEvent, receipt: Receipt) -> None:
-        assert told.id not in self
-        self[told.id] = receipt
-        if len(self) == 2:
-            self.two.set()
-
-
-async def published(publisher: RedisStream | Webhook, *events: OutboxEvent) -> list[Receipt]:
-    receipts = Receipts()
-    await publisher.publish(events, receipts)
-    return [receipts[sent.id] for sent in events]
-
-
-# --- Redis -----------------------------------------------------------------------------------------------------------
-
-
-@asynccontextmanager
-async def stream(url: str, name: str, *, max_length: int | None = None, timeout: float = TIMEOUT,
-                 ) -> AsyncIterator[RedisStream]:  # fmt: skip
-    publisher = RedisStream("stream", url, name, max_length=max_length, timeout=timeout)
-    try:
-        yield publisher
-    finally:
-        await publisher.close()
-
-
-async def entries(url: str, name: str) -> list[dict[Any, Any]]:
-    async with Redis.from_url(url) as client:
-        return [fields or {} for _, fields in await client.xrange(name) or ()]
-
-
-async def test_an_event_is_one_entry_of_the_stream(redis_url: str) -> None:
-    async with stream(redis_url, "one-entry") as publisher:
-        assert await published(publisher, event(7, tenant="shop")) == [TAKEN]
-
-    assert await entries(redis_url, "one-entry") == [
-        {
-            b"id": b"evt_7", b"type": b"payment.captured.v1", b"subject": b"pay_1", b"sequence": b"7",
-            b"tenant": b"shop", b"event": event(7).payload,
-        }
-    ]  # fmt: skip
-
-
-async def test_many_events_go_in_order(redis_url: str) -> None:
-    sent = [event(n, f"pay_{n}") for n in range(400)]
-    async with stream(redis_url, "many") as publisher:
-        assert set(await published(publisher, *sent)) == {TAKEN}
-
-    assert [fields[b"sequence"] for fields in await entries(redis_url, "many")] == [b"%d" % n for n in range(400)]
-
-
-async def test_a_stream_with_a_length_forgets_its_oldest_entries(redis_url: str) -> None:
-    async with stream(redis_url, "short", max_length=100) as publisher:
-        for start in range(0, 2000, 400):
-            await published(publisher, *(event(n) for n in range(start, start + 400)))
-
-    kept = await entries(redis_url, "short")
-    assert 100 <= len(kept) <= 400
-    assert kept[-1][b"sequence"] == b"1999"
-
-
-async def test_a_stream_without_a_length_forgets_nothing(redis_url: str) -> None:
-    async with stream(redis_url, "long") as publisher:
-        for start in range(0, 2000, 400):
-            await published(publisher, *(event(n) for n in range(start, start + 400)))
-
-    assert len(await entries(redis_url, "long")) == 2000
-
-
-async def test_a_redis_that_is_not_there_is_away_and_taken_up_again_when_it_is(tmp_path: Path) -> None:
-    port = free_port()
-    async with stream(f"redis://127.0.0.1:{port}", "events") as publisher:
-        assert [r.taking for r in await published(publisher, event(1), event(2))] == [Taking.AWAY, Taking.AWAY]
-        with running_redis(tmp_path, *VOLATILE, port=port):
-            assert await published(publisher, event(1)) == [TAKEN]
-
-
-async def test_what_redis_answers_is_never_the_fault_of_an_event(redis_url: str) -> None:
-    async with Redis.from_url(redis_url) as client, stream(redis_url, "not-a-stream") as publisher:
-        await client.set("not-a-stream", "text")
-        (receipt,) = await published(publisher, event())
-
-    assert receipt == Receipt(Taking.AWAY, "ResponseError")
-
-
-async def test_a_connection_that_owes_an_answer_is_never_used_again(redis_url: str) -> None:
-    async with stream(redis_url, "late", timeout=0.1) as publisher, Redis.from_url(redis_url) as client:
-
-        async def ours() -> set[str]:
-            return {found["id"] for found in await client.client_list() if found["name"] == "pangate"}
-
-        await published(publisher, event(1))
-        first = await ours()
-        await client.client_pause(10_000, all=False)
-        assert await published(publisher, event(2)) == [Receipt(Taking.AWAY, "TimeoutError")]
-        await client.client_unpause()
-        assert await published(publisher, event(2)) == [TAKEN]
-        assert not first & await ours()
-
-
-# --- webhooks --------------------------------------------------------------------------------------------------------
 
 
 @asynccontextmanager

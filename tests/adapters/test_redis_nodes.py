@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.adapters.redis_node import Access, Address, Node
+from gateway.adapters.redis_node import Access, Address, Node, Tls
 from gateway.adapters.redis_topology import One
 from gateway.adapters.upstream import client_context
 from gateway.ports import Hit
@@ -46,7 +46,7 @@ def secure(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> It
 async def test_by_tls_as_a_user_who_may_do_no_more_than_is_documented(
     secure: RunningRedis, authority: Authority, ours: Pair, connect: Connect
 ) -> None:
-    access = Access("pangate", "correct-horse", client_context(authority.file, ours.certificate, ours.key, ()))
+    access = Access("pangate", "correct-horse", Tls(client_context(authority.file, ours.certificate, ours.key, ())))
     shared, sad = connect(One(Address("127.0.0.1", secure.port)), access)
     assert [await tried(shared, limited("pangate:a", amount=1)) for _ in range(2)] == ["unavailable"] * 2
     hit = Hit("pangate:{a}", "gcra", Limit(1, 86_400 * SECOND, 1), True)
@@ -83,7 +83,7 @@ async def test_whoever_is_not_whom_the_other_expects_is_not_talked_to(
 ) -> None:
     trusted = Authority(tmp_path, "another").file if wrong == "authority" else authority.file
     pair = (None, None) if wrong == "certificate" else (ours.certificate, ours.key)
-    tls = None if wrong == "tls" else client_context(trusted, *pair, ())
+    tls = None if wrong == "tls" else Tls(client_context(trusted, *pair, ()))
     password = "battery-staple" if wrong == "password" else "correct-horse"
     access = Access("nobody" if wrong == "user" else "pangate", password, tls)
     shared, _ = connect(One(Address("127.0.0.2" if wrong == "name" else "127.0.0.1", secure.port)), access)
