@@ -88,6 +88,7 @@ TESTED_ELSEWHERE = {
     "config/events.py": "tests/config/test_load.py",
     "config/keys.py": "tests/test_keeping.py",
     "commands/vault_keys.py": "tests/server/test_admin_vault.py",
+    "config/redis.py": "tests/test_sharing.py",
     "config/shared.py": "tests/config/test_settings.py",
     "config/upstreams.py": "tests/config/test_load.py",
     "contexts.py": "tests/test_check.py",
