@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from gateway.adapters.keyrings import Keyrings, Succession, deployment_key
-from gateway.adapters.keys import FileService
+from gateway.adapters.keyrings import Keyrings, deployment_key
+from gateway.adapters.keys import FileService, Succession
 from gateway.adapters.openbao import OpenBao
 from gateway.adapters.upstream import client_context
 from gateway.config import keys

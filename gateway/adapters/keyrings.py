@@ -15,9 +15,10 @@ from dataclasses import dataclass, field, replace
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from gateway.adapters.keys import DerivedKeys
-from gateway.operations import AddKeys, DestroyKeys, ReadKeys, UseKey, WrapKey
+from gateway.operations import AddKeys, DestroyKeys, ReadKeys, RecordAudit, UseKey, WrapKey
 from gateway.ports import Clock, Entropy, KeyService, Ring, Soon, Store, Telemetry, Unavailable
 from gateway.pure import key_hierarchy as pure
+from gateway.pure.audit import Entry
 from gateway.pure.errors import Reason, Refused
 from gateway.pure.key_hierarchy import FRESH_SECONDS, KEY_BYTES, NONCE_BYTES, KeyRecord, Purpose
 from gateway.pure.lru import Lru
@@ -271,8 +272,12 @@ class Keyrings(DerivedKeys):
         tenant, under = records[0].tenant, max(tenant_keys)
         version = pure.next_version(records, purpose)
         key = KeyRecord(tenant, purpose, version, under, b"", self._clock.now())
-        await self._store.commit([AddKeys(tenant, (self._new_key(key, tenant_keys[under].secret),))])
-        self._telemetry.log("vault_key_rotated", tenant=tenant, purpose=purpose, version=version)
+        await self._added(self._new_key(key, tenant_keys[under].secret))
+
+    async def _added(self, key: KeyRecord) -> None:
+        rotated = self.on_record(key.tenant, "rotated", f"{key.purpose} {key.version}")
+        await self._store.commit([AddKeys(key.tenant, (key,)), rotated])
+        self._telemetry.log("vault_key_rotated", tenant=key.tenant, purpose=key.purpose, version=key.version)
 
     async def close(self) -> None:
         """Let go of the service."""
@@ -291,8 +296,7 @@ class Keyrings(DerivedKeys):
         if purpose == "tenant":
             version = pure.next_version(records, "tenant")
             key, _ = await self._new_tenant_key(tenant, version, self._clock.now())
-            await self._store.commit([AddKeys(tenant, (key,))])
-            self._telemetry.log("vault_key_rotated", tenant=tenant, purpose=purpose, version=version)
+            await self._added(key)
         else:
             await self._add(records, purpose, held.tenant_keys)
         await self.reread(tenant)
@@ -330,9 +334,16 @@ class Keyrings(DerivedKeys):
         """Destroy all keys of a tenant, here and at the service; may be asked again. Raises `Unavailable`."""
         ask = ReadKeys(tenant)
         records = (await self._store.commit([ask]))[ask].records
-        await self._store.commit([DestroyKeys(tenant, records, self._clock.now())])
+        shredded = self.on_record(tenant, "shredded")
+        await self._store.commit([DestroyKeys(tenant, records, self._clock.now()), shredded])
         self._held.drop(tenant)
         await self._service.destroy(tenant)
+
+    def on_record(self, tenant: str, done: str, *about: str) -> RecordAudit:
+        """What is done with keys of a tenant, for its audit chain; to be committed with it. One entry `about` each."""
+        at = round(self._clock.now() * 1_000_000)
+        entries = tuple(Entry("keys", at, purpose=done, outcome=each) for each in about or ("",))
+        return RecordAudit(tenant, self.mac(tenant, "audit"), entries)
 
 
 def _unwrapped(key: KeyRecord, tenant_keys: Mapping[int, _TenantKey]) -> bytes:
@@ -360,36 +371,3 @@ async def deployment_key(
         return pure.checked(await service.unwrap("", row.records[0].wrapped), bound)
     except ValueError as error:
         raise Unavailable("keys") from error
-
-
-class Succession:
-    """Implements `ports.KeyService` by one that follows a former one, which still unwraps what it has wrapped."""
-
-    def __init__(self, service: KeyService, former: KeyService) -> None:
-        self._service = service
-        self._former = former
-
-    def _of(self, wrapped: bytes) -> KeyService:
-        return self._former if self._former.wrapped(wrapped) else self._service
-
-    def wrapped(self, wrapped: bytes) -> bool:
-        return self._service.wrapped(wrapped) or self._former.wrapped(wrapped)
-
-    async def wrap(self, tenant: str, plaintext: bytes) -> bytes:
-        return await self._service.wrap(tenant, plaintext)
-
-    async def unwrap(self, tenant: str, wrapped: bytes) -> bytes:
-        return await self._of(wrapped).unwrap(tenant, wrapped)
-
-    async def rewrap(self, tenant: str, wrapped: bytes) -> bytes:
-        if self._of(wrapped) is self._service:
-            return await self._service.rewrap(tenant, wrapped)
-        return await self._service.wrap(tenant, await self._former.unwrap(tenant, wrapped))
-
-    async def destroy(self, tenant: str) -> None:
-        await self._service.destroy(tenant)
-        await self._former.destroy(tenant)
-
-    async def close(self) -> None:
-        await self._service.close()
-        await self._former.close()

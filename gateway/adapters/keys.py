@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from gateway.ports import Ring, Soon, Unavailable
+from gateway.ports import KeyService, Ring, Soon, Unavailable
 
 _KEY_PREFIX = "pangate-key-1:"
 KEY_BYTES = 32
@@ -124,6 +124,39 @@ class FileService:
         """No tenant has a key of its own here."""
 
     async def close(self) -> None: ...
+
+
+class Succession:
+    """Implements `ports.KeyService` by one that follows a former one, which still unwraps what it has wrapped."""
+
+    def __init__(self, service: KeyService, former: KeyService) -> None:
+        self._service = service
+        self._former = former
+
+    def _of(self, wrapped: bytes) -> KeyService:
+        return self._former if self._former.wrapped(wrapped) else self._service
+
+    def wrapped(self, wrapped: bytes) -> bool:
+        return self._service.wrapped(wrapped) or self._former.wrapped(wrapped)
+
+    async def wrap(self, tenant: str, plaintext: bytes) -> bytes:
+        return await self._service.wrap(tenant, plaintext)
+
+    async def unwrap(self, tenant: str, wrapped: bytes) -> bytes:
+        return await self._of(wrapped).unwrap(tenant, wrapped)
+
+    async def rewrap(self, tenant: str, wrapped: bytes) -> bytes:
+        if self._of(wrapped) is self._service:
+            return await self._service.rewrap(tenant, wrapped)
+        return await self._service.wrap(tenant, await self._former.unwrap(tenant, wrapped))
+
+    async def destroy(self, tenant: str) -> None:
+        await self._service.destroy(tenant)
+        await self._former.destroy(tenant)
+
+    async def close(self) -> None:
+        await self._service.close()
+        await self._former.close()
 
 
 def generate_key() -> str:

@@ -120,7 +120,7 @@ def _progress(works: Sequence[Mapping[str, Any]], now: float) -> str:
 
 def _work(work: Mapping[str, Any], now: float) -> str:
     if work["finished_at"] is not None:
-        return f"done, {work['renewed']} rows renewed"
+        return f"done, {work['renewed']} rows renewed" if work["renewed"] else "done, nothing was left to renew"
     if work["pass_began_at"] is None or work["pass_began_at"] > now:
         return f"waits until all gateways know the keys, {work['renewed']} rows renewed"
     share = 100 * work["seen"] / work["total"] if work["total"] else 100

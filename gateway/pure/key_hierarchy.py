@@ -228,6 +228,16 @@ class Tally:
         return sum(self.sealed.values())
 
 
+def is_rewrapped(records: Sequence[KeyRecord], tally: Tally, began: float) -> bool:
+    """Rewrapping would change nothing: all rows of the `tally` that was begun then are as they should be, and nobody
+    writes any other.
+    """
+    wanted = aim(records, began)
+    if len(wanted.fingerprints) != 1 or not wanted.fingerprints[0] or settled_at(records) > began:
+        return False
+    return set(tally.sealed) <= {wanted.version} and not tally.fingerprints[1 - wanted.fingerprints[0] % 2]
+
+
 def needless(records: Sequence[KeyRecord], tally: Tally, began: float) -> list[KeyRecord]:
     """Keys that nothing needs: neither a row of the `tally` that was begun then, nor whoever writes."""
     return [record for record in records if record.destroyed_at is None and _is_needless(record, records, tally, began)]

@@ -17,11 +17,14 @@ from gateway.operations import (
     CountValues,
     DueRewraps,
     NoteRewrap,
+    Operation,
     ReadKeys,
     ReadValues,
+    RecordAudit,
     RenewValues,
     RetireKey,
     Rewrap,
+    Row,
     TakeRewrap,
     VaultValue,
 )
@@ -34,6 +37,7 @@ from gateway.pure.key_hierarchy import (
     Purpose,
     Tally,
     aim,
+    is_rewrapped,
     of,
     settled_at,
     superseded,
@@ -58,6 +62,7 @@ class Keyring(Protocol):
     async def reread(self, tenant: str) -> Ring: ...
     async def rotate(self, tenant: str, purpose: Purpose) -> str: ...
     async def rewrap(self, tenant: str) -> int: ...
+    def on_record(self, tenant: str, done: str, *about: str) -> RecordAudit: ...
 
 
 class Rewrapper:
@@ -93,15 +98,21 @@ class Rewrapper:
         """Do a page; seconds until it is worth going on."""
         try:
             if self._work is None:
-                self._work = await self._taken()
+                self._hold(await self._taken())
             return _IDLE_SECONDS if self._work is None else await self._step(self._work)
         except Refused:  # shredded: there is nothing left that could be sealed
             assert self._work is not None
             return await self._noted(replace(self._work, finished_at=self._clock.now()))
         except Unavailable as error:
             self._telemetry.log("vault_rewrap_waits", level="warning", missing=str(error))
-            self._work = None
+            self._hold(None)
             return _IDLE_SECONDS
+
+    def _hold(self, work: Rewrap | None) -> None:
+        """Nothing is left to do of a work that is finished."""
+        self._work = work if work is not None and work.finished_at is None else None
+        left = 0 if self._work is None else max(0, self._work.total - self._work.seen)
+        self._telemetry.set(Metric.VAULT_REWRAP_LEFT, left)
 
     async def _taken(self) -> Rewrap | None:
         now = self._clock.now()
@@ -129,7 +140,7 @@ class Rewrapper:
     # --- passes
 
     async def _begin(self, work: Rewrap, records: Sequence[KeyRecord]) -> float:
-        """Keys first. The rows when all know of the key that they are to be sealed by."""
+        """Keys first. The rows, unless they are as they should be, when all know of the key that is to seal them."""
         now = self._clock.now()
         if work.tenant:
             await settled(self._keys.ring(work.tenant))  # makes the keys of a tenant that has none yet
@@ -141,8 +152,11 @@ class Rewrapper:
             await self._keys.rotate(work.tenant, "fingerprint")
         versions = of(records, "vault")
         known = versions[-1].created_at + DISTRIBUTED_SECONDS if len(versions) > 1 else now
-        total = (await count_values(self._store, work.tenant)).rows
-        return await self._noted(replace(work, began_at=max(now, known), after="", seen=0, changed=0, total=total))
+        tally = await count_values(self._store, work.tenant)
+        if is_rewrapped(records, tally, now):
+            return await self._noted(replace(work, began_at=now, seen=tally.rows, total=tally.rows, finished_at=now))
+        began = max(now, known)
+        return await self._noted(replace(work, began_at=began, after="", seen=0, changed=0, total=tally.rows))
 
     async def _page(self, work: Rewrap, records: Sequence[KeyRecord], now: float) -> float:
         limit = max(1, min(PAGE_ROWS, work.rate))
@@ -159,11 +173,9 @@ class Rewrapper:
         )
         if len(values) < limit:
             work = await self._passed(work, records, now)
-        until = max(now, work.began_at) + _TAKEN_SECONDS
-        await self._store.commit([renew, NoteRewrap(work.tenant, work, until)])
+        await self._store.commit([renew, *self._note(work, now)])
         self._telemetry.count(Metric.VAULT_REWRAPPED, by=len(renewed))
-        self._work = work if work.finished_at is None else None
-        self._telemetry.set(Metric.VAULT_REWRAP_LEFT, 0 if self._work is None else max(0, work.total - work.seen))
+        self._hold(work)
         return max(len(renewed) / work.rate, _PAUSE_SECONDS)
 
     async def _renewed(
@@ -198,17 +210,23 @@ class Rewrapper:
                 self._telemetry.log("vault_rewrapped", tenant=work.tenant, rows=work.seen, renewed=work.renewed)
                 return replace(work, finished_at=now)
             for key in former:
-                await self._store.commit([RetireKey(work.tenant, "fingerprint", key.version, now)])
+                retired = self._keys.on_record(work.tenant, "retired", f"fingerprint {key.version}")
+                await self._store.commit([RetireKey(work.tenant, "fingerprint", key.version, now), retired])
                 self._telemetry.log("vault_key_retired", tenant=work.tenant, version=key.version)
             settled_then = settled_at(await self._records(work.tenant))
         return replace(work, began_at=max(now, settled_then), after="", seen=0, changed=0)
 
     async def _noted(self, work: Rewrap, delay: float = 0.0) -> float:
-        now = self._clock.now()
-        until = max(now, work.began_at) + _TAKEN_SECONDS
-        await self._store.commit([NoteRewrap(work.tenant, work, until)])
-        self._work = work if work.finished_at is None else None
+        await self._store.commit(self._note(work, self._clock.now()))
+        self._hold(work)
         return delay
+
+    def _note(self, work: Rewrap, now: float) -> Sequence[Operation[Row]]:
+        """How far it has come; its end is on record, and then whoever is asked next may take it on."""
+        if work.finished_at is None:
+            return [NoteRewrap(work.tenant, work, max(now, work.began_at) + _TAKEN_SECONDS)]
+        note = NoteRewrap(work.tenant, work, 0.0)
+        return [note, self._keys.on_record(work.tenant, "rewrap ended", f"{work.renewed} rows renewed")]
 
 
 async def count_values(store: Store, tenant: str) -> Tally:

@@ -81,7 +81,8 @@ class VaultKeys:
         """Have the rows of one tenant, or of all, taken to the newest keys: whose are, or were already being."""
         chosen = ["", *await self.tenants()] if tenant is None else [tenant]
         for each in chosen:
-            await self._store.commit([AskRewrap(each, rate, self._clock.now())])
+            begun = self._keys.on_record(each, "rewrap begun")
+            await self._store.commit([AskRewrap(each, rate, self._clock.now()), begun])
         self._telemetry.log("vault_rewrap_asked", tenant=tenant or "", rate=rate)
         self._wake()
         return [each for each in chosen if each]
@@ -100,7 +101,8 @@ class VaultKeys:
         standing = await self.standing(tenant)
         gone = tuple(key for key in standing.records if (key.purpose, key.version) in standing.needless)
         if gone:
-            await self._store.commit([DestroyKeys(tenant, gone, self._clock.now())])
+            destroyed = self._keys.on_record(tenant, "destroyed", *(f"{key.purpose} {key.version}" for key in gone))
+            await self._store.commit([DestroyKeys(tenant, gone, self._clock.now()), destroyed])
             await self._keys.reread(tenant)
         for key in gone:
             self._telemetry.log("vault_key_destroyed", tenant=tenant, purpose=key.purpose, version=key.version)

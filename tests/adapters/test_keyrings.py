@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.adapters.keyrings import Succession
-from gateway.adapters.keys import FileService
+from gateway.adapters.keys import FileService, Succession
 from gateway.operations import AddKeys, DestroyKeys, KeysRow, ReadKeys, WrapKey
 from gateway.ports import Store, Unavailable, settled
 from gateway.pure.errors import Reason, Refused

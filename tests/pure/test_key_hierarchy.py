@@ -22,6 +22,7 @@ from gateway.pure.key_hierarchy import (
     aim,
     checked,
     header,
+    is_rewrapped,
     is_shredded,
     may_rotate,
     needless,
@@ -205,6 +206,31 @@ def test_a_fingerprint_key_may_go_when_it_is_retired_and_no_row_has_its_prints()
     assert needless([old, new], Tally({}, (7, 1)), settled) == []
     assert needless([old, new], Tally({}, (7, 0)), settled - 1) == []
     assert needless([replace(old, retired_at=None), new], Tally({}, (7, 0)), settled) == []
+
+
+PRINTED, RENEWED = key("fingerprint", 1), key("fingerprint", 2)
+
+
+@pytest.mark.parametrize(
+    ("records", "tally", "done"),
+    [
+        ([key(), PRINTED], Tally({1: 5}, (0, 5)), True),
+        ([key(), PRINTED], Tally({}, (0, 0)), True),
+        ([key(), key(version=2), PRINTED], Tally({2: 5}, (0, 4)), True),
+        ([key(), key(version=2), PRINTED], Tally({1: 1, 2: 4}, (0, 5)), False),
+        ([key(), PRINTED], Tally({0: 1, 1: 4}, (0, 5)), False),
+        ([key(), PRINTED, RENEWED], Tally({1: 5}, (5, 5)), False),
+        ([key(), replace(PRINTED, retired_at=1.0), RENEWED], Tally({1: 5}, (5, 1)), False),
+        ([key(), replace(PRINTED, retired_at=1.0), RENEWED], Tally({1: 5}, (5, 0)), True),
+        ([key(), key("fingerprint", 0)], Tally({1: 5}, (5, 0)), False),
+    ],
+)
+def test_rewrapping_is_over_when_no_row_is_under_an_older_key(
+    records: list[KeyRecord], tally: Tally, *, done: bool
+) -> None:
+    settled = 1 + SETTLED_SECONDS
+    assert is_rewrapped(records, tally, settled) is done
+    assert not is_rewrapped(records, tally, SETTLED_SECONDS - 1)
 
 
 def test_the_key_of_the_deployment_never_goes() -> None:

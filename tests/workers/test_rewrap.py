@@ -5,16 +5,31 @@ what it leaves, no older key is needed for.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from gateway.operations import AskRewrap, DeleteToken, ReadKeys, Rewrap, TakeRewrap
+from gateway.operations import (
+    AskRewrap,
+    DeleteToken,
+    ListChains,
+    Operation,
+    ReadChain,
+    ReadKeys,
+    ReadValues,
+    Rewrap,
+    Row,
+    Rows,
+    TakeRewrap,
+)
 from gateway.ports import Store, Unavailable
-from gateway.pure.key_hierarchy import DISTRIBUTED_SECONDS, FRESH_SECONDS, SETTLED_SECONDS, of
+from gateway.pure.audit import End, first_wrong, wrong_ends
+from gateway.pure.key_hierarchy import DISTRIBUTED_SECONDS, FRESH_SECONDS, SETTLED_SECONDS, Purpose, of
 from gateway.pure.metrics import Metric
 from gateway.workers.rewrap import PAGE_ROWS, count_values
 from tests.adapters.conftest import postgres_address, postgres_server, store
+from tests.adapters.operations import ask
 from tests.conftest import HandClock, Recorder
 from tests.key_world import NUMBERS, Gateway, Vault
 
@@ -247,6 +262,111 @@ async def test_a_work_that_is_under_way_is_not_begun_again(vault: Vault) -> None
     assert rows[taken].rewrap is not None
     assert rows[taken].rewrap.rate == 10
     assert (await vault.store.commit([TakeRewrap("shop", now + 5, now + 15)])).refused == 0
+
+
+class Watched:
+    """The store, and the kinds of what was asked of it."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.asked: set[type] = set()
+
+    async def commit(self, unit: Sequence[Operation[Row]]) -> Rows:
+        self.asked |= {type(operation) for operation in unit}
+        return await self._store.commit(unit)
+
+    async def close(self) -> None:
+        await self._store.close()
+
+
+async def test_asked_again_after_its_end_it_finds_nothing_left_and_opens_no_row(vault: Vault) -> None:
+    gateway = vault.gateway()
+    await filled(gateway, 300)
+    await gateway.admin.rotate("shop", "vault")
+    await asked(gateway)
+    await gateway.work()
+    watched = gateway.rewrapper._store = Watched(vault.store)
+    await asked(gateway)
+    began = vault.clock.now()
+    await gateway.work()
+    work = await rewrap_of(gateway)
+    assert (work.renewed, work.seen, work.total, work.finished_at) == (0, 300, 300, pytest.approx(began))
+    assert ReadValues not in watched.asked
+
+
+@pytest.mark.parametrize("purpose", ["vault", "fingerprint"])
+async def test_asked_again_after_a_rotation_it_begins_anew(vault: Vault, purpose: Purpose) -> None:
+    gateway = vault.gateway()
+    await filled(gateway, 8)
+    await asked(gateway)
+    await gateway.work()
+    await gateway.admin.rotate("shop", purpose)
+    vault.clock.advance(SETTLED_SECONDS)
+    await asked(gateway)
+    await gateway.work()
+    assert (await rewrap_of(gateway)).renewed >= 8
+
+
+async def test_how_many_rows_are_left_is_told_until_none_is(vault: Vault) -> None:
+    gateway, left = vault.gateway(), (Metric.VAULT_REWRAP_LEFT, ())
+    await filled(gateway, 2 * PAGE_ROWS)
+    await gateway.admin.rotate("shop", "vault")
+    vault.clock.advance(DISTRIBUTED_SECONDS)
+    await asked(gateway)
+    told = []
+    for _ in range(2):
+        await gateway.rewrapper.step()
+        told.append(vault.telemetry.counts[left])
+    assert told == [2 * PAGE_ROWS, PAGE_ROWS]
+    vault.service.away = True
+    gateway.rewrapper._store = type("Away", (), {"commit": staticmethod(away)})()
+    await gateway.rewrapper.step()
+    assert vault.telemetry.counts[left] == 0  # of this process: another goes on with it
+    gateway.rewrapper._store, vault.service.away = vault.store, False
+    vault.clock.advance(30)
+    await gateway.work()
+    assert vault.telemetry.counts[left] == 0
+
+
+async def away(_: object) -> None:
+    raise Unavailable("store")
+
+
+async def test_what_is_done_with_keys_is_in_the_audit_chain_which_holds(vault: Vault) -> None:
+    gateway = vault.gateway()
+    await filled(gateway, 4)
+    for purpose in ("vault", "tenant", "fingerprint"):
+        await gateway.admin.rotate("shop", purpose)
+    await asked(gateway)
+    await asked(gateway)  # it is under way
+    await gateway.work()
+    await gateway.admin.destroy("shop")
+    await gateway.admin.shred("shop")
+    (chain,) = (await ask(vault.store, ListChains("shop"))).chains
+    entries = (await ask(vault.store, ReadChain(*chain.place, 0, 100))).entries
+    renewed = (await rewrap_of(gateway)).renewed
+    assert [(e.entry.event, e.entry.purpose, e.entry.outcome) for e in entries] == [
+        ("keys", "rotated", "vault 2"),
+        ("keys", "rotated", "tenant 2"),
+        ("keys", "rotated", "fingerprint 2"),
+        ("keys", "rewrap begun", ""),
+        ("keys", "retired", "fingerprint 1"),
+        ("keys", "rewrap ended", f"{renewed} rows renewed"),
+        *(("keys", "destroyed", name) for name in ("fingerprint 1", "tenant 1", "vault 1")),
+        ("keys", "shredded", ""),
+    ]
+    key = gateway.keys.mac("shop", "audit")
+    assert first_wrong(chain.place, End(), entries, key) == ""
+    assert list(wrong_ends(chain, key)) == []
+
+
+async def test_a_key_is_not_made_that_cannot_be_recorded(vault: Vault) -> None:
+    gateway = vault.gateway()
+    await filled(gateway, 1)
+    gateway.keys.mac = lambda *_: None  # type: ignore[assignment, method-assign, return-value]
+    with pytest.raises(TypeError):
+        await gateway.admin.rotate("shop", "vault")
+    assert [key.version for key in of((await ask(vault.store, ReadKeys("shop"))).records, "vault")] == [1]
 
 
 async def test_a_destroyed_data_key_takes_with_it_what_was_not_renewed(vault: Vault) -> None:
