@@ -102,7 +102,7 @@ class Campaign:
         return Tally(self._kills, len(ledger.cards), lost, len(ledger.wrong), self._damaged)
 
     async def _start(self) -> None:
-        await asyncio.to_thread(self.gateway.start, "egress")
+        await asyncio.to_thread(self.gateway.start, "admin")
 
     def _clients(self) -> Iterator[Coroutine[Any, Any, None]]:
         edge = self._line("edge", "localhost", "partner")
