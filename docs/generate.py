@@ -129,6 +129,7 @@ ADVICE: Mapping[str, Mapping[Reason, str]] = {
         Reason.SIGNATURE_INVALID: "Sign the exact bytes with the endpoint's secret.",
         Reason.DELIVERY_STALE: "Sign anew at each attempt, with a clock that is right.",
         Reason.DELIVERY_INVALID: "Send one JSON object with an id, live or test as the endpoint takes them.",
+        Reason.ORIGIN_NOT_ALLOWED: "Ask the operator to list the origin; let it be called back at its own address.",
         Reason.DELIVERY_CONFLICT: "Send another body under another id; this one was set aside.",
     },
     "The gateway itself": {
@@ -212,7 +213,7 @@ _OF_METRIC: Mapping[tuple[Metric, str], str] = {
     (Metric.REVEALED, "result"): (
         "`revealed`; refused: `unknown`, `not_allowed` (of the other class), `clear` (card data), `expired`"
     ),
-    (Metric.WEBHOOK_VERIFIED, "result"): "`accepted`, `duplicate`, or the reason of the refusal",
+    (Metric.WEBHOOK_VERIFIED, "result"): "`accepted`, `duplicate`, `handshake`, or the reason of the refusal",
     (Metric.WEBHOOK_FORWARDED, "result"): "`forwarded`, `retry`, `parked` (given up)",
     (Metric.OUTBOX_PUBLISHED, "result"): (
         "`taken`; else it is offered again: `away` (the receiver was not there, or asked for time), `refused` (it did "

@@ -9,7 +9,7 @@ from gateway.pipeline import Pipeline
 from gateway.ports import Upstream
 from gateway.pure.mapping_words import ProviderMapping
 from gateway.pure.routing import RouteTable
-from gateway.pure.webhooks import Scheme
+from gateway.pure.webhooks import Handshake, Verifier
 from gateway.recorded import RecordedPipeline
 
 
@@ -27,7 +27,7 @@ class Inbox:
     """What a webhook route needs to verify deliveries and to send them on."""
 
     provider: str
-    scheme: Scheme
+    scheme: Verifier
     keys: Sequence[bytes] = field(repr=False)
     tolerance: float
     """Seconds that a signature's time may differ from ours, both ways."""
@@ -41,6 +41,8 @@ class Inbox:
     live: bool | None = None
     """Take only events of real money (True) or only of a sandbox (False); None takes both."""
     facts: Facts | None = None
+    handshake: Handshake | None = None
+    """Answers the provider where it asks first."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -33,3 +34,15 @@ class KeySets(Protocol):
 
     def open(self, reference: str) -> KeySet:
         """Reads a file at once (raises ValueError if it is missing or not a JWK set); never fetches a URL."""
+
+
+async def sought(keys: KeySet, find: Callable[[], VerifyKey | None]) -> VerifyKey | None:
+    """What `find` finds in the set, and if it is nothing, what it finds once the set was fetched again.
+
+    Raises `Unavailable` when there are no keys at all.
+    """
+    key = find()
+    if key is None:
+        await keys.refresh()
+        key = find()
+    return key

@@ -20,7 +20,7 @@ from docs.generate import FOLDER, PAGES
 from gateway.adapters.dev_certificates import make_dev_certificates
 from gateway.check import check
 from gateway.cli import main
-from gateway.config.kinds import rule_kinds, webhook_schemes
+from gateway.config.kinds import rule_kinds, webhook_providers
 from gateway.config.lifecycles import check_lifecycles
 from gateway.config.settings import ConfigFile
 from gateway.config.tenant import Tenant
@@ -39,6 +39,7 @@ REASONS = {reason.label: reason for reason in Reason}
 ENVIRONMENT = {
     "TILL_7_SECRET": "a secret of this example, no more",
     "STRIPE_WHSEC": "whsec_demo_not_a_secret",
+    "EVENTS_TOKEN": "demo-not-a-secret",
     "PANGATE_WHSEC": "whsec_cGFuZ2F0ZS1kZW1vLW5vdC1hLXNlY3JldC1hdC1hbGw=",
     "POSTGRES_PASSWORD": "not-a-secret",
     "REDIS_PASSWORD": "not-a-secret",
@@ -296,7 +297,7 @@ def test_reasons_are_quoted_with_their_status() -> None:
 
 def test_every_webhook_provider_has_a_section() -> None:
     headings = re.findall(r"^### `(\w+)`$", TEXTS["docs/webhooks.md"], re.MULTILINE)
-    assert sorted(headings) == sorted(webhook_schemes())
+    assert sorted(headings) == sorted(webhook_providers())
 
 
 def test_the_python_lines_of_the_webhooks_page_take_what_is_forwarded(monkeypatch: pytest.MonkeyPatch) -> None:

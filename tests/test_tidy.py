@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from bench.log_lines import CARDS
-from gateway.config.kinds import rule_kinds, webhook_schemes
+from gateway.config.kinds import rule_kinds, webhook_providers
 from gateway.pure.errors import Reason
 from gateway.pure.metrics import Metric
 from gateway.pure.token_formats import is_card_number
@@ -141,7 +141,7 @@ def test_a_kind_of_rule_has_its_test_and_its_section(kind: str) -> None:
     assert f"\n## {kind}\n" in PAGES["docs/reference/rules.md"]
 
 
-@pytest.mark.parametrize("provider", webhook_schemes())
+@pytest.mark.parametrize("provider", webhook_providers())
 def test_a_webhook_provider_has_its_test_and_its_recorded_deliveries(provider: str) -> None:
     assert f"tests/webhooks/test_{provider}.py" in FILES
     assert f"tests/data/webhooks/{provider}.json" in FILES

@@ -13,8 +13,8 @@ from typing import Any
 import orjson
 
 from bench.scorecard.cases import Case
-from bench.scorecard.vectors import keys_of, scheme_of
-from gateway.pure.webhooks import Scheme
+from bench.scorecard.vectors import keys_of, provider_of, verifier_of
+from gateway.config.kinds import Provider
 from gateway.snapshot import Inbox, Route
 from tests.inbox_world import InboxWorld, inbox_world
 
@@ -26,8 +26,7 @@ _SIMPLE = re.compile(r"accepted|duplicate|conflict_quarantined|rejected:\w+")
 def cases(rows: Sequence[Mapping[str, Any]]) -> Iterator[Case]:
     """Raises KeyError for what is no sequence."""
     for row in rows:
-        schemes = [scheme_of(step["scheme"]) for step in row["steps"]]
-        built = all(schemes) and all(_SIMPLE.fullmatch(step["expect"]) for step in row["steps"])
+        built = all(provider_of(step["scheme"]) and _SIMPLE.fullmatch(step["expect"]) for step in row["steps"])
         yield Case(row["name"], row["why"], "any", functools.partial(_play, row["steps"]) if built else None)
 
 
@@ -43,9 +42,9 @@ async def _play(steps: Sequence[Mapping[str, Any]]) -> str:
 
 
 async def _said(world: InboxWorld, step: Mapping[str, Any]) -> str:
-    scheme = scheme_of(step["scheme"])
-    assert scheme is not None
-    world.routes["hooks"] = _route(world, scheme, step)
+    provider = provider_of(step["scheme"])
+    assert provider is not None
+    world.routes["hooks"] = _route(world, provider, step)
     world.clock.advance(step["now"] - world.clock.now())
     answer = await world.receive(step["body"].encode(), dict(step["headers"]), route="hooks")
     content = orjson.loads(answer.body) if answer.body.startswith(b"{") else {}
@@ -55,15 +54,15 @@ async def _said(world: InboxWorld, step: Mapping[str, Any]) -> str:
     return "conflict_quarantined" if conflict else "rejected"
 
 
-def _route(world: InboxWorld, scheme: Scheme, step: Mapping[str, Any]) -> Route:
+def _route(world: InboxWorld, provider: Provider, step: Mapping[str, Any]) -> Route:
     """As the one of the world, for this provider."""
     usual = world.routes["stripe-hooks"]
     assert usual.inbox is not None
     inbox: Inbox = replace(
         usual.inbox,
         provider=step["provider"],
-        scheme=scheme,
-        keys=keys_of(step["key"], scheme),
+        scheme=verifier_of(step["key"], provider),
+        keys=keys_of(step["key"], provider),
         tolerance=_TOLERANCE,
         url=step["key"].get("notification_url", step["url"]),
     )

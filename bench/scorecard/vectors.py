@@ -15,7 +15,10 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key
 from cryptography.x509 import load_pem_x509_certificate
 
 from bench.scorecard.cases import Case
-from gateway.config.kinds import webhook_schemes
+from gateway.adapters.clock import SystemClock
+from gateway.adapters.key_sets import URL_PACE, JwkSet
+from gateway.config.kinds import Provider, webhook_providers
+from gateway.ports import Soon, settled
 from gateway.pure.errors import Refused
 from gateway.pure.message_signatures import (
     Message,
@@ -25,7 +28,8 @@ from gateway.pure.message_signatures import (
     signature_base,
     verify,
 )
-from gateway.pure.webhooks import Arrival, Scheme
+from gateway.pure.webhooks import Arrival, Verifier
+from tests.conftest import Recorder
 
 _SIGNED_MESSAGES = "rfc9421"
 _PROVIDERS: Mapping[str, str] = {
@@ -35,7 +39,12 @@ _PROVIDERS: Mapping[str, str] = {
     "basic-auth": "chargebee",
     "checkout-com": "checkout_com",
     "coinbase-commerce": "coinbase_commerce",
+    "apple-asn-v2": "apple",
+    "braintree-challenge": "braintree",
+    "cloudevents-handshake": "cloudevents",
+    "flutterwave-v3": "flutterwave_v3",
     "flutterwave-v4": "flutterwave",
+    "google-pubsub-oidc": "google",
     "mollie-nextgen": "mollie",
     "standard-webhooks": "standard",
     "standard-webhooks-v1a": "standard",
@@ -55,31 +64,64 @@ def cases(rows: Sequence[Mapping[str, Any]]) -> Iterator[Case]:
         yield Case(row["id"], name, "accept" if valid else "reject", play)
 
 
-def _player(row: Mapping[str, Any]) -> Callable[[], bool] | None:
+def _player(row: Mapping[str, Any]) -> Callable[[], Soon[bool]] | None:
     """Says whether what was recorded holds; None where no scheme of that name is known."""
     if row["scheme"] == _SIGNED_MESSAGES:
         return functools.partial(holds, row)
-    scheme = scheme_of(row["scheme"])
-    return None if scheme is None else functools.partial(_delivered, row, scheme)
+    provider = provider_of(row["scheme"])
+    return None if provider is None else functools.partial(_delivered, row, provider)
 
 
-def scheme_of(name: str) -> Scheme | None:
+def provider_of(name: str) -> Provider | None:
     """None where no scheme of that name is known."""
-    return webhook_schemes().get(_PROVIDERS.get(name, name))
+    return webhook_providers().get(_PROVIDERS.get(name, name))
 
 
-def keys_of(key: Mapping[str, Any], scheme: Scheme) -> list[Any]:
-    """What a verifier of this scheme is given. Raises KeyError."""
+def verifier_of(key: Mapping[str, Any], provider: Provider) -> Verifier:
+    """With the settings that an operator would write for this key. Raises KeyError."""
+    settings = None
+    if provider.settings is not None:
+        known = {_EXPECTED.get(name, name): value for name, value in key.items()}
+        settings = provider.settings(**{name: known[name] for name in provider.settings.model_fields if name in known})
+    return provider.provision(settings, _Published(key.get("jwks", {})))
+
+
+_EXPECTED: Mapping[str, str] = {"jku_allow": "jku", "jwks": "keys"}
+"""Settings that have another name in vectors; where keys are is none of theirs."""
+
+
+class _Published:
+    """The keys of a vector, wherever they are looked for (a `gateway.verifying.KeySets`)."""
+
+    def __init__(self, jwks: Mapping[str, Any]) -> None:
+        self._raw = json.dumps(jwks).encode()
+
+    def open(self, reference: str) -> JwkSet:
+        async def fetch() -> bytes:
+            return self._raw
+
+        keys = JwkSet(reference, fetch, URL_PACE, 0.0, SystemClock(), Recorder())
+        keys.take(self._raw)
+        return keys
+
+
+def keys_of(key: Mapping[str, Any], provider: Provider) -> list[Any]:
+    """What a verifier of this provider is given. Raises KeyError."""
+    if provider.parse_secret is None or key.get("type") == "handshake":
+        return []
+    parse = provider.parse_secret
+    if "root_der_b64" in key:
+        return [parse(base64.b64decode(der)) for der in key["root_der_b64"]]
     if "cert_by_url" in key:
         owner = key.get("webhook_id") or key["topic_arn"]
         pinned = (pem for pem in key["cert_by_url"].values() if _issued(pem, key.get("trust_root_pem")))
-        return [scheme.parse_secret(f"{owner}\n{pem}".encode()) for pem in pinned]
+        return [parse(f"{owner}\n{pem}".encode()) for pem in pinned]
     if "keys" in key:
-        return [scheme.parse_secret(json.dumps(member).encode()) for member in key["keys"]]
+        return [parse(json.dumps(member).encode()) for member in key["keys"]]
     pairs = key.get("credentials") or [(key.get("public_key"), key.get("private_key"))]
     joined = [f"{name}:{secret}" for name, secret in pairs if secret is not None]
     secrets = joined or key.get("secrets") or key.get("public_keys") or key["public_keys_pem"]
-    return [scheme.parse_secret(secret.encode()) for secret in secrets]
+    return [parse(secret.encode()) for secret in secrets]
 
 
 def _issued(pem: str, root: str | None) -> bool:
@@ -93,16 +135,16 @@ def _issued(pem: str, root: str | None) -> bool:
     return True
 
 
-async def _judge(play: Callable[[], bool], *, valid: bool) -> str:
+async def _judge(play: Callable[[], Soon[bool]], *, valid: bool) -> str:
     try:
-        held = play()
+        held = await settled(play())
     except (SignatureError, Refused):
         held = False
     return "" if held is valid else "accepted" if held else "refused"
 
 
-def _delivered(row: Mapping[str, Any], scheme: Scheme) -> bool:
-    """By the provider's scheme, at the time of the recording."""
+async def _delivered(row: Mapping[str, Any], provider: Provider) -> bool:
+    """By the provider's scheme, at the time of the recording. A greeting is what was recorded with it."""
     key = row["key"]
     names = [name.lower() for name in row["headers"]]
     arrival = Arrival(
@@ -112,8 +154,15 @@ def _delivered(row: Mapping[str, Any], scheme: Scheme) -> bool:
         url=key.get("notification_url") or key.get("public_url", row["url"]),
         received_at=row["now"],
         query=urlsplit(row["url"]).query,
+        method=row["method"],
     )
-    scheme.verify(arrival, keys_of(key, scheme), row["tolerance"] or _TOLERANCE)
+    verifier, keys = verifier_of(key, provider), keys_of(key, provider)
+    greet = getattr(verifier, "handshake", None)
+    greeting = None if greet is None else greet(arrival, keys)
+    if greeting is not None:
+        headers, body = row.get("expect_response", {}).get("headers", {}), row.get("expect_response_body", "")
+        return bool(greeting.headers.items() >= headers.items()) and greeting.body.decode() == body
+    await settled(verifier.verify(arrival, keys, row["tolerance"] or _TOLERANCE))
     return True
 
 

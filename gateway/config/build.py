@@ -8,10 +8,12 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+from pydantic import BaseModel
+
 from gateway.config.complaints import Complaint, ConfigError, did_you_mean, quoted
 from gateway.config.consistency import Policy, pattern_of
 from gateway.config.doubts import compile_doubts
-from gateway.config.kinds import rule_kinds, webhook_schemes
+from gateway.config.kinds import Provider, rule_kinds, webhook_providers
 from gateway.config.load import Config, load
 from gateway.config.reader import Path
 from gateway.config.scopes import RouteScopes
@@ -29,15 +31,13 @@ from gateway.pure.identity import Scheme
 from gateway.pure.places import named_segments
 from gateway.pure.resolving import Doubts
 from gateway.pure.routing import RouteTable, parameters
+from gateway.pure.webhooks import Verifier, shared_key
 from gateway.recorded import RecordedPipeline
 from gateway.refusing import Refusals
 from gateway.rule import Place, Rule, RuleSettings, Stage
 from gateway.snapshot import Facts, Inbox, Route, Snapshot
 
 __all__ = ["Config", "build", "load"]
-
-_SIGNING = "standard"
-"""The provider whose scheme signs what the inbox sends on."""
 
 
 def build(
@@ -293,15 +293,18 @@ class _Builder:
 
     # --- webhooks
 
-    def _inbox(self, place: Path, route: RouteSettings, settings: InboxSettings, tenant: str) -> Inbox:
-        scheme = webhook_schemes()[settings.provider]
-        keys = [
-            self._secret((*place, "secrets", i), reference, scheme.parse_secret)
-            for i, reference in enumerate(settings.secrets)
-        ]
+    def _inbox(self, place: Path, route: RouteSettings, settings: InboxSettings, tenant: str) -> Inbox | None:
+        provider = webhook_providers()[settings.provider]
+        parse = provider.parse_secret
+        listed = enumerate(settings.secrets)
+        keys = [] if parse is None else [self._secret((*place, "secrets", i), ref, parse) for i, ref in listed]
+        verifier = self._verifier((*place, "expect"), provider, self._config.expected.get(route.name))
+        if verifier is None:
+            return None
         return Inbox(
             provider=settings.provider,
-            scheme=scheme,
+            scheme=verifier,
+            handshake=getattr(verifier, "handshake", None),
             keys=keys,
             tolerance=settings.tolerance,
             upstream=self._upstreams[route.upstream].reserve(),
@@ -311,6 +314,14 @@ class _Builder:
             live=settings.live,
             facts=None if settings.facts is None else self._facts((*place, "facts"), settings.facts),
         )
+
+    def _verifier(self, place: Path, provider: Provider, settings: BaseModel | None) -> Verifier | None:
+        try:
+            with self._config.blaming(*place):
+                return provider.provision(settings, self._ports.key_sets)
+        except ConfigError as error:
+            self._complaints += error.complaints
+            return None
 
     def _facts(self, place: Path, settings: FactsSettings) -> Facts | None:
         names: dict[str, tuple[str, Mapping[str, object]]] = {
@@ -347,4 +358,4 @@ class _Builder:
 def _shared_secret(secret: bytes) -> bytes:
     if not secret.startswith(b"whsec_"):
         raise ValueError("a signing secret starts with whsec_, followed by 24 to 64 bytes in base64")
-    return webhook_schemes()[_SIGNING].parse_secret(secret).removeprefix(b"whsec_")
+    return shared_key(secret)

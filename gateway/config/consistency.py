@@ -8,10 +8,10 @@ from itertools import combinations
 from typing import Any
 
 from gateway.config.complaints import Complaint, did_you_mean, quoted
-from gateway.config.kinds import rule_kinds, webhook_schemes
+from gateway.config.kinds import Provider, rule_kinds, webhook_providers
 from gateway.config.reader import Source
 from gateway.config.redis import Redis
-from gateway.config.settings import ConfigFile, Route
+from gateway.config.settings import ConfigFile, Inbox, Route
 from gateway.pure.bind import parse_bind
 from gateway.pure.routing import Pattern, RouteTable
 from gateway.rule import RuleSettings, Stage
@@ -146,18 +146,31 @@ def _too_soon(settings: ConfigFile, route: Route, source: Source, position: int)
 def _inbox(settings: ConfigFile, route: Route, source: Source, position: int) -> Iterator[Complaint]:
     assert route.inbox is not None
     place = ("routes", position, "inbox")
-    provider = route.inbox.provider
-    if provider not in webhook_schemes():
-        text = f"no webhook provider {quoted(provider)}{did_you_mean(provider, webhook_schemes())}"
+    name = route.inbox.provider
+    provider = webhook_providers().get(name)
+    if provider is None:
+        text = f"no webhook provider {quoted(name)}{did_you_mean(name, webhook_providers())}"
         yield source.at((*place, "provider"), text)
-    elif getattr(webhook_schemes()[provider], "binds_url", False) and route.inbox.url is None:
-        text = f"routes[{position}].inbox: {provider} signs the address of the endpoint: url is needed"
-        yield source.at(place, text)
+    else:
+        for setting, text in _unlike(provider, route.inbox):
+            yield source.at((*place, setting), f"routes[{position}].inbox: {text}")
     if settings.keys is None:
         yield source.at(place, f"routes[{position}].inbox: stored deliveries are encrypted: keys are needed")
     if route.listener in settings.listeners and settings.tenant_of(route).source is not None:
         text = f"routes[{position}].inbox: nobody is identified here; give the route a tenant by name"
         yield source.at(place, text)
+
+
+def _unlike(provider: Provider, inbox: Inbox) -> Iterator[tuple[str, str]]:
+    """What an inbox lacks, or has too much, for this provider: the setting, and what is wrong with it."""
+    if provider.binds_url and inbox.url is None:
+        yield "url", f"{provider.name} signs the address of the endpoint: url is needed"
+    if provider.parse_secret is not None and not inbox.secrets:
+        yield "secrets", "needs secrets"
+    if provider.parse_secret is None and inbox.secrets:
+        yield "secrets", f"{provider.name} takes no secrets: its keys are public ones, which are fetched"
+    if provider.settings is None and inbox.expect:
+        yield "expect", f"{provider.name} takes no expect"
 
 
 def _namesakes(settings: ConfigFile, source: Source) -> Iterator[Complaint]:

@@ -18,7 +18,7 @@ from gateway.config.boundaries import boundaries_of, undeclared
 from gateway.config.cards import unprotected
 from gateway.config.complaints import Complaint, ConfigError, did_you_mean, quoted
 from gateway.config.consistency import Policy, contradictions, misplaced, unknown_names, warnings
-from gateway.config.kinds import rule_kinds
+from gateway.config.kinds import rule_kinds, webhook_providers
 from gateway.config.lifecycles import check_lifecycles
 from gateway.config.mappings import load_mappings
 from gateway.config.reader import FILE_BYTES_MAX, Source, read
@@ -47,6 +47,8 @@ class Config:
     mappings: Mapping[str, ProviderMapping] = field(default_factory=dict)
     boundaries: Boundaries | None = None
     """The paths between services, if any are declared."""
+    expected: Mapping[str, BaseModel] = field(default_factory=dict)
+    """The settings of `inbox.expect`, by the name of the route."""
 
     @contextlib.contextmanager
     def blaming(self, *path: str | int) -> Iterator[None]:
@@ -82,6 +84,7 @@ class _Loader:
         if settings is not None:
             self._complaints += contradictions(settings, source, policies)
             self._complaints += unprotected(settings, source, policies)
+        expected = {} if settings is None else self._expected(settings, source)
         lifecycles, mappings = self._payments()
         if settings is not None:
             self._complaints += undeclared(settings, source, policies, mappings)
@@ -91,7 +94,21 @@ class _Loader:
         doubts = tuple(sorted(warnings(settings, source, policies)))
         digest = self._digest.hexdigest()[:16]
         boundaries = boundaries_of(settings, policies, mappings)
-        return Config(settings, source, policies, doubts, digest, lifecycles, mappings, boundaries)
+        return Config(settings, source, policies, doubts, digest, lifecycles, mappings, boundaries, expected)
+
+    def _expected(self, settings: ConfigFile, source: Source) -> dict[str, BaseModel]:
+        expected = {}
+        for position, route in enumerate(settings.routes):
+            provider = None if route.inbox is None else webhook_providers().get(route.inbox.provider)
+            if route.inbox is None or provider is None or provider.settings is None:
+                continue
+            place = ("routes", position, "inbox", "expect")
+            found = validate(
+                provider.settings, route.inbox.expect, source, place, self._files, self._complaints, label(place)[:-2]
+            )
+            if found is not None:
+                expected[route.name] = found
+        return expected
 
     def _payments(self) -> tuple[dict[str, Machine], dict[str, ProviderMapping]]:
         directory = Path(self._path).parent

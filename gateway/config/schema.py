@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, TypeAdapter, create_model
 
-from gateway.config.kinds import rule_kinds, webhook_schemes
+from gateway.config.kinds import rule_kinds, webhook_providers
 from gateway.config.settings import ConfigFile, Inbox, PolicyFile
 from gateway.pure.lifecycle_machine import LifecycleFile
 from gateway.pure.mapping_words import MappingFile
@@ -29,6 +29,12 @@ def json_schema(part: Part | None = None) -> dict[str, Any]:
     chosen, title = either if part is None else models[part]
     schema = _as_written(TypeAdapter(chosen).json_schema())
     return {"$schema": DIALECT, **schema, "title": title}
+
+
+def _expectations() -> list[dict[str, Any]]:
+    """What `inbox.expect` may be, one for each provider that takes some."""
+    taken = (provider.settings for provider in webhook_providers().values())
+    return [_as_written(settings.model_json_schema()) for settings in taken if settings is not None]
 
 
 def _policy_model() -> type[BaseModel]:
@@ -54,7 +60,8 @@ def _as_written(node: Any, name: str = "") -> Any:
         return node
     schema = {key: _as_written(value, key) for key, value in node.items()}
     if name == Inbox.__name__ and "properties" in schema:
-        schema["properties"]["provider"] = {"enum": sorted(webhook_schemes())}
+        schema["properties"]["provider"] = {"enum": sorted(webhook_providers())}
+        schema["properties"]["expect"] = {"anyOf": _expectations()}
     kind = schema.get("type")
     if kind == "string":
         for key in _OF_NUMBERS:

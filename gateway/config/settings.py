@@ -200,10 +200,12 @@ class Inbox(Settings):
     What is forwarded is signed anew by Standard Webhooks with the secret `signing`; without it, with a derived key.
     `url` is the address by which the provider knows this route, for those that sign it.
     `live` takes live events only, or test events only, of providers that tell them apart.
+    `expect` is what a provider is told to send, where there is more to it than secrets.
     """
 
     provider: str
-    secrets: list[SecretRef] = Field(min_length=1, max_length=MAX_SECRETS)
+    secrets: list[SecretRef] = Field(default_factory=list, max_length=MAX_SECRETS)
+    expect: dict[str, Any] = Field(default_factory=dict)
     tolerance: Duration = written("5m", gt=0)
     path: str | None = Field(default=None, pattern=r"^/[!-~]*$")
     url: str | None = Field(default=None, pattern=r"^https?://[!-~]+$")

@@ -78,7 +78,7 @@ class Reason(enum.Enum):
     PROOF_REPLAYED = "proof_replayed", 401, "The proof of possession was used before", "authentication_error"
     PROOF_NONCE_REQUIRED = "proof_nonce_required", 401, "The proof needs a nonce of ours", "authentication_error"
     SCOPE_INSUFFICIENT = "scope_insufficient", 403, "The access token lacks a scope"
-    KEYS_UNAVAILABLE = "keys_unavailable", 503, "The keys that verify access tokens are not available"
+    KEYS_UNAVAILABLE = "keys_unavailable", 503, "The keys that verify tokens and signatures are not available"
     REVOCATIONS_UNAVAILABLE = "revocations_unavailable", 503, "What was revoked is not known"
     CALLER_NOT_ALLOWED = "caller_not_allowed", 403, "The caller may not call this route"
     TENANT_UNDETERMINED = "tenant_undetermined", 403, "The request names no tenant"
@@ -144,6 +144,7 @@ class Reason(enum.Enum):
     SIGNATURE_INVALID = "signature_invalid", 400, "The delivery's signature is not valid"
     DELIVERY_STALE = "delivery_stale", 400, "The delivery's signature is too old or from the future"
     DELIVERY_INVALID = "delivery_invalid", 400, "The delivery is not well-formed"
+    ORIGIN_NOT_ALLOWED = "origin_not_allowed", 403, "The origin may not deliver here"
     DELIVERY_CONFLICT = "delivery_conflict", 409, "A delivery with this id and another body was received before"
     # ours
     INTERNAL_ERROR = "internal_error", 500, "The gateway failed"

@@ -7,11 +7,12 @@ members, other encodings than UTF-8, header parameters that point at keys or cha
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
@@ -85,13 +86,18 @@ class Jws:
         verified: bool = ALGORITHMS[self.algorithm].verify(self.signing_input, key, self.signature)
         return verified
 
+    def of(self, payload: bytes) -> Jws:
+        """The same signature, of a payload that was sent by itself (RFC 7515 appendix F)."""
+        head, _, _ = self.signing_input.partition(b".")
+        return replace(self, payload=payload, signing_input=b".".join((head, encode_base64url(payload).encode())))
 
-def read_jws(text: str, members: Set[str] = _HEADER_MEMBERS) -> Jws:
+
+def read_jws(text: str, members: Set[str] = _HEADER_MEMBERS, limit: int = TOKEN_BYTES) -> Jws:
     """Read the compact form (RFC 7515 section 7.1). The header has no other members than these, and always `alg`.
 
-    Raises ValueError: too long, not the one spelling, or an algorithm that is none of ours.
+    Raises ValueError: longer than `limit`, not the one spelling, or an algorithm that is none of ours.
     """
-    if len(text) > TOKEN_BYTES:
+    if len(text) > limit:
         raise ValueError("too long")
     header_part, payload_part, signature_part = text.split(".")
     header = read_object(decode_base64url(header_part))
@@ -155,6 +161,7 @@ def read_jwk_set(raw: bytes) -> tuple[Jwk, ...]:
         raise ValueError("a JWK set has a list of objects named keys")
     if len(members) > JWK_SET_KEYS:
         raise ValueError(f"a JWK set has at most {JWK_SET_KEYS} keys")
+    members = [_with_leading_zeros(member) for member in members]
     if any(is_private(member) for member in members):
         raise ValueError("the JWK set holds a private key; replace that key, and publish public ones only")
     keys = tuple(key for member in members if (key := read_jwk(member)) is not None)
@@ -164,6 +171,18 @@ def read_jwk_set(raw: bytes) -> tuple[Jwk, ...]:
     if not keys:
         raise ValueError(f"the JWK set holds no key for any of {', '.join(ALGORITHMS)}")
     return keys
+
+
+def _with_leading_zeros(member: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Coordinates in full length (RFC 7518 section 6.2.1.2): who publishes sets may cut zeros off, as TrueLayer did."""
+    length = _COORDINATES.get(str(member.get("crv")))
+    if length is None:
+        return member
+    full = dict(member)
+    for name in ("x", "y"):
+        with contextlib.suppress(KeyError, TypeError, ValueError):
+            full[name] = encode_base64url(decode_base64url(member[name]).rjust(length, b"\0"))
+    return full
 
 
 def is_private(member: Mapping[str, Any]) -> bool:
@@ -255,4 +274,6 @@ _KEY_TYPES: Final[Mapping[tuple[str, str | None], tuple[tuple[str, ...], Callabl
     ("RSA", None): (("PS256", "PS384", "PS512", "RS256", "RS384", "RS512"), _rsa),
 }
 """By `kty` and `crv`: the algorithms that a key can be for, and how to load it."""
+_COORDINATES: Final = {"P-256": 32, "P-384": 48, "P-521": 66}
+"""Bytes of one, by curve."""
 _THUMBPRINT_MEMBERS: Final = {"EC": ("crv", "kty", "x", "y"), "OKP": ("crv", "kty", "x"), "RSA": ("e", "kty", "n")}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -79,6 +80,23 @@ def body_id(*path: str) -> Callable[[bytes], str]:
     return read
 
 
+def body_part(name: str) -> Callable[[bytes], bytes | None]:
+    """What stands under this name of the body, in one spelling: for bodies whose rest is new at each attempt."""
+
+    def read(body: bytes) -> bytes | None:
+        try:
+            part = signed_object(body).get(name)
+        except Refused:
+            return None
+        return None if part is None else json.dumps(part, sort_keys=True, separators=(",", ":")).encode()
+
+    return read
+
+
+def _whole(_: bytes) -> None:
+    return None
+
+
 def body_digest(body: bytes) -> str:
     """The identity of a delivery that carries none that is signed."""
     return "sha256:" + hashlib.sha256(body).hexdigest()
@@ -89,7 +107,7 @@ class BodyMac:
     """A field that holds the HMAC of the raw body (a `gateway.pure.webhooks.Scheme`).
 
     `prefix` stands before the signature; `optional_prefix` may be left out. `url_first`: the address of the endpoint,
-    as it is configured, is signed before the body.
+    as it is configured, is signed before the body. `content` is what of a body is the same at every attempt, None all.
     """
 
     header: str
@@ -100,6 +118,7 @@ class BodyMac:
     identity: Callable[[bytes], str] = body_digest
     parse_secret: Callable[[bytes], bytes] = text_secret
     url_first: bool = False
+    content: Callable[[bytes], bytes | None] = _whole
 
     def verify(self, arrival: Arrival, keys: Sequence[bytes], tolerance: float) -> Verified:  # noqa: ARG002
         """Raises `Refused`. No time is signed: freshness is not judged."""
@@ -111,7 +130,7 @@ class BodyMac:
         signature = self.decode(text.removeprefix(self.prefix))
         before = arrival.url.encode() if self.url_first else b""
         index = matching(keys, [] if signature is None else [signature], before, arrival.body, self.digest)
-        return Verified(self.identity(arrival.body), Coverage.BODY, index)
+        return Verified(self.identity(arrival.body), Coverage.BODY, index, content=self.content(arrival.body))
 
 
 @dataclass(frozen=True, slots=True)

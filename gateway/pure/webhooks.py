@@ -13,9 +13,11 @@ import enum
 import hmac
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, Protocol
+
+from pydantic import BaseModel, ConfigDict
 
 from gateway.pure.errors import Reason, Refused
 
@@ -50,6 +52,7 @@ class Arrival:
     received_at: float
     query: str = field(default="", repr=False)
     """Of the request's target, as it came."""
+    method: str = "POST"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,17 +60,44 @@ class Verified:
     """A delivery whose signature holds. `key` deduplicates and is signed material; `secret` is the index that fit.
 
     `live` is what the signed body says of real money: True, False (a sandbox), or None where the scheme has no such
-    notion.
+    notion. `content` is what is the same at every attempt to deliver `key`, if that is not the whole body.
     """
 
     key: str
     coverage: Coverage
     secret: int
     live: bool | None = None
+    content: bytes | None = field(default=None, repr=False)
 
 
-class Scheme(Protocol):
-    """A provider's signature scheme: one module of `gateway.webhooks`, named after the provider."""
+@dataclass(frozen=True, slots=True)
+class Greeting:
+    """The answer, by status 200, to a provider that asks whether deliveries are welcome at all."""
+
+    headers: Mapping[str, str]
+    body: bytes = field(default=b"", repr=False)
+
+
+class Verifier(Protocol):
+    """Judges the deliveries of one provider. It may also have a `handshake` (see `Handshake`)."""
+
+    def verify(
+        self, arrival: Arrival, keys: Sequence[bytes], tolerance: float
+    ) -> Verified | Coroutine[Any, Any, Verified]:
+        """Raises `Refused` with a reason of the inbox, and `Unavailable` while keys that are fetched are not there."""
+        ...
+
+
+class Handshake(Protocol):
+    """What a provider asks before it delivers."""
+
+    def __call__(self, arrival: Arrival, keys: Sequence[bytes]) -> Greeting | None:
+        """None if it is a delivery. Raises `Refused`."""
+        ...
+
+
+class Scheme(Verifier, Protocol):
+    """A signature scheme that needs nothing but secrets: a module of `gateway.webhooks`, named after its provider."""
 
     def parse_secret(self, secret: bytes) -> bytes:
         """The key of a configured secret. Raises ValueError when it cannot be one."""
@@ -76,6 +106,12 @@ class Scheme(Protocol):
     def verify(self, arrival: Arrival, keys: Sequence[bytes], tolerance: float) -> Verified:
         """Raises `Refused` with a reason of the inbox; never anything else."""
         ...
+
+
+class ProviderSettings(BaseModel):
+    """What deliveries of one provider must say (`inbox.expect`). Unknown fields are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 def malformed(detail: str) -> Refused:

@@ -18,7 +18,7 @@ from gateway.pure.metrics import Metric
 from gateway.pure.revocations import Revocations, read_revocations
 from gateway.pure.units import Duration, FileOrUrl, PathRef
 from gateway.rule import PASS, Deny, Place, Rule, RuleSettings, Stage, Verdict
-from gateway.verifying import KeySet, VerifyKey
+from gateway.verifying import KeySet, VerifyKey, sought
 
 _REMEMBERED: Final = 4096
 _MAX_LEEWAY: Final = 60.0
@@ -176,10 +176,7 @@ class Jwt(Rule):
     async def _key(self, kid: str | None, algorithm: str) -> VerifyKey:
         if algorithm not in self._algorithms:
             raise Refused(Reason.TOKEN_INVALID, "The token is signed with an algorithm that this route does not take.")
-        key = self._find(kid, algorithm)
-        if key is None:
-            await self._keys.refresh()
-            key = self._find(kid, algorithm)
+        key = await sought(self._keys, lambda: self._find(kid, algorithm))
         if key is None:
             raise Refused(Reason.TOKEN_INVALID, "The token is signed with a key that its issuer does not publish.")
         return key

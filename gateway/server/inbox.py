@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, TypeVar
 
 import orjson
 
 from gateway.exchange import Request
 from gateway.operations import DeliveryVerdict, FactsRow, PutDelivery, RecordFacts
-from gateway.ports import Header, Ports, Response, Unavailable
+from gateway.ports import Header, Ports, Response, Unavailable, settled
 from gateway.pure.deliveries import Envelope, pack
 from gateway.pure.errors import PROBLEM_TYPE, Reason, Refused, problem
 from gateway.pure.mappings import read_event
@@ -19,6 +20,8 @@ from gateway.pure.metrics import Metric
 from gateway.pure.webhooks import Arrival, Coverage, Verified
 from gateway.snapshot import Inbox, Route
 from gateway.telling import facts
+
+T = TypeVar("T")
 
 _JSON: tuple[Header, ...] = ((b"Content-Type", b"application/json"),)
 _BODY_IS_SIGNED = frozenset({Coverage.FULL, Coverage.BODY})
@@ -40,8 +43,11 @@ class InboxReceiver:
         """The answer for the provider: 200, or a problem document."""
         inbox = route.inbox
         assert inbox is not None, "only routes with an inbox lead here"
+        arrival = _arrival(request, body, inbox)
         try:
-            verified = self._verify(request, body, inbox, exchange_id)
+            if (greeting := await self._greet(arrival, inbox, exchange_id)) is not None:
+                return greeting
+            verified = await self._verify(arrival, inbox, exchange_id)
             verdict = await self._store(request, body, route, inbox, verified)
         except Refused as refused:
             return self._refuse(route.name, inbox, refused, exchange_id)
@@ -50,17 +56,38 @@ class InboxReceiver:
             self._wake()
         return Response(200, list(_JSON), orjson.dumps({"status": verdict.value}))
 
-    def _verify(self, request: Request, body: bytes, inbox: Inbox, exchange_id: str) -> Verified:
+    async def _greet(self, arrival: Arrival, inbox: Inbox, exchange_id: str) -> Response | None:
+        """The answer to a provider that asks before it delivers; None to a delivery."""
+        ask = inbox.handshake
+        if ask is None:
+            return None
+        greeting = await self._asked(lambda: ask(arrival, inbox.keys), inbox, exchange_id)
+        if greeting is None:
+            return None
+        self._ports.telemetry.count(Metric.WEBHOOK_VERIFIED, inbox.provider, "handshake")
+        return Response(
+            200, [(name.encode(), value.encode()) for name, value in greeting.headers.items()], greeting.body
+        )
+
+    async def _asked(self, ask: Callable[[], T | Coroutine[Any, Any, T]], inbox: Inbox, exchange_id: str) -> T:
+        """What the provider's scheme says; raises `Refused` and nothing else."""
         try:
-            verified = inbox.scheme.verify(_arrival(request, body, inbox), inbox.keys, inbox.tolerance)
+            return await settled(ask())
         except Refused:
             raise
+        except Unavailable:
+            detail = "The keys of the provider cannot be fetched now; deliver it again."
+            raise Refused(Reason.KEYS_UNAVAILABLE, detail) from None
         except Exception as error:  # noqa: BLE001 - a scheme that crashes has refused
             name = type(error).__name__
             self._ports.telemetry.log(
                 "scheme_crashed", level="error", id=exchange_id, provider=inbox.provider, error=name
             )
             raise Refused(Reason.SIGNATURE_INVALID, "The signature cannot be checked.") from None
+
+    async def _verify(self, arrival: Arrival, inbox: Inbox, exchange_id: str) -> Verified:
+        scheme = inbox.scheme
+        verified = await self._asked(lambda: scheme.verify(arrival, inbox.keys, inbox.tolerance), inbox, exchange_id)
         if inbox.live is not None and verified.live is not None and verified.live is not inbox.live:
             kind = "live" if inbox.live else "test"
             raise Refused(Reason.DELIVERY_INVALID, f"This endpoint takes {kind} events only.")
@@ -79,7 +106,7 @@ class InboxReceiver:
                 route=route.name,
                 provider=inbox.provider,
                 key=hmac.digest(secret, verified.key.encode(), hashlib.sha256).hex(),
-                digest=hmac.digest(secret, body, hashlib.sha256),
+                digest=hmac.digest(secret, body if verified.content is None else verified.content, hashlib.sha256),
                 sealed=self._ports.keys.seal(route.tenant, "inbox", packed, delivery_id.encode()),
                 now=request.received_at,
             )
@@ -144,4 +171,5 @@ def _arrival(request: Request, body: bytes, inbox: Inbox) -> Arrival:
         url=inbox.url or f"{request.scheme}://{request.host}{request.target}",
         received_at=request.received_at,
         query=request.query,
+        method=request.method,
     )

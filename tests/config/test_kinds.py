@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Literal
@@ -8,7 +9,7 @@ import pytest
 
 import gateway.rules
 import gateway.webhooks
-from gateway.config.kinds import _kind, rule_kinds, webhook_schemes
+from gateway.config.kinds import _kind, rule_kinds, webhook_providers
 from gateway.rule import Rule, RuleSettings
 
 
@@ -23,11 +24,12 @@ def test_every_module_of_rules_is_a_kind_of_its_name() -> None:
         assert kind.rule.__module__ == f"gateway.rules.{name}"
 
 
-def test_every_module_of_webhooks_is_a_scheme() -> None:
-    assert set(webhook_schemes()) == modules(gateway.webhooks) != set()
-    for scheme in webhook_schemes().values():
-        assert callable(scheme.verify)
-        assert callable(scheme.parse_secret)
+def test_every_module_of_webhooks_is_a_scheme_or_makes_one_of_its_settings() -> None:
+    assert set(webhook_providers()) == modules(gateway.webhooks) != set()
+    for name, provider in webhook_providers().items():
+        module = sys.modules[f"gateway.webhooks.{name}"]
+        assert callable(module.provision if provider.settings is not None else module.verify)
+        assert provider.parse_secret is not None or provider.settings is not None
 
 
 def test_a_module_with_two_rules_or_without_settings_is_our_mistake() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from gateway.config.kinds import rule_kinds, webhook_schemes
+from gateway.config.kinds import rule_kinds, webhook_providers
 from gateway.config.schema import json_schema
 
 ROOT = Path(__file__).parents[2]
@@ -156,7 +156,7 @@ def test_every_kind_and_provider_is_in_the_schema() -> None:
     for kind in rule_kinds():
         assert f'"rule_{kind}"' in text
     provider = json_schema("config")["$defs"]["Inbox"]["properties"]["provider"]
-    assert provider == {"enum": sorted(webhook_schemes())}
+    assert provider == {"enum": sorted(webhook_providers())}
 
 
 def test_a_rule_is_told_by_its_kind() -> None:

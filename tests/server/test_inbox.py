@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import hmac
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -8,9 +9,11 @@ from pathlib import Path
 import orjson
 import pytest
 
+from gateway.ports import Unavailable
 from gateway.pure.deliveries import unpack
 from gateway.pure.metrics import Metric
-from gateway.pure.webhooks import Arrival, Verified, sign
+from gateway.pure.webhooks import Arrival, Greeting, Verified, sign
+from gateway.webhooks import coinbase_commerce
 from tests.inbox_world import EVENT, NOW, InboxWorld, inbox_world, stripe_fields
 
 
@@ -178,3 +181,50 @@ async def test_a_scheme_that_crashes_has_refused_and_quotes_nothing(world: Inbox
     assert b"4242" not in response.body
     assert world.telemetry.lines[-1]["event"] == "scheme_crashed"
     assert "4242" not in str(world.telemetry.lines)
+
+
+async def test_who_asks_before_it_delivers_is_answered_and_leaves_nothing(world: InboxWorld) -> None:
+    usual = world.routes["stripe-hooks"]
+    assert usual.inbox is not None
+
+    def greet(arrival: Arrival, keys: Sequence[bytes]) -> Greeting | None:
+        return Greeting({"X-Method": arrival.method}, b"welcome") if arrival.body == b"hello" else None
+
+    world.routes["greeted"] = replace(usual, inbox=replace(usual.inbox, handshake=greet))
+    response = await world.receive(b"hello", {}, route="greeted")
+
+    assert (response.status, response.body, response.header(b"x-method")) == (200, b"welcome", b"POST")
+    assert (world.result("handshake"), (await world.due()).due) == (1, ())
+    assert (await world.receive(route="greeted")).body == b'{"status":"accepted"}'
+
+
+async def test_while_keys_cannot_be_fetched_the_provider_is_asked_to_deliver_again(world: InboxWorld) -> None:
+    class Keyless:
+        async def verify(self, arrival: Arrival, keys: Sequence[bytes], tolerance: float) -> Verified:
+            raise Unavailable("jwks")
+
+    usual = world.routes["stripe-hooks"]
+    assert usual.inbox is not None
+    world.routes["keyless"] = replace(usual, inbox=replace(usual.inbox, scheme=Keyless()))
+    response = await world.receive(route="keyless")
+
+    assert (response.status, response.header(b"retry-after")) == (503, b"5")
+    assert orjson.loads(response.body)["type"].endswith(":keys_unavailable")
+    assert not (await world.due()).due
+
+
+async def test_what_a_provider_writes_anew_at_each_attempt_makes_no_conflict(world: InboxWorld) -> None:
+    usual = world.routes["stripe-hooks"]
+    assert usual.inbox is not None
+    inbox = replace(usual.inbox, provider="coinbase_commerce", scheme=coinbase_commerce, keys=[b"secret"])
+    world.routes["coinbase"] = replace(usual, inbox=inbox)
+
+    async def deliver(outer: int, kind: str) -> tuple[int, object]:
+        body = orjson.dumps({"id": outer, "attempt_number": outer, "event": {"id": "e1", "type": kind}})
+        fields = {"X-CC-Webhook-Signature": hmac.digest(b"secret", body, "sha256").hex()}
+        response = await world.receive(body, fields, route="coinbase")
+        return response.status, orjson.loads(response.body).get("status")
+
+    assert await deliver(1, "charge:created") == (200, "accepted")
+    assert await deliver(2, "charge:created") == (200, "duplicate")
+    assert (await deliver(3, "charge:failed"))[0] == 409

@@ -6,10 +6,55 @@ from typing import Any
 
 import pytest
 
+from gateway.pure.errors import Reason, Refused
+from gateway.pure.webhooks import Greeting
 from gateway.webhooks import braintree
-from tests.webhooks.cases import expected, replay, vectors
+from tests.webhooks.cases import arrive, expected, replay, vectors
 
 
 @pytest.mark.parametrize("vector", vectors("braintree"), ids=lambda vector: f"{vector['id']} {vector['case']}")
 def test_a_recorded_delivery_gets_its_verdict(vector: dict[str, Any]) -> None:
     assert replay(braintree, vector) == expected(vector)
+
+
+CHALLENGE = "20f9f8ed05f77439fe955c977e4c8a53"
+
+
+def ask(query: str, *secrets: bytes) -> Greeting | None:
+    arrival = arrive(b"", method="GET", url=f"https://hooks.example/in{query}")
+    return braintree.handshake(arrival, secrets or [b"integration_public_key:integration_private_key"])
+
+
+def test_the_challenge_of_an_endpoint_is_answered_as_the_sdk_does() -> None:
+    said = ask(f"?bt_challenge={CHALLENGE}")
+    body = b"integration_public_key|d9b899556c966b3f06945ec21311865d35df3ce4"
+    assert said == Greeting({"Content-Type": "text/plain"}, body)
+
+
+def test_a_challenge_is_answered_by_the_first_of_the_keys() -> None:
+    said = ask(f"?bt_challenge={CHALLENGE}", b"new:key", b"old:key")
+    assert said is not None
+    assert said.body.startswith(b"new|")
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "",
+        "?bt_challenge=",
+        f"?bt_challenge={CHALLENGE}%0a<x>",
+        f"?bt_challenge={CHALLENGE.upper()}",
+        f"?bt_challenge={CHALLENGE}0",
+        "?bt_challenge=20f9f8ed05f77439fe9",
+        f"?bt_challenge={CHALLENGE}&bt_challenge={CHALLENGE}",
+        "?bt_challenge=%D9%A1" + CHALLENGE[1:],
+    ],
+)
+def test_nothing_but_a_challenge_is_signed(query: str) -> None:
+    with pytest.raises(Refused) as refused:
+        ask(query)
+    assert refused.value.reason is Reason.DELIVERY_INVALID
+
+
+def test_a_delivery_is_no_challenge() -> None:
+    assert braintree.handshake(arrive(b"", url=f"https://hooks.example/in?bt_challenge={CHALLENGE}"), [b"a:b"]) is None
