@@ -233,6 +233,7 @@ def _certificate(
     ends: float = NOW + 3600,
     path_length: int | None = None,
     permitted: list[x509.GeneralName] | None = None,
+    excluded: list[x509.GeneralName] | None = None,
     serial: int | None = None,
     key_usage: Mapping[str, bool] | None = None,
     signs_lists: bool = True,
@@ -267,6 +268,6 @@ def _certificate(
         builder = builder.add_extension(x509.SubjectAlternativeName(list(map(general_name, names))), critical=not name)
     if usages:
         builder = builder.add_extension(x509.ExtendedKeyUsage(usages), critical=False)
-    if permitted:
-        builder = builder.add_extension(x509.NameConstraints(permitted, None), critical=True)
+    if permitted or excluded:
+        builder = builder.add_extension(x509.NameConstraints(permitted, excluded), critical=True)
     return builder.sign(issuer_key, hashes.SHA256())

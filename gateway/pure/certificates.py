@@ -39,6 +39,8 @@ MALFORMED = (
 _RSA_BITS = 2048
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?"
 _DNS_PATTERN = re.compile(rf"dns:(\*\.)?{_LABEL}(?:\.{_LABEL})*")
+_DNS_NAME = re.compile(rf"dns:{_LABEL}(?:\.{_LABEL})*")
+"""Who calls is one host: a wildcard would be as many names as there are, excluded ones of its authority too."""
 _URI = re.compile(r"[a-z][a-z0-9+.-]*:[\x21-\x7e]+")
 _SPIFFE_ID = re.compile(r"spiffe://[a-z0-9._-]{1,255}(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._-]+)+")
 _SPIFFE_LENGTH = 2048
@@ -231,7 +233,7 @@ def _names(leaf: x509.Certificate) -> tuple[str, ...]:
     elif not all(_URI.fullmatch(uri) for uri in uris):
         raise ValueError("not a URI")
     hosts = [f"dns:{host.lower()}" for host in names.get_values_for_type(x509.DNSName)]
-    if not all(_DNS_PATTERN.fullmatch(host) for host in hosts):
+    if not all(_DNS_NAME.fullmatch(host) for host in hosts):
         raise ValueError("not a DNS name")
     if not uris and not hosts:
         raise ValueError("names nobody")

@@ -223,7 +223,9 @@ async def test_all_callers_share_one_fetch(sets: JwkSets, issuer: Issuer) -> Non
     assert len(issuer.asked) == 1
 
 
-async def test_a_thousand_unknown_key_ids_cause_one_fetch(sets: JwkSets, issuer: Issuer, clock: HandClock) -> None:
+async def test_ghsa_2gx3_a_thousand_unknown_key_ids_cause_one_fetch(
+    sets: JwkSets, issuer: Issuer, clock: HandClock
+) -> None:
     key_set = sets.open(issuer.url)
     await key_set.refresh()
     clock.advance(URL_PACE.pause)

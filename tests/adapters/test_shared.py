@@ -330,7 +330,7 @@ async def test_a_server_that_does_not_answer_in_time_is_unavailable_and_its_late
     assert [line["event"] for line in telemetry.lines] == ["redis_lost", "redis_found"]
 
 
-async def test_a_cancelled_call_leaves_its_answer_to_nobody(
+async def test_cve_2023_28858_28859_a_cancelled_call_leaves_its_answer_to_nobody(
     redis_url: str, connect: Callable[..., RedisShared], key: str
 ) -> None:
     shared = connect(redis_url, connections=1)

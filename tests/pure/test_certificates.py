@@ -283,3 +283,29 @@ def test_a_damaged_certificate_is_refused_and_nothing_else_is_raised(position: i
     good = PARTNERS.client(PARTNER)
     der = good[:position] + damage + good[position + len(damage) :]
     assert der == good or refused(der)
+
+
+def constrained(**subtrees: str) -> tuple[Authority, ClientAuthority]:
+    """An authority that may issue only for some names, or for all but some."""
+    made = Authority.make("constrained", **{kind: [x509.DNSName(name)] for kind, name in subtrees.items()})
+    return made, ClientAuthority(made.pem, NOW)
+
+
+@pytest.mark.parametrize("name", ["*.partner.example", "api.partner.example", "*.api.partner.example"])
+def test_cve_2026_34073_69248_no_wildcard_gets_around_what_an_authority_may_not_issue_for(name: str) -> None:
+    """`*.partner.example` is also the name that is excluded. Who calls has a name, and no pattern of names."""
+    made, trusted = constrained(excluded="api.partner.example")
+    assert refused(made.client(name), trusted)
+    assert not refused(made.client("web.partner.example"), trusted)
+    made, trusted = constrained(permitted="api.partner.example")
+    assert refused(made.client(name), trusted) is (name != "api.partner.example")
+    assert refused(PARTNERS.client("*.partner.example"))
+
+
+def test_cve_2026_69249_authorities_that_vouch_for_one_another_are_not_followed_without_end() -> None:
+    """Paths between them are many more than they are; a caller's certificate that none of them signed is refused."""
+    crowd = [Authority.make("crowd") for _ in range(12)]
+    links = [one.subordinate("crowd") for one in crowd for _ in range(3)]
+    trusted = ClientAuthority(b"".join(each.pem for each in (*crowd, *links)), NOW)
+    assert refused(Authority.make("crowd").client(PARTNER), trusted)
+    assert not refused(crowd[0].client(PARTNER), trusted)

@@ -239,7 +239,7 @@ def test_a_key_made_for_something_else_or_malformed_is_left_out(change: dict[str
 
 
 @pytest.mark.parametrize("bits", [1024, 2047])
-def test_a_short_rsa_key_is_left_out(bits: int) -> None:
+def test_cve_2025_45768_a_short_rsa_key_is_left_out(bits: int) -> None:
     weak = RSAAlgorithm.to_jwk(rsa.generate_private_key(65537, bits).public_key(), as_dict=True)
     assert keys_of({**weak, "alg": "PS256", "key_ops": ["verify"]}) == []
 

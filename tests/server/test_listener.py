@@ -123,7 +123,7 @@ async def test_failed_handshakes_are_told_apart(authority: Authority, stranger: 
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-async def test_no_session_is_resumed(authority: Authority, version: ssl.TLSVersion) -> None:
+async def test_cve_2025_23419_no_session_is_resumed(authority: Authority, version: ssl.TLSVersion) -> None:
     """A resumed session would skip the check of the client certificate."""
     partner = authority.client("partner", "spiffe://shop.example/checkout")
     context = caller(authority, partner)

@@ -104,6 +104,21 @@ async def test_an_answer_with_two_readings_or_none_is_invalid(raw: bytes) -> Non
         assert await failure(post(upstream)) == (Outcome.UNKNOWN, Reason.UPSTREAM_INVALID)
 
 
+@pytest.mark.parametrize(
+    ("number", "raw"),
+    [
+        ("CVE-2026-34519", b"HTTP/1.1 200 OK\rX-Role: admin\r\nContent-Length: 2\r\n\r\nok"),
+        ("CVE-2026-34520", b"HTTP/1.1 200 OK\r\nX-A: a\x00b\r\nContent-Length: 2\r\n\r\nok"),
+        ("CVE-2026-69244", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"f" * 17 + b"\r\nok"),
+        ("CVE-2026-69244", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\nok\r\n0\r\n\r\n"),
+    ],
+)
+async def test_an_answer_that_broke_other_readers_is_invalid_here(number: str, raw: bytes) -> None:
+    async with scripted(hostile(raw)) as server, pool(server.url, limits=ONE) as upstream:
+        assert await failure(post(upstream)) == (Outcome.UNKNOWN, Reason.UPSTREAM_INVALID)
+        assert await post(upstream) == (200, b"ok")
+
+
 async def test_what_the_upstream_said_is_not_repeated_in_an_error() -> None:
     raw = b"HTTP/1.1 200 OK\r\nX-Card: 4242424242424242\x00\r\n\r\n"
     async with scripted(hostile(raw)) as server, pool(server.url, limits=ONE) as upstream:

@@ -192,3 +192,19 @@ async def test_a_renewed_context_is_shown_by_the_next_call_and_interrupts_none(
         assert await post(upstream) == b"ok"
         assert await post(upstream) == b"ok"
     assert certificates == [pair.der() for pair in pairs]
+
+
+async def test_cve_2026_54275_a_connection_made_for_one_name_serves_no_other_at_the_same_address(
+    authority: Authority, server_tls: ssl.SSLContext, upstreams: Callable[..., HttpUpstream], clock: HandClock
+) -> None:
+    async with scripted(answering(OK), server_tls) as server:
+        one = upstreams(server.url, client_context(authority.file))
+        assert await post(one) == b"ok"
+        place, tls = ("127.0.0.1", server.port), client_context(authority.file)
+        other = HttpUpstream("other", "https://other.example", clock=clock, tls=tls, address=place)
+        with pytest.raises(UpstreamError) as raised:
+            await post(other)
+        assert raised.value.outcome is Outcome.REFUSED
+        assert await post(one) == b"ok"
+        await other.close()
+    assert len(server.requests) == 2
