@@ -8,6 +8,7 @@ from pathlib import Path
 
 from gateway.adapters.clock import SystemClock
 from gateway.adapters.files import WatchedFiles
+from gateway.adapters.http_parser import require_c_parser
 from gateway.adapters.key_sets import JwkSets
 from gateway.adapters.keys import KEY_BYTES, DerivedKeys, read_secret
 from gateway.adapters.memory import MemorySad, MemoryShared
@@ -34,7 +35,7 @@ def check(path: Path) -> Config:
     """The configuration at `path`, if it can run. Raises ConfigError with all complaints."""
     config = load(path)
     complaints: list[Complaint] = []
-    steps: list[Callable[[Config], None]] = [*_tls_of(config), _store, _shared, _publishers, _build]
+    steps: list[Callable[[Config], None]] = [_parser, *_tls_of(config), _store, _shared, _publishers, _build]
     for step in steps:
         try:
             step(config)
@@ -52,6 +53,11 @@ def recheck(path: Path, running: ConfigFile) -> Config:
     if complaints:
         raise ConfigError(complaints)
     return config
+
+
+def _parser(config: Config) -> None:
+    with config.blaming():
+        require_c_parser()
 
 
 def _tls_of(config: Config) -> Iterator[Callable[[Config], None]]:

@@ -128,6 +128,8 @@ class Exchange:
 
     # IDENTIFY
     sans: tuple[str, ...] = ()
+    fingerprint: bytes = b""
+    """SHA-256 of the certificate whose names these are; none of a declared identity."""
     claims: Mapping[str, Any] | None = None
     subject: str = ""
     """Of the access token: `iss|sub`; else of the key that signed the message."""
@@ -336,7 +338,15 @@ class Exchange:
         request = self.request
         lines = [host, b"X-Request-Id: " + self.id.encode(), b"traceparent: " + self.trace.traceparent().encode()]
         if not egress:
-            lines += caller_fields(self.tenant, self.principal, request.peer.address, request.host, request.scheme)
+            lines += caller_fields(
+                self.tenant,
+                self.principal,
+                request.peer.address,
+                request.host,
+                request.scheme,
+                self.sans[0] if self.sans else "",
+                self.fingerprint,
+            )
         if self.trace.state:
             lines.append(b"tracestate: " + self.trace.state.encode())
         return lines

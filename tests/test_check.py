@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from aiohttp import http_parser
 
 from gateway.adapters.dev_certificates import make_dev_certificates
 from gateway.check import check
@@ -47,6 +48,13 @@ def complaints() -> list[str]:
 def test_the_shipped_configuration_is_good_and_nothing_was_opened(checkout: Path) -> None:
     assert check(Path("config.yaml")).warnings == ()
     assert not (checkout / "var").exists()
+
+
+def test_nothing_starts_on_a_parser_in_python(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with AIOHTTP_NO_EXTENSIONS=1 (tests/adapters/test_http_parser.py), without another process."""
+    monkeypatch.setattr(http_parser, "HttpRequestParser", http_parser.HttpRequestParserPy)
+    (complaint,) = complaints()
+    assert complaint.endswith(": aiohttp runs without its C parser; install its wheel, and unset AIOHTTP_NO_EXTENSIONS")
 
 
 def test_a_key_of_another_certificate_is_a_complaint_at_the_listener(checkout: Path) -> None:

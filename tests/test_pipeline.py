@@ -424,20 +424,22 @@ async def test_a_finish_that_crashes_keeps_no_other_from_finishing(world: World)
 
 
 async def test_an_upstream_learns_who_calls_from_the_gateway_alone(world: World) -> None:
-    x = make_exchange(headers={"Pangate-Subject": "root", "X-Forwarded-For": "::1", "Authorization": "Bearer t"})
-    x.sans = ("spiffe://shop.example/partner",)
+    spoofed = {"X-Forwarded-For": "::1", "X-Forwarded-Client-Cert": "Hash=root"}
+    x = make_exchange(headers={"Pangate-Subject": "root", "Authorization": "Bearer t", **spoofed})
+    x.sans, x.fingerprint = ("spiffe://shop.example/partner", "dns:a.example"), bytes(32)
     x.consumed.add(b"authorization")
     await world.run(world.rule("a"), x=x)
     head = world.wire.sent[0][1]
     assert head.startswith(b"POST /v1/payments HTTP/1.1\r\n")
     assert b"Pangate-Subject: spiffe://shop.example/partner\r\n" in head
-    for forbidden in (b"root", b"X-Forwarded", b"Bearer"):
+    assert b"\r\nX-Forwarded-Client-Cert: Hash=" + b"00" * 32 + b";URI=spiffe://shop.example/partner\r\n" in head
+    for forbidden in (b"root", b"X-Forwarded-For", b"Bearer"):
         assert forbidden not in head
 
 
 async def test_an_outside_provider_learns_nothing_of_who_calls(world: World) -> None:
     x = make_exchange()
-    x.sans = ("spiffe://shop.example/payments",)
+    x.sans, x.fingerprint = ("spiffe://shop.example/payments",), bytes(32)
     await world.run(world.rule("a"), x=x, egress=True)
     head = world.wire.sent[0][1]
     for telling in (b"Pangate-", b"Forwarded", b"spiffe", b"192.0.2.7"):

@@ -39,7 +39,13 @@ from gateway.pure.structured_fields import Bare, InnerList, Item, serialize
 _SECRET_BYTES: Final = 32
 _NONCE_BYTES: Final = 16
 _LABEL: Final = "pangate"
-_SAID_BY_US: Final = ("pangate-tenant", "pangate-subject", "forwarded", "x-request-id")
+_SAID_BY_US: Final = (
+    "pangate-tenant",
+    "pangate-subject",
+    "forwarded",
+    "x-forwarded-client-cert",
+    "x-request-id",
+)
 """Covered where they are there; fields of the client's are not vouched for but by the digest of its body."""
 _REPLACED: Final = frozenset({b"signature", b"signature-input", b"content-digest"})
 

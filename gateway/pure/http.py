@@ -40,6 +40,8 @@ UNCODED = b"Accept-Encoding: identity"
 _STATUS_LINES = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n".encode() for s in HTTPStatus}
 
 
+_DNS = "dns:"
+_XFCC_DELIMITERS = frozenset(',;="')
 _NAMES_REMEMBERED = 4096
 _CALLERS_REMEMBERED = 4096
 
@@ -72,8 +74,14 @@ def request_head(
 
 
 @lru_cache(_CALLERS_REMEMBERED)
-def caller_fields(tenant: str, principal: str, address: str, host: str, scheme: str) -> list[bytes]:
-    """What our own services are told of the caller, as whole lines: RFC 7239, and who we found it to be."""
+def caller_fields(
+    tenant: str, principal: str, address: str, host: str, scheme: str, san: str = "", fingerprint: bytes = b""
+) -> list[bytes]:
+    """What our own services are told of the caller, as whole lines: RFC 7239, and who we found it to be.
+
+    `san` and `fingerprint` (SHA-256) are of the certificate that a rule vouched for, if one did: they are told as Envoy
+    does (`X-Forwarded-Client-Cert`).
+    """
     node = f"[{address}]" if ":" in address else address
     told = [
         b"Pangate-Tenant: " + tenant.encode("unicode_escape"),
@@ -81,7 +89,16 @@ def caller_fields(tenant: str, principal: str, address: str, host: str, scheme: 
     ]
     if principal:
         told.append(b"Pangate-Subject: " + principal.encode("unicode_escape"))
+    if fingerprint:
+        told.append(b"X-Forwarded-Client-Cert: Hash=" + fingerprint.hex().encode() + b";" + _xfcc_name(san).encode())
     return told
+
+
+def _xfcc_name(san: str) -> str:
+    kind, name = ("DNS", san.removeprefix(_DNS)) if san.startswith(_DNS) else ("URI", san)
+    if not _XFCC_DELIMITERS.isdisjoint(name):
+        name = '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return f"{kind}={name}"
 
 
 def response_headers(headers: Sequence[Header]) -> list[Header]:

@@ -63,7 +63,7 @@ class Settings(RuleSettings):
 
 
 class Mtls(Rule):
-    """Writes the names of the certificate to `exchange.sans`, an allowed one first."""
+    """Writes the names of the certificate to `exchange.sans`, an allowed one first, and its fingerprint."""
 
     stage = Stage.IDENTIFY
     per_route = False
@@ -108,18 +108,18 @@ class Mtls(Rule):
         now = self._clock.now()
         certificate, names = self._certified(der, now)
         if self._revoked is None:
-            return self._named(exchange, names)
+            return self._named(exchange, names, certificate.fingerprint)
 
         def checked(revoked: RevokedCertificates) -> Verdict:
             revoked.check(certificate, now)
-            return self._named(exchange, names)
+            return self._named(exchange, names, certificate.fingerprint)
 
         return then(self._revoked.current(), checked)
 
-    def _named(self, exchange: Exchange, names: tuple[str, ...] | None) -> Verdict:
+    def _named(self, exchange: Exchange, names: tuple[str, ...] | None, fingerprint: bytes = b"") -> Verdict:
         if names is None:
             return Deny(Reason.CERTIFICATE_NOT_ALLOWED, "Ask the operator to allow your certificate on this route.")
-        exchange.sans = names
+        exchange.sans, exchange.fingerprint = names, fingerprint
         return PASS
 
     def _certified(self, der: bytes, now: float) -> tuple[ClientCertificate, tuple[str, ...] | None]:

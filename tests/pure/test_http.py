@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.pure.http import has_no_body, request_head, response_head, response_headers
+from gateway.pure.http import caller_fields, has_no_body, request_head, response_head, response_headers
 
 CLAIMS = [
     *("Host", "Connection", "Keep-Alive", "Proxy-Authorization", "Proxy-Connection", "TE", "Trailer", "Upgrade"),
@@ -51,6 +51,21 @@ def test_no_value_breaks_out_of_its_line(value: bytes) -> None:
         request_head("GET", "/", (), drop=frozenset(), add=(b"X: " + value,))
     with pytest.raises(ValueError, match="line break"):
         response_head(200, ((b"X", value),), length=0, close=False)
+
+
+@pytest.mark.parametrize(
+    ("san", "told"),
+    [
+        ("spiffe://shop.example/checkout", b"URI=spiffe://shop.example/checkout"),
+        ("dns:api.partner.example", b"DNS=api.partner.example"),
+        ("urn:a;Hash=b,c", b'URI="urn:a;Hash=b,c"'),
+        ('urn:a"\\b', b'URI="urn:a\\"\\\\b"'),
+    ],
+)
+def test_a_service_is_told_of_the_certificate_that_was_vouched_for_and_no_name_says_more(san: str, told: bytes) -> None:
+    lines = caller_fields("default", "i|alice", "192.0.2.7", "api.example", "https", san, bytes(32))
+    assert lines[-1] == b"X-Forwarded-Client-Cert: Hash=" + b"00" * 32 + b";" + told
+    assert len(caller_fields("default", "i|alice", "192.0.2.7", "api.example", "https")) == len(lines) - 1
 
 
 # --- what is answered ---------------------------------------------------------------------------------------------

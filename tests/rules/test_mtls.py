@@ -58,6 +58,7 @@ async def test_a_partner_passes_under_its_allowed_name(provide: Any) -> None:
     exchange = calling(CERTIFICATE)
     assert provide(san=["dns:api.partner.example"]).on_request(exchange) is PASS
     assert exchange.sans == ("dns:api.partner.example", PARTNER)
+    assert exchange.fingerprint == hashlib.sha256(CERTIFICATE).digest()
     assert exchange.principal == "dns:api.partner.example"
 
 
