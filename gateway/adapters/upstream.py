@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import math
-import socket
 import ssl
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from gateway.adapters.upstream_connection import Limits, Timeouts, Wire
+from gateway.adapters.upstream_origin import Lookup, Place, parse_origin, system_lookup
 from gateway.ports import BodyStream, Clock, Connection, Outcome, Response, Soon, UpstreamError
 from gateway.pure.bulkhead import Bulkhead
+from gateway.pure.cipher_suites import TLS12
 from gateway.pure.errors import Reason
 
 __all__ = ["HttpUpstream", "Limits", "Timeouts", "client_context"]
@@ -30,9 +29,6 @@ _SWEEP_AT_MOST_EVERY = 0.01
 _READ_BYTES = 64 * 1024
 _LOOKUP_SECONDS = 5.0
 
-Lookup = Callable[[str, int], Awaitable[Sequence[str]]]
-"""The IP addresses of a host, for a port, in the order in which they should be tried. Raises OSError."""
-
 
 def client_context(
     ca: Path | None = None,
@@ -40,7 +36,8 @@ def client_context(
     key: Path | None = None,
     protocols: Sequence[str] = ("http/1.1",),
 ) -> ssl.SSLContext:
-    """TLS toward an upstream: version 1.2 or later, its name checked against `ca` (None: the system's authorities).
+    """TLS toward an upstream: 1.3, or 1.2 by the suites of `TLS12`; its name checked against `ca` (None: those of the
+    system).
 
     `protocols` are offered by ALPN (RFC 7301).
 
@@ -49,6 +46,7 @@ def client_context(
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(TLS12)
     if protocols:
         context.set_alpn_protocols(protocols)
     if ca is None:
@@ -58,34 +56,6 @@ def client_context(
     if certificate is not None:
         context.load_cert_chain(certificate, key, password=b"")
     return context
-
-
-@dataclass(frozen=True, slots=True)
-class _Origin:
-    host: str
-    port: int
-    secure: bool
-    authority: bytes
-
-
-def _parse_origin(url: str) -> _Origin:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("expected http://HOST[:PORT] or https://HOST[:PORT]")
-    if parts.path not in ("", "/") or parts.query or parts.fragment or "@" in parts.netloc:
-        raise ValueError("an upstream is an origin: no path, query, fragment or user")
-    secure = parts.scheme == "https"
-    default = 443 if secure else 80
-    port = parts.port or default
-    host = parts.hostname.encode("idna").decode("ascii") if ":" not in parts.hostname else parts.hostname
-    shown = f"[{host}]" if ":" in host else host
-    return _Origin(host, port, secure, (shown if port == default else f"{shown}:{port}").encode("ascii"))
-
-
-async def system_lookup(host: str, port: int) -> Sequence[str]:
-    """As this machine resolves names (implements `Lookup`)."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return [str(address[0]) for *_, address in found]
 
 
 class HttpUpstream:
@@ -108,7 +78,7 @@ class HttpUpstream:
         lookup: Lookup = system_lookup,
     ) -> None:
         self.name = name
-        self._origin = _parse_origin(origin)
+        self._origin = parse_origin(origin)
         self.authority = self._origin.authority
         if tls is not None and not self._origin.secure:
             raise ValueError("TLS settings need an https:// upstream")
@@ -123,7 +93,7 @@ class HttpUpstream:
         self.slots = Bulkhead[asyncio.Future[Wire | None]](self._limits.max_connections, self._limits.max_waiting)
         """Calls that have a connection, and those that wait for one."""
         self.place = self._host, self._port = address or (self._origin.host, self._origin.port)
-        self._lookup = lookup
+        self._place = Place(*self.place, lookup)
         self.addresses: tuple[str, ...] = ()
         """Of the host, as they were found last; none: each connection finds out for itself."""
         self.buffer = memoryview(bytearray(_READ_BYTES))
@@ -239,7 +209,7 @@ class HttpUpstream:
     async def _reach(self, wire: Wire) -> None:
         """Connect to the first address that takes the connection; one that does not is tried last from then on."""
         loop, name = asyncio.get_running_loop(), self._origin.host if self._origin.secure else None
-        places = self.addresses or (self._host,)
+        places = self.addresses or await self._place.find()
         for place in places:
             try:
                 await loop.create_connection(lambda: wire, place, self._port, ssl=self._tls, server_hostname=name)
@@ -257,11 +227,10 @@ class HttpUpstream:
         """Look the host up again, and `move`. The addresses stay if others cannot be found out."""
         try:
             async with asyncio.timeout(_LOOKUP_SECONDS):
-                found = tuple(dict.fromkeys(await self._lookup(self._host, self._port)))
+                found = await self._place.find()
         except OSError:
             return
-        if found:
-            self.move(found)
+        self.move(found)
 
     def move(self, addresses: tuple[str, ...]) -> None:
         """New connections go to these; those to others end with what they carry."""

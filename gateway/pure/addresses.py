@@ -8,8 +8,8 @@ _NAT64 = ip_network("64:ff9b::/96")
 """IPv6 addresses that a translator turns into the IPv4 address in their last 32 bits (RFC 6052 section 2.1)."""
 _TUNNELS = (ip_network("2002::/16"), ip_network("2001::/32"), ip_network("::/96"))
 """6to4 (RFC 3056), Teredo (RFC 4380) and IPv4-compatible addresses (RFC 4291): ways around, and in no honest use."""
-_METADATA = frozenset({ip_address("168.63.129.16"), ip_address("192.0.0.192")})
-"""Addresses at which a cloud (Azure, Oracle) answers its own machines, though nothing about them looks private."""
+_METADATA = frozenset(ip_address(text) for text in ("168.63.129.16", "192.0.0.192", "100.100.100.200", "fd00:ec2::254"))
+"""Addresses at which a cloud (Azure, Oracle, Alibaba, Amazon) answers its own machines, besides link-local ones."""
 
 
 def is_public(text: str) -> bool:
@@ -23,6 +23,18 @@ def is_public(text: str) -> bool:
     except ValueError:
         return False
     return address.is_global and not address.is_multicast and not address.is_reserved and address not in _METADATA
+
+
+def serves_metadata(text: str) -> bool:
+    """Is this an IP address at which a cloud, or the link, answers a machine about itself: link-local, or known for it?
+
+    Also of what embeds one of these.
+    """
+    try:
+        address = _plain(ip_address(text.partition("%")[0]))
+    except ValueError:
+        return False
+    return address.is_link_local or address in _METADATA
 
 
 def _plain(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:

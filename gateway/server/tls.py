@@ -15,9 +15,10 @@ from typing import Any, Literal
 
 from cryptography import x509
 
+from gateway.pure.cipher_suites import TLS12
+
 ClientCertificate = Literal["none", "optional", "required"]
 
-_CIPHERS_TLS12 = "ECDHE+AESGCM:ECDHE+CHACHA20"
 _RECORD_HEAD = 5
 _SUPPORTED_VERSIONS = 43
 _VERIFY = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
@@ -92,7 +93,7 @@ def _read(path: Path) -> bytes:
 def _context(chain: Path, key: Path | None, authorities: str | None, mode: ssl.VerifyMode) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_ciphers(_CIPHERS_TLS12)
+    context.set_ciphers(TLS12)
     context.set_alpn_protocols(["http/1.1"])
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_TICKET
     context.options |= ssl.OP_CIPHER_SERVER_PREFERENCE | ssl.OP_SINGLE_ECDH_USE

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.pure.addresses import is_public
+from gateway.pure.addresses import is_public, serves_metadata
 
 PRIVATE = [
     ip_network(text)
@@ -47,3 +47,20 @@ def test_no_spelling_of_a_private_address_is_public(network: object, number: int
 @given(st.text(max_size=40))
 def test_any_text_has_an_answer(text: str) -> None:
     assert is_public(text) in (True, False)
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        *((each, True) for each in ("169.254.169.254", "169.254.170.2", "fe80::1%eth0", "fd00:ec2::254")),
+        *(
+            (each, True)
+            for each in ("100.100.100.200", "168.63.129.16", "::ffff:169.254.169.254", "64:ff9b::a9fe:a9fe")
+        ),
+        *((each, False) for each in ("127.0.0.1", "10.0.0.7", "::1", "fd00::7", "8.8.8.8", "localhost", "")),
+    ],
+)
+def test_where_clouds_answer_their_machines_is_known_and_no_private_network_is_taken_for_it(
+    address: str, expected: bool
+) -> None:
+    assert serves_metadata(address) is expected

@@ -8,7 +8,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from gateway.adapters.upstream import HttpUpstream, Limits, Lookup, Timeouts
+from gateway.adapters.upstream import HttpUpstream, Limits, Timeouts
+from gateway.adapters.upstream_origin import Lookup
 from gateway.ports import BodyStream, Clock, Connection, Outcome, Response, UpstreamError, settled
 from gateway.pure.errors import Reason
 from tests.conftest import HandClock

@@ -8,9 +8,10 @@ from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
-from gateway.adapters.upstream import HttpUpstream, Limits, Lookup, Timeouts, system_lookup
+from gateway.adapters.upstream import HttpUpstream, Limits, Timeouts
 from gateway.adapters.upstream_call import Lane
 from gateway.adapters.upstream_cluster import Endpoint, HttpCluster, Resilience
+from gateway.adapters.upstream_origin import Lookup, system_lookup
 from gateway.ports import BodyStream, Clock, Response, settled
 from tests.adapters.upstream.calls import GET, POST
 from tests.conftest import HandClock, Recorder

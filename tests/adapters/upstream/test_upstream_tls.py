@@ -194,6 +194,18 @@ async def test_a_renewed_context_is_shown_by_the_next_call_and_interrupts_none(
     assert certificates == [pair.der() for pair in pairs]
 
 
+async def test_an_upstream_that_has_no_suite_of_today_is_not_spoken_to(
+    authority: Authority, server_tls: ssl.SSLContext, upstreams: Callable[..., HttpUpstream]
+) -> None:
+    server_tls.maximum_version = ssl.TLSVersion.TLSv1_2
+    server_tls.set_ciphers("ECDHE-ECDSA-AES128-SHA256")
+    async with scripted(answering(OK), server_tls) as server:
+        upstream = upstreams(server.url, client_context(authority.file))
+        with pytest.raises(UpstreamError) as raised:
+            await acquire(upstream, safe=False)
+    assert raised.value.outcome is Outcome.REFUSED
+
+
 async def test_cve_2026_54275_a_connection_made_for_one_name_serves_no_other_at_the_same_address(
     authority: Authority, server_tls: ssl.SSLContext, upstreams: Callable[..., HttpUpstream], clock: HandClock
 ) -> None:
