@@ -267,7 +267,7 @@ def test_a_banned_call_is_seen(program: str, call: str) -> None:
 # --- what may be printed ---------------------------------------------------------------------------------------------
 
 PRINTED = {
-    "adapters/upstream.py: _Origin.authority": "an upstream's address",
+    "adapters/upstream_origin.py: Origin.authority": "an upstream's address",
     "exchange.py: Exchange.consumed": "names of fields",
     "exchange.py: Peer.certificate": "a certificate is public",
     "explaining.py: Question.certificate": "a certificate is public",
@@ -279,6 +279,7 @@ PRINTED = {
     "operations/keys.py: ClaimKey.scope": "a keyed hash",
     "operations/keys.py: DoubtKey.scope": "a keyed hash",
     "operations/keys.py: FinishKey.scope": "a keyed hash",
+    "exchange.py: Exchange.fingerprint": "a certificate is public",
     "operations/keys.py: KeyRow.fingerprint": "a keyed hash",
     "operations/keys.py: ReleaseKey.scope": "a keyed hash",
     "pure/audit.py: End.mac": "a seal",
