@@ -313,7 +313,7 @@ _ELSEWHERE = re.compile(r'pangate_worker|result="failed"|pangate_key_service|pan
 
 def without_data(prometheus: Prometheus) -> list[Query]:
     """Of one process whose store works and whose key is a file. What is counted otherwise is seen in test_workers.py,
-    in test_store_down.py, and by the tests of the key service and of rewrapping.
+    in test_store_down.py, and in test_key_boards.py.
     """
     queries = [query for query in (*dashboard_queries("1m"), *watched_queries()) if not _ELSEWHERE.search(query.text)]
     return [query for query in queries if not any(value > 0 for value in prometheus.query(query.text))]
