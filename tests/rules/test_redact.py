@@ -95,6 +95,32 @@ async def test_a_value_that_is_absent_is_refused_only_where_it_is_required(world
     assert (await world.call(world.redact(CODE), {})).status == 200
 
 
+@pytest.mark.parametrize("value", [{}, {"code": "737"}, [], ["737"], True, False])
+@pytest.mark.parametrize("operation", ["redact", "mask"])
+async def test_what_is_neither_text_nor_number_keeps_the_whole_request_back(
+    world: World, operation: str, value: Any
+) -> None:
+    rule = world.redact({"select": "$.note"}, {**CODE, "operation": operation})
+    status, why, detail = await refused(world, rule, {"note": "x", "card": {"cvc": value}})
+    assert (status, why, "$.card.cvc" in detail) == (422, "field_invalid", True)
+
+
+async def test_what_an_object_or_an_array_holds_is_taken_out_by_a_wildcard(world: World) -> None:
+    rule = world.redact({"select": "$.card.*"}, {"select": "$.codes[*]"})
+    body = {"card": {"cvc": "737", "year": 30}, "codes": ["1", "2"], "note": "x"}
+    assert await world.sent_by(rule, body) == {
+        "card": {"cvc": "redacted", "year": "redacted"},
+        "codes": ["redacted", "redacted"],
+        "note": "x",
+    }
+
+
+async def test_null_is_no_value(world: World) -> None:
+    body = {"card": {"cvc": None}}
+    assert await world.sent_by(world.redact(CODE), body) == body
+    assert (await refused(world, world.redact({**CODE, "required": True}), body))[:2] == (422, "field_required")
+
+
 async def test_one_bad_value_keeps_the_whole_request_back(world: World) -> None:
     body = {"card": {"cvc": "737", "number": "visa"}}
     assert (await refused(world, world.redact(CODE, NUMBER), body))[1] == "field_invalid"
@@ -131,6 +157,14 @@ async def test_what_is_no_card_number_in_a_response_is_left_alone(world: World) 
     body = [{"number": n} for n in ("************4242", "tok_live_x", "", 7, None)]
     world.wire.answer = answer(200, body)
     assert orjson.loads((await world.call(world.redact(**ANSWERS), {})).body) == body
+
+
+@pytest.mark.parametrize("value", [{"code": "737"}, ["737"], True])
+async def test_a_response_with_neither_text_nor_number_there_is_held_back(world: World, value: Any) -> None:
+    world.wire.answer = answer(200, {"cvc": value})
+    response = await world.call(world.redact(**ANSWERS), {})
+    assert (response.status, reason(response)) == (502, "response_unreadable")
+    assert b"737" not in response.body
 
 
 @pytest.mark.parametrize(("body", "media_type"), [(b"<n/>", "text/html"), (b"{", "application/json"), (b"a=b", FORM)])
