@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from gateway.pure.patterns import cost
 from gateway.pure.suggesting import did_you_mean
 
 TEXT_MAX = 1000
@@ -22,8 +23,6 @@ DEPTH_MAX = 20
 PATTERN_MAX = 100
 """Characters of a regular expression, with its quotes."""
 PATTERN_COST_MAX = 500
-_CLASS_COST = 20
-"""A class of Unicode is some hundred ranges of characters."""
 VALUE_MAX = 1024
 """Characters of a value."""
 VALUES_MAX = 64
@@ -49,7 +48,6 @@ _TOKEN = re.compile(
     re.VERBOSE,
 )
 _PLACE = re.compile(r"<input>:\d+:(\d+)")
-_PIECE = re.compile(r"\{(?P<counts>\d*,?\d*)\}|\[\^?\]?[^\]]*\]|(?P<classes>\\+[wWdDsSpPbB]|\.)|\\+.|.", re.DOTALL)
 
 Scalar = str | int | float | bool | None
 
@@ -167,29 +165,12 @@ def _check_call(token: _Token, arguments: Sequence[_Token], *, method: bool, cal
 
 
 def _check_pattern(token: _Token) -> None:
-    if len(token.text) > PATTERN_MAX or _cost(token.text) > PATTERN_COST_MAX:
+    if len(token.text) > PATTERN_MAX or cost(token.text) > PATTERN_COST_MAX:
         raise ExpressionError("this regular expression is too long, or repeats too much", token.column)
     try:
         _library().evaluate(f"''.matches({token.text})")
     except Exception:  # noqa: BLE001 - the library says so with several types
         raise ExpressionError("not a regular expression", token.column) from None
-
-
-def _cost(pattern: str) -> int:
-    """About how many states an automaton for it has: what is counted is built as often as it may come."""
-    sums, last = [0], 0
-    for piece in _PIECE.finditer(pattern):
-        text = piece[0]
-        if text == "(":
-            sums.append(0)
-        elif piece["counts"] is not None:
-            times = max(map(int, filter(None, piece["counts"].split(","))), default=1)
-            sums[-1] += last * (times - 1)
-            last *= times
-        else:
-            last = sums.pop() if text == ")" and len(sums) > 1 else _CLASS_COST if piece["classes"] else 1
-            sums[-1] += last
-    return sum(sums)
 
 
 def is_value(value: object) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from jsonpath import JSONPathEnvironment, JSONPathError
+from jsonpath import JSONPathEnvironment, JSONPathError, JSONPathNameError
 from jsonpath.segments import JSONPathChildSegment
 from jsonpath.selectors import IndexSelector, NameSelector, WildcardSelector
 
@@ -34,6 +34,8 @@ def compile_path(text: str) -> PathSelector:
     """Raises ValueError for what is no JSONPath."""
     try:
         path = _JSONPATH.compile(text)
+    except JSONPathNameError:
+        raise ValueError(f"{text!r} calls a function: those of JSONPaths are length, count and value here") from None
     except JSONPathError as error:
         raise ValueError(f"{text!r} is no JSONPath (RFC 9535): {error}") from None
     steps = _simple_steps(path)
@@ -144,4 +146,12 @@ def _children(path: tuple[Part, ...], parent: Any, step: Part | type[_ANY]) -> I
             yield (*path, step), parent[step]
 
 
-_JSONPATH = JSONPathEnvironment(strict=True)
+class _Environment(JSONPathEnvironment):
+    def setup_function_extensions(self) -> None:
+        """Without those that hold a text against a regular expression, which could take for ever."""
+        super().setup_function_extensions()
+        for name in ("match", "search"):
+            del self.function_extensions[name]
+
+
+_JSONPATH = _Environment(strict=True)

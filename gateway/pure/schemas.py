@@ -7,11 +7,12 @@ error when the schema is loaded, so that nothing goes unchecked in silence. Stri
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import unquote
+
+from gateway.pure.patterns import compile_pattern
 
 Check = Callable[[Any, str], None]
 """Takes a value and the path to it; raises SchemaError."""
@@ -294,12 +295,12 @@ def _at_most(value: Any, bound: Any) -> bool:
 
 def _pattern(_: SchemaCompiler, text: Any, __: Mapping[str, Any]) -> Check:
     try:
-        pattern = re.compile(text)
-    except (re.error, TypeError):
-        raise ValueError("pattern is a regular expression") from None
+        matches = compile_pattern(text)
+    except ValueError as error:
+        raise ValueError(f"pattern: {error}") from None
 
     def check(value: Any, path: str) -> None:
-        if type(value) is str and pattern.search(value) is None:
+        if type(value) is str and not matches(value):
             raise SchemaError(f"Send {path or 'the body'} in the form that is declared.")
 
     return check

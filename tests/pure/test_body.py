@@ -339,6 +339,13 @@ def test_what_is_no_selector_is_an_error_at_load(text: str) -> None:
         compile_selector(text)
 
 
+@pytest.mark.parametrize("call", ["match(@.n, '(a|a)*c')", "search(@.n, @.pattern)", "@.n == 'x' && match(@.n, 'x')"])
+def test_no_selector_holds_texts_of_callers_against_regular_expressions(call: str) -> None:
+    with pytest.raises(ValueError, match="calls a function: those of JSONPaths are length, count and value here"):
+        compile_selector(f"$.cards[?{call}].number")
+    assert select(b'{"cards":[{"n":"x","number":"4"}]}', "$.cards[?length(@.n) == 1].number")
+
+
 # --- Media types -----------------------------------------------------------------------------------------------------
 
 

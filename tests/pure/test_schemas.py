@@ -56,6 +56,7 @@ def takes(schema: Any, value: Any, **options: bool) -> bool:
         ({"uniqueItems": True}, [[1, True, 1.0], []], [[1, 1], [{}, {}]]),
         ({"uniqueItems": False}, [[1, 1]], []),
         ({"pattern": "^a"}, ["ab", 1], ["b"]),
+        ({"pattern": "^(a+)+$"}, ["a" * 99], ["a" * 99 + "!", "a\n"]),
         ({"required": ["a"]}, [{"a": None}, []], [{}]),
         ({"items": {"type": "string"}}, [["a"], "x"], [["a", 1]]),
         ({"properties": {"a": {"type": "string"}}}, [{"a": "x"}, {"b": 1}], [{"a": 1}]),
