@@ -246,13 +246,19 @@ class MessageSignature(Rule):
             return _UNAVAILABLE
         if is_pending(first):
             return self._admitted_later(exchange, signature, first)
-        return self._admitted(exchange, signature) if first else self._denied(_REPLAYED)
+        return self._admitted_once(exchange, signature, bool(first))
 
     async def _admitted_later(self, exchange: Exchange, signature: Signature, first: Soon[bool]) -> Verdict:
         try:
-            return self._admitted(exchange, signature) if await settled(first) else self._denied(_REPLAYED)
+            return self._admitted_once(exchange, signature, await settled(first))
         except Unavailable:
             return _UNAVAILABLE
+
+    def _admitted_once(self, exchange: Exchange, signature: Signature, first: bool) -> Verdict:
+        if first:
+            return self._admitted(exchange, signature)
+        detail = "Sign the request anew, with a nonce that was not used before."
+        return self._denied(Refused(Reason.MESSAGE_REPLAYED, detail))
 
     def _use(self, exchange: Exchange, signature: Signature, nonce: str) -> str:
         said = "\0".join((exchange.tenant, self._settings.name, signature.text("keyid") or "", nonce))
@@ -268,7 +274,6 @@ class MessageSignature(Rule):
         return Deny(refused.reason, refused.detail, headers=self._headers)
 
 
-_REPLAYED = Refused(Reason.MESSAGE_REPLAYED, "Sign the request anew, with a nonce that was not used before.")
 _UNAVAILABLE = Deny(Reason.REPLAYS_UNAVAILABLE, "Try again in a moment.", headers=((b"Retry-After", b"1"),))
 
 
