@@ -7,11 +7,16 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from gateway.exchange import Exchange, Peer, Request
 from gateway.pure.metrics import Metric
 from gateway.pure.served import Served
 from gateway.pure.trace import TraceContext
+
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
+"""How long an example takes says how busy the machine is, and nothing of what is promised."""
 
 
 class HandClock:

@@ -42,7 +42,7 @@ def direct(server: RunningRedis) -> Redis:
     return Redis(port=server.port, socket_timeout=5, decode_responses=True)
 
 
-def until(happened: Callable[[], bool], what: str, seconds: float = 20.0) -> None:
+def until(happened: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
     """Poll servers for what they are to come to, bounded in time."""
     deadline = time.monotonic() + seconds
     while True:

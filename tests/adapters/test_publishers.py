@@ -25,7 +25,7 @@ from tests.upstreams import OK, Conversation, Script, ScriptedUpstream, answerin
 
 KEY = bytes(range(32))
 SECRET = "whsec_" + base64.b64encode(KEY).decode()
-TIMEOUT = 5.0
+TIMEOUT = 60.0
 
 
 @asynccontextmanager

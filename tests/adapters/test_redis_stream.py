@@ -22,7 +22,7 @@ from tests.servers import VOLATILE, address_of, free_port, redis_url, running_re
 
 __all__ = ["redis_cluster", "redis_url"]
 
-TIMEOUT = 10.0
+TIMEOUT = 60.0
 
 
 @asynccontextmanager

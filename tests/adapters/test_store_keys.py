@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
@@ -140,9 +140,7 @@ class Keys(RuleBasedStateMachine):
 
 
 TestKeys = Keys.TestCase
-TestKeys.settings = settings(
-    max_examples=40, stateful_step_count=25, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
-)
+TestKeys.settings = settings(max_examples=40, stateful_step_count=25, database=None)
 
 
 def test_keys_on_postgres(postgres_address: Address) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from hypothesis import HealthCheck, assume, settings
+from hypothesis import assume, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -205,9 +205,7 @@ def _state(reservation: Reservation, *, answered: bool) -> str:
 
 
 TestLives = Lives.TestCase
-TestLives.settings = settings(
-    max_examples=25, stateful_step_count=30, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
-)
+TestLives.settings = settings(max_examples=25, stateful_step_count=30, database=None)
 
 
 def test_lives_on_postgres(postgres_address: Address) -> None:

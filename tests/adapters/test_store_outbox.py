@@ -6,7 +6,7 @@ from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
@@ -162,9 +162,7 @@ class Outbox(RuleBasedStateMachine):
 
 
 TestOutbox = Outbox.TestCase
-TestOutbox.settings = settings(
-    max_examples=30, stateful_step_count=30, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
-)
+TestOutbox.settings = settings(max_examples=30, stateful_step_count=30, database=None)
 
 
 def test_the_outbox_on_postgres(postgres_address: Address) -> None:

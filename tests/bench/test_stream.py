@@ -21,7 +21,7 @@ async def client() -> AsyncIterator[ssl.SSLSocket]:
     """A connection to the backend itself, without TLS: it sends and receives as one with TLS does."""
     server = await asyncio.get_running_loop().create_server(StreamBackend, "127.0.0.1", 0)
     with socket.create_connection(server.sockets[0].getsockname()) as plain:
-        plain.settimeout(5)
+        plain.settimeout(60)
         yield cast("ssl.SSLSocket", plain)
     server.close()
 

@@ -129,7 +129,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory, dev_certificates: Path) 
 
 
 @given(data=st.data())
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_junk_in_any_place_of_the_shipped_configuration_is_a_complaint_or_legal(workplace: Path, data: Any) -> None:
     broken = data.draw(st.sampled_from(sorted(SHIPPED)))
     for name, content in SHIPPED.items():

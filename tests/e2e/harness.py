@@ -21,7 +21,7 @@ from typing import Any
 from examples.demo.wire import Client
 from gateway.adapters.dev_certificates import mint_token
 
-START_SECONDS = 30.0
+START_SECONDS = 60.0
 
 
 def free_port() -> int:
@@ -46,7 +46,7 @@ def listens(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def wait_until(happened: Any, seconds: float = 10.0, what: str = "it", pause: float = 0.02) -> None:
+def wait_until(happened: Any, seconds: float = 60.0, what: str = "it", pause: float = 0.02) -> None:
     """Poll a condition of another process, bounded in time."""
     deadline = time.monotonic() + seconds
     while not happened():
@@ -142,7 +142,7 @@ class Gateway:
     def admin(self, path: str) -> tuple[int, str]:
         """Status and body of the admin listener's answer."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.ports['admin']}{path}", timeout=5) as response:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.ports['admin']}{path}", timeout=60) as response:
                 return response.status, response.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()

@@ -14,7 +14,7 @@ from tests.upstreams import Conversation, answering, scripted
 
 CREATED = b'HTTP/1.1 201 Created\r\nContent-Type: application/json\r\nContent-Length: 15\r\n\r\n{"id": "pay_1"}'
 CLIENTS = 4
-SECONDS = 20.0
+SECONDS = 60.0
 
 
 def refuses_connections(gateway: Gateway) -> bool:

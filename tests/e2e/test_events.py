@@ -93,7 +93,7 @@ class World:
         self.stream = stream
 
     def pay(self, payments: int) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", self.gateway.ports["edge"], timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", self.gateway.ports["edge"], timeout=60)
         body = json.dumps({"amount": 100, "currency": "EUR"})
         for _ in range(payments):
             connection.request("POST", "/payments", body, {"Content-Type": "application/json"})

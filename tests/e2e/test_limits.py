@@ -19,7 +19,7 @@ from tests.upstreams import OK, ScriptedUpstream, answering, scripted
 
 LIMIT = 50
 OVER = 30
-SECONDS = 20.0
+SECONDS = 60.0
 
 CONFIG = """
 version: 1

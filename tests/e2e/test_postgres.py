@@ -54,13 +54,13 @@ def test_every_key_pays_once_however_often_the_gateway_is_killed(paying: Street)
         return answer.status == 201
 
     def insist(number: int) -> None:
-        wait_until(lambda: ask(f"order-{number}"), seconds=25, what=f"the payment of order {number}", pause=0.05)
+        wait_until(lambda: ask(f"order-{number}"), seconds=60, what=f"the payment of order {number}", pause=0.05)
 
     with ThreadPoolExecutor(8) as customers:
         asked = [customers.submit(insist, number) for number in range(PAYMENTS)]
         paying.gateway.env = IMPATIENT
         for kill in range(KILLS):
-            wait_until(lambda wanted=4 * (kill + 1): len(paid) >= wanted, seconds=25, what="some payments")
+            wait_until(lambda wanted=4 * (kill + 1): len(paid) >= wanted, seconds=60, what="some payments")
             paying.gateway.kill()
             paying.gateway.start()
         for insisted in asked:

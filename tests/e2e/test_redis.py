@@ -49,7 +49,7 @@ async def test_by_tls_as_a_user_the_limit_is_exact_and_a_restart_in_mid_load_hea
         async with sharing(tmp_path, f"{{{where}, tls: {tls}}}", policies, 2) as (gateways, shop):
             assert statuses(await burst(gateways, "exact")) == {200: LIMIT, 429: OVER}
             load = Load(gateways, "deny", 2)
-            await asyncio.wait_for(shop.until(lambda: len(shop.requests) >= LIMIT + LIMIT // 2), 20)
+            await asyncio.wait_for(shop.until(lambda: len(shop.requests) >= LIMIT + LIMIT // 2), 60)
             redis.process.kill()
             redis.process.wait()
             for gateway in gateways:
@@ -81,7 +81,7 @@ async def test_a_failover_in_mid_load_lets_pass_what_the_mode_says_and_then_the_
         policy = {mode: f"{FIXED}, on_store_error: {mode}"}
         async with sharing(tmp_path, where, policy, 2, limit) as (gateways, shop):
             load = Load(gateways, mode, 4)
-            await asyncio.wait_for(shop.until(lambda: len(shop.requests) >= limit // 4), 20)
+            await asyncio.wait_for(shop.until(lambda: len(shop.requests) >= limit // 4), 60)
             watched.master().process.kill()
 
             def counted(gateway: Gateway) -> float:
@@ -113,7 +113,7 @@ async def test_a_failover_in_mid_load_costs_503s_and_the_hits_that_the_replica_h
         sentinel = f"master: {MASTER}, servers: [{servers}], password: env:SENTINEL_PASSWORD"
         async with sharing(tmp_path, f"{{sentinel: {{{sentinel}}}}}", {"deny": FIXED}, 2, limit) as (gateways, shop):
             load = Load(gateways, "deny", 4)
-            await asyncio.wait_for(shop.until(lambda: len(shop.requests) >= limit // 4), 20)
+            await asyncio.wait_for(shop.until(lambda: len(shop.requests) >= limit // 4), 60)
             watched.master().process.kill()
             for gateway in gateways:
                 await happens(lambda: gateway.metric("pangate_blocked_total", reason="rate_limited") > 0, "the limit")  # noqa: B023

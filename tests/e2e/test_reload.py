@@ -27,7 +27,7 @@ CVC = "737"
 RELOADS = 1000
 WARM_UP = 300
 GROWTH_MAX = 1.05
-SECONDS = 20.0
+SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)

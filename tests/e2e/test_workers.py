@@ -49,7 +49,7 @@ async def test_a_rolling_restart_under_500_connections_fails_no_request(street: 
         crowd = Crowd(gateway.ports["edge"], 500, pause=1.0)
         await crowd.asked(500)
         await roll(gateway, 2)
-        await until(lambda: not any(map(alive, before)), "the end of the first workers", 30)
+        await until(lambda: not any(map(alive, before)), "the end of the first workers")
         await crowd.leaves()
         assert crowd.ends.keys() == {"answered"}
         assert not set(before) & set(seated(gateway))

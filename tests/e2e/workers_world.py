@@ -14,7 +14,7 @@ from tests.e2e.harness import Gateway, free_ports, wait_until
 from tests.faults.programs import PRODUCT
 from tests.upstreams import ScriptedUpstream
 
-SECONDS = 20.0
+SECONDS = 60.0
 CONFIG = """\
 version: 1
 workers: {workers}

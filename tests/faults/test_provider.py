@@ -108,7 +108,7 @@ async def test_deliveries_are_signed_and_come_until_they_are_taken_and_twice_and
     for refunded in (*range(8), 3):
         content = {"id": "pay_1", "status": "captured", "captured": 9, "refunded": refunded}
         office.tell(Said(200, content))
-    await asyncio.wait_for(everything.wait(), 10)
+    await asyncio.wait_for(everything.wait(), 60)
     server.cancel()
     await asyncio.gather(server, return_exceptions=True)
     order = [refunded for _, refunded in taken]

@@ -200,13 +200,13 @@ def test_number_of_values_is_bounded() -> None:
 @pytest.mark.parametrize(
     "body", [b"[" * 30 + b'"' + b'\\"' * 400_000 + b"[" * 30, b'["' + b"\\" * 800_001, b"[" * 40 + b'"a' * 400_001]
 )
-@pytest.mark.timeout(5)
+@pytest.mark.timeout(60)
 def test_time_to_refuse_grows_with_the_length_alone(body: bytes) -> None:
     assert refusal(body) is Reason.BODY_MALFORMED
 
 
 @given(value=values, spell=spellings, data=st.data())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_what_is_read_is_what_other_parsers_read_and_spans_point_at_it(value: Any, spell: Any, data: Any) -> None:
     body = spell(value)
     if not distinct_names(value):
@@ -226,7 +226,7 @@ def test_what_is_read_is_what_other_parsers_read_and_spans_point_at_it(value: An
 
 
 @given(value=values, spell=spellings, data=st.data())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_damaged_json_is_refused_or_read_alike_by_all(value: Any, spell: Any, data: Any) -> None:
     body = bytearray(spell(value))
     for _ in range(data.draw(st.integers(1, 3))):
@@ -307,7 +307,7 @@ def test_a_value_is_found_in_its_own_place_and_not_where_its_like_stands(
     assert (match.start, match.end) == (len(before) + 4, len(before) + 4 + len(spelling.rstrip()))
 
 
-@pytest.mark.timeout(5)
+@pytest.mark.timeout(60)
 def test_time_to_find_many_values_in_a_long_body_grows_with_its_length_alone() -> None:
     cards = [f"{n:016}" for n in range(MAX_VALUES - 2)]
     body = orjson.dumps({"note": "x" * 4_000_000, "cards": cards})
@@ -471,7 +471,7 @@ def test_a_selector_finds_nothing_in_a_document_of_the_other_kind() -> None:
 
 
 @given(pairs=st.lists(st.tuples(form_names, texts), max_size=8))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_form_fields_are_found_by_name_and_replaced_in_place(pairs: list[tuple[str, str]]) -> None:
     body = urlencode(pairs).encode()
     for name in {name for name, _ in pairs}:

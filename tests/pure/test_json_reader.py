@@ -129,7 +129,7 @@ texts = st.tuples(SPACE, st.recursive(NUMBERS | STRINGS | WORDS, containers, max
 
 
 @given(texts)
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=1000)
 def test_what_is_read_is_read_alike_by_four_other_parsers(text: str) -> None:
     body = text.encode()
     value = ours(body)

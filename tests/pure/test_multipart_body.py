@@ -285,7 +285,7 @@ def test_what_all_parsers_take_apart_alike_is_read(raw: bytes, count: int) -> No
 @pytest.mark.parametrize(
     "raw", [b"--a b" * 200_000, b"--a b\r\n" + b"a:" * 400_000, b"--a b\r\n" + b"\r\n" * 400_000, b"-" * 1_000_000]
 )
-@pytest.mark.timeout(10)
+@pytest.mark.timeout(60)
 def test_time_to_refuse_grows_with_the_length_alone(raw: bytes) -> None:
     assert refusal(raw)[0] is Reason.BODY_MALFORMED
 
@@ -314,7 +314,7 @@ def by_email(raw: bytes, boundary: str) -> list[tuple[str, bytes]]:
 
 
 @given(listed=names, content=contents, boundary=boundaries, data=st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_fields_are_replaced_one_by_one_and_nothing_else_differs(
     listed: list[str], content: bytes, boundary: str, data: Any
 ) -> None:
@@ -340,7 +340,7 @@ def test_fields_are_replaced_one_by_one_and_nothing_else_differs(
 
 
 @given(data=st.data())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_a_damaged_body_is_refused_or_taken_apart_as_a_reader_of_mail_does(data: Any) -> None:
     whole = body(part("n", "42"), part("m", "x\r\ny", "Content-Type: text/plain"), boundary=b"ab")
     raw = bytearray(whole)

@@ -126,7 +126,7 @@ numbers = st.text("0123456789", min_size=15, max_size=18).map(
     code=st.from_regex("[0-9]{3,4}", fullmatch=True),
     made=st.sampled_from(ALL_FORMATS),
 )
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_revealing_what_was_tokenized_gives_the_bytes_that_were_there(
     tmp_path: Path, kind: str, pans: tuple[str, str], code: str, made: str
 ) -> None:

@@ -101,7 +101,7 @@ class Life:
         assert row.record.amounts.refunded <= refunded <= row.record.amounts.refunded + pending.get("refund", 0)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(asks | tellings, max_size=12))
 def test_the_ledger_never_holds_more_than_the_payment_allows(steps: list[tuple[str, int, str]]) -> None:
     asyncio.run(Life().run(steps))

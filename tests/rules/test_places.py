@@ -251,7 +251,7 @@ async def test_what_is_no_token_is_refused_in_every_place(
     spelled=st.lists(st.sampled_from(["a=%2f", "card[]=TOKEN", "card%5B%5D=TOKEN", "", "x", "y=1+2"]), max_size=6),
     prefix=st.text("ab{ }", max_size=3).filter(lambda text: "{{" not in text),
 )
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_revealing_what_was_tokenized_gives_the_head_that_was_there(
     tmp_path: Path, spelled: list[str], prefix: str
 ) -> None:

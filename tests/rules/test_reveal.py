@@ -86,7 +86,7 @@ long_ones = st.sampled_from([n for listed in (*CARDS.values(), *ZEROS.values()) 
 
 
 @given(pans=st.lists(numbers | long_ones, min_size=1, max_size=4), card_format=st.sampled_from(ALL_FORMATS))
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_revealing_what_was_tokenized_gives_what_was_there(tmp_path: Path, pans: list[str], card_format: str) -> None:
     async def there_and_back() -> None:
         world = World(tmp_path)

@@ -310,6 +310,6 @@ def handshakes(limits: Limits | None = None) -> Handshakes:
 
 async def turns(until: Callable[[], bool]) -> None:
     """Give the loop turns until it has come so far."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not until():  # noqa: ASYNC110 - any state may be awaited, no code signals it
             await asyncio.sleep(0)

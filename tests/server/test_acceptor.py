@@ -35,7 +35,7 @@ class Greeter(asyncio.Protocol):
 async def greeting(one: socket.socket) -> bytes:
     reader, writer = await asyncio.open_connection(*one.getsockname())
     try:
-        return await asyncio.wait_for(reader.read(), 5)
+        return await asyncio.wait_for(reader.read(), 60)
     finally:
         writer.close()
         with suppress(ConnectionError):
@@ -56,7 +56,7 @@ async def test_what_waits_when_it_closes_is_greeted_and_the_socket_is_gone() -> 
     place = one.getsockname()
     acceptor = Acceptor(Greeter, [one], None, handshakes())
     acceptor.accept([0])
-    with socket.create_connection(place, timeout=5) as caller:
+    with socket.create_connection(place, timeout=60) as caller:
         await acceptor.close()
         assert await asyncio.to_thread(caller.recv, 64) == b"hello"
     with pytest.raises(ConnectionRefusedError):

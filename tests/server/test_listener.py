@@ -317,7 +317,7 @@ async def test_deadlines_are_kept_without_being_driven() -> None:
     async with world(Limits(header=0.01)) as it:
         it.clock.monotonic = time.monotonic  # type: ignore[method-assign]
         client = await it.client()
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(60):
             assert await client.rest() == b""
 
 

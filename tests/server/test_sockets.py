@@ -21,7 +21,7 @@ def port(one: socket.socket) -> int:
 
 
 def connected(to: int) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", to), timeout=5)
+    return socket.create_connection(("127.0.0.1", to), timeout=60)
 
 
 def test_nobody_connects_before_there_is_somebody_to_accept() -> None:

@@ -35,7 +35,7 @@ async def channels(one: Mapping[str, Answer], other: Mapping[str, Answer]) -> As
     finally:
         for end in pair:
             await end.close()
-        await asyncio.wait(running, timeout=5)
+        await asyncio.wait(running, timeout=60)
 
 
 @given(JSON)

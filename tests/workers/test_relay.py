@@ -261,7 +261,7 @@ async def test_the_loop_publishes_what_it_is_woken_for_and_stops_when_all_is_rec
         await asyncio.sleep(0)
         await world.tell("a")
         one.wake()
-        await asyncio.wait_for(arrived.wait(), 5)
+        await asyncio.wait_for(arrived.wait(), 60)
         await one.stop()
         await running
 

@@ -18,7 +18,7 @@ PAYMENTS = ("a", "b", "c", "poisoned")
 POISON = 2
 """Which event of the poisoned payment nobody ever takes."""
 ATTEMPTS = 200
-CAREFUL = settings(max_examples=60, deadline=None)
+CAREFUL = settings(max_examples=60)
 
 acts = st.lists(
     st.one_of(

@@ -149,7 +149,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(STEPS)
 async def test_whatever_happens_every_slot_comes_back(steps: list[str]) -> None:
     clock, limits = HandClock(), Limits(max_connections=3, max_waiting=5)

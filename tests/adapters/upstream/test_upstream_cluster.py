@@ -27,7 +27,7 @@ AT_ONCE = RetrySettings(base_interval=0.001, max_interval=0.001)
 
 async def until(happened: Callable[[], bool]) -> None:
     """Let real time pass, a moment at a time, until it has happened."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not happened():  # noqa: ASYNC110 - any state may be awaited, no code signals it
             await asyncio.sleep(0.001)
 

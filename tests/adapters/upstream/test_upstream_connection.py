@@ -246,7 +246,7 @@ async def test_a_reader_that_takes_its_time_is_not_the_upstreams_fault(
 # --- segments
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.data())
 async def test_segments_do_not_change_a_response(data: st.DataObject) -> None:
     raw = data.draw(

@@ -147,7 +147,7 @@ PIECES = st.one_of(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(PIECES, max_size=12))
 async def test_whatever_the_upstream_says_a_call_ends_in_an_answer_or_its_error(pieces: list[bytes]) -> None:
     async with scripted(hostile(b"".join(pieces))) as server, pool(server.url, limits=ONE) as upstream:
