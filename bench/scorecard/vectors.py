@@ -82,6 +82,8 @@ def verifier_of(key: Mapping[str, Any], provider: Provider) -> Verifier:
     settings = None
     if provider.settings is not None:
         known = {_EXPECTED.get(name, name): value for name, value in key.items()}
+        if "merchant_account" in key:
+            known["merchant_accounts"] = [key["merchant_account"]]
         settings = provider.settings(**{name: known[name] for name in provider.settings.model_fields if name in known})
     return provider.provision(settings, _Published(key.get("jwks", {})))
 

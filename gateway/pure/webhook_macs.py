@@ -22,10 +22,9 @@ from gateway.pure.webhooks import (
     Coverage,
     Verified,
     check_fresh,
-    lone_field,
     malformed,
     mismatch,
-    missing,
+    needed_field,
     plain_base64,
     signed_object,
     signed_time,
@@ -122,9 +121,7 @@ class BodyMac:
 
     def verify(self, arrival: Arrival, keys: Sequence[bytes], tolerance: float) -> Verified:  # noqa: ARG002
         """Raises `Refused`. No time is signed: freshness is not judged."""
-        text = lone_field(arrival, self.header)
-        if not text:
-            raise missing(self.header)
+        text = needed_field(arrival, self.header)
         if not text.startswith(self.prefix) and not self.optional_prefix:
             raise malformed(f"Send the {self.header} header as {self.prefix}SIGNATURE.")
         signature = self.decode(text.removeprefix(self.prefix))
@@ -149,9 +146,7 @@ class TimedMac:
 
     def verify(self, arrival: Arrival, keys: Sequence[bytes], tolerance: float) -> Verified:
         """Raises `Refused`. The signed time may differ by `tolerance` seconds both ways."""
-        text = lone_field(arrival, self.header)
-        if not text:
-            raise missing(self.header)
+        text = needed_field(arrival, self.header)
         time, texts = self.read(text)
         if not 1 <= len(texts) <= MAX_SIGNATURES:
             raise malformed(f"Send 1 to {MAX_SIGNATURES} signatures in the {self.header} header.")
@@ -176,3 +171,11 @@ def matching(keys: Sequence[bytes], candidates: Sequence[bytes], before: bytes, 
         if any(hmac.compare_digest(mac.digest(), candidate) for candidate in candidates):
             return index
     raise mismatch()
+
+
+def presented(keys: Sequence[bytes], given: bytes) -> int:
+    """The index of the key that was sent itself, compared in constant time. Raises `Refused`."""
+    fits = [hmac.compare_digest(key, given) for key in keys[:MAX_SECRETS]]
+    if True not in fits:
+        raise mismatch()
+    return fits.index(True)

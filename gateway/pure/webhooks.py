@@ -28,6 +28,7 @@ MAX_SIGNATURES = 8
 MAX_FIELD = 2048
 """Characters of one header field that takes part in a signature."""
 
+_BEARER = re.compile(r"bearer +([!-~]+)", re.IGNORECASE)
 _CANONICAL_TIME = re.compile(r"0|[1-9][0-9]{0,11}")
 
 
@@ -138,6 +139,22 @@ def lone_field(arrival: Arrival, name: str) -> str:
     if name in arrival.repeated or len(value) > MAX_FIELD:
         raise malformed(f"Send the {name} header once, with at most {MAX_SIGNATURES} signatures.")
     return value
+
+
+def needed_field(arrival: Arrival, name: str) -> str:
+    """The same, of a field without which there is no signature. Raises `Refused` also if it did not come."""
+    value = lone_field(arrival, name)
+    if not value:
+        raise missing(name)
+    return value
+
+
+def bearer_token(arrival: Arrival) -> str:
+    """The token of the Authorization field (RFC 6750 section 2.1). Raises `Refused`."""
+    bearer = _BEARER.fullmatch(needed_field(arrival, "authorization"))
+    if bearer is None:
+        raise malformed("Send the Authorization header as Bearer TOKEN.")
+    return bearer[1]
 
 
 def signed_time(text: str) -> int:

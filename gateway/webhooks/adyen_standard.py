@@ -2,21 +2,36 @@
 
 Source: https://docs.adyen.com/development-resources/webhooks/secure-webhooks/verify-hmac-signatures. The fields are
 joined by `:` and nothing escapes one within, so only the merchant's reference may hold any: the signed text then has
-one reading. All else in an item is not signed. Items are identified by `pspReference`, `eventCode` and `success`.
+one reading. All else in an item is not signed. Items are identified by `pspReference`, `eventCode` and `success`. The
+accounts of a company may share a key: `merchant_accounts` names those that are meant.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Annotated, Any, Final
+
+from pydantic import Field
 
 from gateway.pure.errors import Reason, Refused
 from gateway.pure.webhook_macs import base64_signature, hex_secret, matching
-from gateway.pure.webhooks import MAX_SIGNATURES, Arrival, Coverage, Verified, malformed, missing, signed_object
+from gateway.pure.webhooks import (
+    MAX_SIGNATURES,
+    Arrival,
+    Coverage,
+    ProviderSettings,
+    Verified,
+    malformed,
+    missing,
+    signed_object,
+)
+from gateway.verifying import KeySets
 
 parse_secret = hex_secret
 
+_Account = Annotated[str, Field(pattern=r"^[^:]+$")]
 _ITEMS: Final = "notificationItems"
 _WORD: Final = re.compile(r"[^:]*")
 _FIELDS: Final = {
@@ -32,17 +47,38 @@ _FIELDS: Final = {
 """What is signed, in its order, and what each may be."""
 
 
-def verify(arrival: Arrival, keys: Sequence[bytes], tolerance: float) -> Verified:  # noqa: ARG001 - no time is signed
-    """Every item must be signed; some SDKs look at the first alone. Raises `Refused`."""
-    items = signed_object(arrival.body).get(_ITEMS)
-    if not isinstance(items, list) or not 0 < len(items) <= MAX_SIGNATURES:
-        raise Refused(Reason.DELIVERY_INVALID, f"Send {_ITEMS}, with at most {MAX_SIGNATURES} of them.")
-    verified = [_item(item, keys) for item in items]
-    return Verified(",".join(key for key, _ in verified), Coverage.PARTIAL, max(index for _, index in verified))
+class Settings(ProviderSettings):
+    """The merchant accounts whose items are taken; without, those of any that the key is for."""
+
+    merchant_accounts: Annotated[tuple[_Account, ...], Field(min_length=1)] | None = None
 
 
-def _item(item: Any, keys: Sequence[bytes]) -> tuple[str, int]:
-    """The identity of an item, and which key fits."""
+def provision(settings: Settings, key_sets: KeySets) -> AdyenStandard:  # noqa: ARG001 - nothing is fetched
+    """Judges by the settings and the secrets."""
+    accounts = settings.merchant_accounts
+    return AdyenStandard(None if accounts is None else frozenset(accounts))
+
+
+@dataclass(frozen=True, slots=True)
+class AdyenStandard:
+    """Judges the items of these merchant accounts, or of all."""
+
+    accounts: frozenset[str] | None
+
+    def verify(self, arrival: Arrival, keys: Sequence[bytes], tolerance: float) -> Verified:  # noqa: ARG002
+        """Every item must be signed; some SDKs look at the first alone. Raises `Refused`. No time is signed."""
+        items = signed_object(arrival.body).get(_ITEMS)
+        if not isinstance(items, list) or not 0 < len(items) <= MAX_SIGNATURES:
+            raise Refused(Reason.DELIVERY_INVALID, f"Send {_ITEMS}, with at most {MAX_SIGNATURES} of them.")
+        verified = [_item(item, keys) for item in items]
+        if self.accounts is not None and not self.accounts.issuperset(account for _, account, _ in verified):
+            raise malformed("Send items of the merchant accounts that this endpoint is for.")
+        key = ",".join(identity for identity, _, _ in verified)
+        return Verified(key, Coverage.PARTIAL, max(index for _, _, index in verified))
+
+
+def _item(item: Any, keys: Sequence[bytes]) -> tuple[str, str, int]:
+    """The identity of an item, its merchant account, and which key fits."""
     fields = item.get("NotificationRequestItem") if isinstance(item, dict) else None
     more = fields.get("additionalData") if isinstance(fields, dict) else None
     text = more.get("hmacSignature") if isinstance(more, dict) else None
@@ -56,7 +92,7 @@ def _item(item: Any, keys: Sequence[bytes]) -> tuple[str, int]:
     signature = base64_signature(text)
     candidates = [] if signature is None else [signature]
     index = matching(keys, candidates, b"", ":".join(values).encode("utf-8", "surrogatepass"), "sha256")
-    return f"{values[0]}:{values[6]}:{values[7]}", index
+    return f"{values[0]}:{values[6]}:{values[7]}", values[2], index
 
 
 def _text(value: object) -> str:

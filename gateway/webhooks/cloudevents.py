@@ -8,7 +8,6 @@ the key.
 
 from __future__ import annotations
 
-import hmac
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,23 +17,21 @@ from urllib.parse import urlsplit
 from pydantic import Field
 
 from gateway.pure.errors import Reason, Refused
-from gateway.pure.webhook_macs import body_digest, text_secret
+from gateway.pure.webhook_macs import body_digest, presented, text_secret
 from gateway.pure.webhooks import (
-    MAX_SECRETS,
     Arrival,
     Coverage,
     Greeting,
     ProviderSettings,
     Verified,
+    bearer_token,
     lone_field,
     malformed,
-    mismatch,
-    missing,
+    needed_field,
     signed_object,
 )
 from gateway.verifying import KeySets
 
-HEADER: Final = "authorization"
 ORIGIN: Final = "webhook-request-origin"
 RATE: Final = "webhook-request-rate"
 CALLBACK: Final = "webhook-request-callback"
@@ -42,7 +39,6 @@ CALLBACK: Final = "webhook-request-callback"
 _LABEL: Final = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _ORIGIN: Final = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 _RATE: Final = re.compile(r"[1-9][0-9]{0,8}")
-_BEARER: Final = re.compile(r"bearer +([!-~]+)", re.IGNORECASE)
 _STRUCTURED: Final = "application/cloudevents+json"
 _BATCH: Final = "application/cloudevents-batch+json"
 _REQUIRED: Final = ("source", "id", "specversion", "type")
@@ -75,9 +71,7 @@ class CloudEvents:
         """Validation (section 4): raises `Refused`, by ORIGIN_NOT_ALLOWED where the origin is not welcome."""
         if arrival.method != "OPTIONS":
             return None
-        origin, rate = lone_field(arrival, ORIGIN), lone_field(arrival, RATE)
-        if not origin:
-            raise missing(ORIGIN)
+        origin, rate = needed_field(arrival, ORIGIN), lone_field(arrival, RATE)
         if _ORIGIN.fullmatch(origin) is None or (RATE in arrival.headers and _RATE.fullmatch(rate) is None):
             raise malformed("Send the origin as a DNS name, and the rate as a positive whole number.")
         calls_home = CALLBACK not in arrival.headers or _leads_to(lone_field(arrival, CALLBACK), origin)
@@ -88,16 +82,8 @@ class CloudEvents:
 
     def verify(self, arrival: Arrival, keys: Sequence[bytes], tolerance: float) -> Verified:  # noqa: ARG002
         """Raises `Refused`. No time is signed: freshness is not judged."""
-        text = lone_field(arrival, HEADER)
-        if not text:
-            raise missing(HEADER)
-        bearer = _BEARER.fullmatch(text)
-        if bearer is None:
-            raise malformed(f"Send the {HEADER} header as Bearer TOKEN.")
-        fits = [hmac.compare_digest(key, bearer[1].encode()) for key in keys[:MAX_SECRETS]]
-        if True not in fits:
-            raise mismatch()
-        return Verified(_identity(arrival), Coverage.NONE, fits.index(True))
+        index = presented(keys, bearer_token(arrival).encode())
+        return Verified(_identity(arrival), Coverage.NONE, index)
 
 
 def _leads_to(address: str, origin: str) -> bool:

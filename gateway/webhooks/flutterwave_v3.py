@@ -6,11 +6,10 @@ by TLS, and ask Flutterwave for what they tell. `event` and `$.data.id` are the 
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Sequence
 
-from gateway.pure.webhook_macs import body_digest, body_id, text_secret
-from gateway.pure.webhooks import MAX_SECRETS, Arrival, Coverage, Verified, lone_field, mismatch, missing
+from gateway.pure.webhook_macs import body_digest, body_id, presented, text_secret
+from gateway.pure.webhooks import Arrival, Coverage, Verified, needed_field
 
 HEADER = "verif-hash"
 _event, _subject = body_id("event"), body_id("data", "id")
@@ -20,12 +19,6 @@ parse_secret = text_secret
 
 def verify(arrival: Arrival, keys: Sequence[bytes], tolerance: float) -> Verified:  # noqa: ARG001 - no time is signed
     """Raises `Refused`."""
-    text = lone_field(arrival, HEADER)
-    if not text:
-        raise missing(HEADER)
-    given = text.encode("utf-8", "replace")
-    fits = [hmac.compare_digest(key, given) for key in keys[:MAX_SECRETS]]
-    if True not in fits:
-        raise mismatch()
+    index = presented(keys, needed_field(arrival, HEADER).encode("utf-8", "replace"))
     digest, named = body_digest(arrival.body), [_event(arrival.body), _subject(arrival.body)]
-    return Verified(digest if digest in named else ":".join(named), Coverage.NONE, fits.index(True))
+    return Verified(digest if digest in named else ":".join(named), Coverage.NONE, index)

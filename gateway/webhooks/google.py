@@ -23,21 +23,18 @@ from gateway.pure.webhooks import (
     Coverage,
     ProviderSettings,
     Verified,
-    lone_field,
+    bearer_token,
     malformed,
     mismatch,
-    missing,
     signed_object,
 )
 from gateway.verifying import KeySet, KeySets, sought
 
-HEADER: Final = "authorization"
 ISSUERS: Final = ("https://accounts.google.com", "accounts.google.com")
 LEEWAY: Final = 60.0
 """Seconds that clocks may differ, at most: the token has an end of its own."""
 
 _ALGORITHM: Final = "RS256"
-_BEARER: Final = re.compile(r"bearer +([A-Za-z0-9._-]+)", re.IGNORECASE)
 _ID: Final = re.compile(r"[!-~]{1,255}")
 _MESSAGE: Final = body_part("message")
 
@@ -64,13 +61,7 @@ class Google:
 
     async def verify(self, arrival: Arrival, keys: Sequence[bytes], tolerance: float) -> Verified:  # noqa: ARG002
         """Raises `Refused`, and `Unavailable`."""
-        text = lone_field(arrival, HEADER)
-        if not text:
-            raise missing(HEADER)
-        bearer = _BEARER.fullmatch(text)
-        if bearer is None:
-            raise malformed(f"Send the {HEADER} header as Bearer TOKEN.")
-        claims = await self._claims(bearer[1])
+        claims = await self._claims(bearer_token(arrival))
         self._check_audience(claims)
         _check_time(claims, arrival, min(tolerance, LEEWAY))
         return Verified(_identity(arrival), Coverage.NONE, 0, content=_MESSAGE(arrival.body))
@@ -80,7 +71,7 @@ class Google:
             jws = read_jws(token)
             claims = read_object(jws.payload)
         except ValueError:
-            raise malformed(f"Send the {HEADER} header with a token of Google.") from None
+            raise malformed("Send the Authorization header with a token of Google.") from None
         kid = jws.header.get("kid")
         if jws.algorithm != _ALGORITHM or not isinstance(kid, str):
             raise mismatch()

@@ -18,7 +18,7 @@ from gateway.pure.webhooks import (
     check_fresh,
     lone_field,
     malformed,
-    missing,
+    needed_field,
     signed_time,
 )
 
@@ -31,9 +31,7 @@ parse_secret = text_secret
 
 def verify(arrival: Arrival, keys: Sequence[bytes], tolerance: float) -> Verified:
     """Raises `Refused`."""
-    text = lone_field(arrival, HEADER)
-    if not text:
-        raise missing(HEADER)
+    text = needed_field(arrival, HEADER)
     pairs = [element.strip().partition("=") for element in text.split(",")]
     parts = {name: value for name, _, value in pairs}
     version = "v1" if "v1" in parts else "v0"

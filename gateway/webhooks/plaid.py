@@ -21,10 +21,9 @@ from gateway.pure.webhooks import (
     Coverage,
     Verified,
     check_fresh,
-    lone_field,
     malformed,
     mismatch,
-    missing,
+    needed_field,
 )
 
 HEADER = "plaid-verification"
@@ -42,9 +41,7 @@ def parse_secret(secret: bytes) -> bytes:
 
 def verify(arrival: Arrival, keys: Sequence[bytes], tolerance: float) -> Verified:
     """Raises `Refused`."""
-    text = lone_field(arrival, HEADER)
-    if not text:
-        raise missing(HEADER)
+    text = needed_field(arrival, HEADER)
     try:
         jws = read_jws(text)
         claims = read_object(jws.payload)

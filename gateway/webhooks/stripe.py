@@ -18,10 +18,9 @@ from gateway.pure.webhooks import (
     Verified,
     check_fresh,
     hmac_fits,
-    lone_field,
     malformed,
     mismatch,
-    missing,
+    needed_field,
     signed_object,
     signed_time,
 )
@@ -45,9 +44,7 @@ def parse_secret(secret: bytes) -> bytes:
 
 def verify(arrival: Arrival, keys: Sequence[bytes], tolerance: float) -> Verified:
     """Raises `Refused`. A signature may be `tolerance` seconds old, and at most `AHEAD` seconds early."""
-    header = lone_field(arrival, HEADER)
-    if not header:
-        raise missing(HEADER)
+    header = needed_field(arrival, HEADER)
     time, candidates = _read(header)
     sent = signed_time(time)
     secret = _matching(keys, candidates, time.encode() + b".", arrival.body)

@@ -29,6 +29,7 @@ from gateway.pure.webhooks import (
     malformed,
     mismatch,
     missing,
+    needed_field,
 )
 from gateway.verifying import KeySet, KeySets, sought
 
@@ -66,9 +67,7 @@ class TrueLayer:
 
     async def verify(self, arrival: Arrival, keys: Sequence[bytes], tolerance: float) -> Verified:  # noqa: ARG002
         """Raises `Refused`, and `Unavailable`. The signed time may differ by `tolerance` seconds both ways."""
-        text = lone_field(arrival, HEADER)
-        if not text:
-            raise missing(HEADER)
+        text = needed_field(arrival, HEADER)
         first, *others = _readings(text, arrival)
         jku, kid = first.header.get("jku"), first.header.get("kid")
         key_set = self.key_sets.get(jku) if isinstance(jku, str) else None

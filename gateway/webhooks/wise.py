@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from gateway.pure.webhook_macs import base64_signature, body_digest
-from gateway.pure.webhooks import MAX_SECRETS, Arrival, Coverage, Verified, lone_field, mismatch, missing
+from gateway.pure.webhooks import MAX_SECRETS, Arrival, Coverage, Verified, mismatch, needed_field
 
 HEADER = "x-signature-sha256"
 _BITS = range(2048, 8193)
@@ -29,9 +29,7 @@ def parse_secret(secret: bytes) -> bytes:
 
 def verify(arrival: Arrival, keys: Sequence[bytes], tolerance: float) -> Verified:  # noqa: ARG001 - no time is signed
     """Raises `Refused`."""
-    text = lone_field(arrival, HEADER)
-    if not text:
-        raise missing(HEADER)
+    text = needed_field(arrival, HEADER)
     signature = base64_signature(text)
     for index, key in enumerate(keys[:MAX_SECRETS] if signature else ()):
         try:

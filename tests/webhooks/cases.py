@@ -112,8 +112,9 @@ def provisioned(name: str, settings: dict[str, Any], published: Published) -> Ve
 
 async def replay_expecting(name: str, vector: dict[str, Any]) -> str | Reason:
     """The same as `replay`, for providers that have settings."""
-    verifier = provisioned(name, vector["settings"], Published(vector.get("jwks")))
-    arrival = arrive(vector["body"].encode(), *vector["headers"].items(), at=vector["now"], url=vector["url"])
+    verifier = provisioned(name, vector.get("settings", {}), Published(vector.get("jwks")))
+    given = {"at": vector["now"]} | ({"url": vector["url"]} if "url" in vector else {})
+    arrival = arrive(vector["body"].encode(), *vector["headers"].items(), **given)
     parse = webhook_providers()[name].parse_secret
     keys = [] if parse is None else [parse(secret.encode()) for secret in vector["secrets"]]
     said = await verdict(verifier, arrival, keys, vector["tolerance"])

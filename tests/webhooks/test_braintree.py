@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 
 from gateway.pure.errors import Reason, Refused
-from gateway.pure.webhooks import Greeting
+from gateway.pure.webhooks import Coverage, Greeting, Verified
 from gateway.webhooks import braintree
-from tests.webhooks.cases import arrive, expected, replay, vectors
+from tests.webhooks.cases import arrive, expected, judge, replay, vectors
 
 
 @pytest.mark.parametrize("vector", vectors("braintree"), ids=lambda vector: f"{vector['id']} {vector['case']}")
@@ -58,3 +61,12 @@ def test_nothing_but_a_challenge_is_signed(query: str) -> None:
 
 def test_a_delivery_is_no_challenge() -> None:
     assert braintree.handshake(arrive(b"", url=f"https://hooks.example/in?bt_challenge={CHALLENGE}"), [b"a:b"]) is None
+
+
+@pytest.mark.parametrize("sent", ["cGF5bG9hZA==\n", "cGF5bG9hZA=="])
+def test_a_payload_whose_last_line_feed_was_lost_is_the_same(sent: str) -> None:
+    mac_key = hashlib.sha1(b"private", usedforsecurity=False).digest()
+    mac = hmac.new(mac_key, b"cGF5bG9hZA==\n", "sha1").hexdigest()
+    body = urlencode({"bt_signature": f"public|{mac}", "bt_payload": sent}).encode()
+    said = judge(braintree, arrive(body), [b"public:private"])
+    assert said == Verified("sha256:" + hashlib.sha256(b"cGF5bG9hZA==\n").hexdigest(), Coverage.BODY, 0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hmac
 from typing import Any
 
 import pytest
@@ -41,3 +43,25 @@ def test_the_published_form_holds_with_its_address_and_its_fields_alone(url: str
 def test_a_body_that_nothing_covers_is_refused() -> None:
     fields = [FIELDS[0], ("Content-Type", "application/json")]
     assert judge(twilio, arrive(b"{}", *fields, url=f"{URL}?foo=1&bar=2"), [b"12345"]) is Reason.SIGNATURE_INVALID
+
+
+def signed(address: str) -> str:
+    return base64.b64encode(hmac.digest(b"12345", address.encode(), "sha1")).decode()
+
+
+@pytest.mark.parametrize(
+    ("signed_for", "configured", "good"),
+    [
+        ("https://a.example/in", "https://a.example/in", True),
+        ("https://a.example:443/in", "https://a.example/in", True),
+        ("https://a.example/in", "https://a.example:443/in", True),
+        ("http://a.example:80/in", "http://a.example/in", True),
+        ("https://a.example:80/in", "https://a.example/in", False),
+        ("https://a.example:8443/in", "https://a.example:8443/in", True),
+        ("https://a.example/in", "https://a.example:8443/in", False),
+        ("https://a.example", "https://a.example:443", True),
+    ],
+)
+def test_the_port_of_the_scheme_may_be_written_or_not(signed_for: str, configured: str, good: bool) -> None:
+    verdict = judge(twilio, arrive(b"", ("X-Twilio-Signature", signed(signed_for)), url=configured), [b"12345"])
+    assert isinstance(verdict, Verified) is good
