@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import datetime as dt
 import enum
 import hmac
 import json
@@ -29,6 +30,7 @@ MAX_FIELD = 2048
 """Characters of one header field that takes part in a signature."""
 
 _BEARER = re.compile(r"bearer +([!-~]+)", re.IGNORECASE)
+_WRITTEN_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:\d\d)", re.ASCII)
 _CANONICAL_TIME = re.compile(r"0|[1-9][0-9]{0,11}")
 
 
@@ -162,6 +164,16 @@ def signed_time(text: str) -> int:
     if _CANONICAL_TIME.fullmatch(text) is None:
         raise malformed("Send the time of the signature as Unix seconds: digits only.")
     return int(text)
+
+
+def written_time(text: str) -> float:
+    """Unix seconds of a time as RFC 3339 writes it, offset included. Raises `Refused`."""
+    try:
+        if _WRITTEN_TIME.fullmatch(text) is None:
+            raise ValueError("not RFC 3339")
+        return dt.datetime.fromisoformat(text).timestamp()
+    except (ValueError, OverflowError):
+        raise malformed("Send the time of the signature as RFC 3339 says, with its offset.") from None
 
 
 def check_fresh(sent: float, arrival: Arrival, *, behind: float, ahead: float) -> None:

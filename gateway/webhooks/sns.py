@@ -8,18 +8,12 @@ version 1 (SHA-1) is not taken. A subscription is never confirmed here: the back
 
 from __future__ import annotations
 
-import datetime as dt
 import re
 from collections.abc import Sequence
 from typing import Any, Final
 
-from cryptography import x509
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-from cryptography.hazmat.primitives.hashes import SHA256
-
 from gateway.pure.webhook_macs import base64_signature
+from gateway.pure.webhook_rsa import read_pinned
 from gateway.pure.webhooks import (
     MAX_SECRETS,
     Arrival,
@@ -30,14 +24,15 @@ from gateway.pure.webhooks import (
     mismatch,
     missing,
     signed_object,
+    written_time,
 )
 
 _REPEATED: Final = 3600.0
 """Seconds for which SNS repeats a message, with the time of the first."""
-_BITS: Final = range(2048, 8193)
 _TOPIC: Final = re.compile(r"arn:aws[a-z-]*:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_.-]{1,256}")
 _CERTIFICATE: Final = re.compile(r"https://sns\.[a-z0-9-]{3,}\.amazonaws\.com(?:\.cn)?/[A-Za-z0-9_-]+\.pem")
 _ID: Final = re.compile(r"[A-Za-z0-9-]{1,64}")
+_EXPECTED: Final = "a secret of SNS is the topic's ARN, and on the next lines the certificate in PEM"
 _CONFIRMATION: Final = ("Message", "MessageId", "SubscribeURL", "Timestamp", "Token", "TopicArn", "Type")
 _SIGNED: Final = {
     "Notification": ("Message", "MessageId", "Subject", "Timestamp", "TopicArn", "Type"),
@@ -48,7 +43,7 @@ _SIGNED: Final = {
 
 def parse_secret(secret: bytes) -> bytes:
     """The topic's ARN and the certificate. Raises ValueError."""
-    _read(secret)
+    read_pinned(secret, _TOPIC, _EXPECTED)
     return secret
 
 
@@ -66,8 +61,9 @@ def verify(arrival: Arrival, keys: Sequence[bytes], tolerance: float) -> Verifie
         raise malformed("Sign by a certificate of SNS's own address.")
     canonical, signature = _canonical(message, names), base64_signature(text)
     for index, secret in enumerate(keys[:MAX_SECRETS] if signature else ()):
-        if _signed(secret, message["TopicArn"], signature or b"", canonical, arrival.received_at):
-            check_fresh(_unix(message["Timestamp"]), arrival, behind=max(tolerance, _REPEATED), ahead=tolerance)
+        pinned = read_pinned(secret, _TOPIC, _EXPECTED)
+        if pinned.owner == message["TopicArn"] and pinned.signed(signature or b"", canonical, arrival.received_at):
+            check_fresh(written_time(message["Timestamp"]), arrival, behind=max(tolerance, _REPEATED), ahead=tolerance)
             return Verified(message["MessageId"], Coverage.FULL, index)
     raise mismatch()
 
@@ -77,41 +73,6 @@ def _canonical(message: dict[str, Any], names: Sequence[str]) -> bytes:
     there = [name for name in names if name != "Subject" or message.get(name) is not None]
     if not all(isinstance(message.get(name), str) for name in there) or _ID.fullmatch(message["MessageId"]) is None:
         raise malformed("Send a message of SNS with all of its members, as texts.")
+    if any("\n" in message[name] for name in there if name != "Message"):
+        raise malformed("Send line feeds in Message alone: what is signed then has one reading.")
     return "".join(f"{name}\n{message[name]}\n" for name in there).encode("utf-8", "surrogatepass")
-
-
-def _signed(secret: bytes, topic: str, signature: bytes, canonical: bytes, now: float) -> bool:
-    """For this topic, by this certificate, while it is valid."""
-    ours, certificate, key = _read(secret)
-    if ours != topic:
-        return False
-    if not certificate.not_valid_before_utc.timestamp() <= now <= certificate.not_valid_after_utc.timestamp():
-        return False
-    try:
-        key.verify(signature, canonical, PKCS1v15(), SHA256())
-    except InvalidSignature:
-        return False
-    return True
-
-
-def _read(secret: bytes) -> tuple[str, x509.Certificate, RSAPublicKey]:
-    topic, _, pem = secret.partition(b"\n")
-    name = topic.decode("utf-8", "replace")
-    try:
-        certificate = x509.load_pem_x509_certificate(pem)
-        key = certificate.public_key()
-    except ValueError:
-        raise ValueError(_EXPECTED) from None
-    if _TOPIC.fullmatch(name) is None or not isinstance(key, RSAPublicKey) or key.key_size not in _BITS:
-        raise ValueError(_EXPECTED)
-    return name, certificate, key
-
-
-def _unix(text: str) -> float:
-    try:
-        return dt.datetime.fromisoformat(text).timestamp()
-    except ValueError:
-        raise malformed("Send the time of the message as SNS writes it.") from None
-
-
-_EXPECTED: Final = "a secret of SNS is the topic's ARN, and on the next lines the certificate in PEM"

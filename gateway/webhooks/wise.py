@@ -8,17 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from gateway.pure.webhook_macs import base64_signature, body_digest
+from gateway.pure.webhook_rsa import rsa_key, rsa_signed
 from gateway.pure.webhooks import MAX_SECRETS, Arrival, Coverage, Verified, mismatch, needed_field
 
 HEADER = "x-signature-sha256"
-_BITS = range(2048, 8193)
 
 
 def parse_secret(secret: bytes) -> bytes:
@@ -31,17 +28,11 @@ def verify(arrival: Arrival, keys: Sequence[bytes], tolerance: float) -> Verifie
     """Raises `Refused`."""
     text = needed_field(arrival, HEADER)
     signature = base64_signature(text)
-    for index, key in enumerate(keys[:MAX_SECRETS] if signature else ()):
-        try:
-            _load(key).verify(signature or b"", arrival.body, PKCS1v15(), SHA256())
-        except InvalidSignature:
-            continue
-        return Verified(body_digest(arrival.body), Coverage.BODY, index)
+    for index, pem in enumerate(keys[:MAX_SECRETS] if signature else ()):
+        if rsa_signed(_load(pem), signature or b"", arrival.body):
+            return Verified(body_digest(arrival.body), Coverage.BODY, index)
     raise mismatch()
 
 
 def _load(pem: bytes) -> RSAPublicKey:
-    key = load_pem_public_key(pem)
-    if not isinstance(key, RSAPublicKey) or key.key_size not in _BITS:
-        raise ValueError("the key of Wise is a public RSA key in PEM")
-    return key
+    return rsa_key(load_pem_public_key(pem))
