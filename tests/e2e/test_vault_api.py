@@ -100,8 +100,13 @@ async def test_a_token_is_found_looked_up_and_deleted_on_record_and_in_no_log(tm
             answer = await asyncio.to_thread(client.ask, "POST", "/v1/charges", JSON, body)
         assert (answer.status, answer.json()["error"]["code"]) == (422, "card_token_deleted")
 
-        assert "deleted" in await desk.types("vault", "who", token)
-        assert "BAD" not in await desk.types("audit", "verify")
+        told = await desk.types("vault", "who", token)
+        assert "deleted" in told
+        assert "-> provider by route provider for authorisation: REFUSED, card_token_deleted" in told
+        await desk.types("vault", "rotate", "default")
+        verified = await desk.types("audit", "verify")
+        assert "ok   default" in verified
+        assert "BAD" not in verified
         assert CARD not in desk.gateway.log()
         assert token not in desk.gateway.log()
 
