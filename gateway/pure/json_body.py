@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from gateway.pure.selecting import Kind, Match, Selector
 Located = tuple[tuple[Part, ...], Any]
 
 _ANY = WildcardSelector
+_SCALARS = (str, int, float)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,28 +66,25 @@ class JsonDocument:
         """See `Document`."""
         if not isinstance(selector, PathSelector):
             return []
-        located = [(path, value) for path, value in selector.locate(self._value) if value is not None]
+        located = [each for each in selector.locate(self._value) if each[1] is not None]
+        for _, value in located:
+            if not isinstance(value, _SCALARS) or isinstance(value, bool):
+                raise Refused(Reason.FIELD_INVALID, f"Send a string in {selector.text}.")
+        texts = {value.encode() for _, value in located if isinstance(value, str)}
+        spans = json_reader.spelled_once(self._body, texts) if len(texts) == len(located) else ()
+        if spans:
+            body = self._body
+            return [Match(start, end, body[start + 1 : end - 1].decode(), orjson.dumps) for start, end in spans]
+        return self._placed(located)
+
+    def _placed(self, located: list[Located]) -> list[Match]:
+        """The matches, each found by its path."""
         found = {}
         for path, value in located:
-            if not isinstance(value, str | int | float) or isinstance(value, bool):
-                raise Refused(Reason.FIELD_INVALID, f"Send a string in {selector.text}.")
-            # A search passes over the whole body: for one match it is the fast way, for many it would be the slow one.
-            start, end = (self._only_place(value) if len(located) == 1 else None) or self._place(path)
+            start, end = self._place(path)
             text = value if isinstance(value, str) else self._body[start:end].decode()
             found[start] = Match(start, end, text, orjson.dumps)
         return [found[start] for start in sorted(found)]
-
-    def _only_place(self, value: str | float) -> json_reader.Span | None:
-        """Where a text stands that can stand nowhere else.
-
-        In a body without escapes each text is spelled as it is, between quotes. If that occurs in one place only, this
-        is the place of the value, whatever its path is.
-        """
-        if not isinstance(value, str) or b"\\" in self._body:
-            return None
-        spelling = b'"%b"' % value.encode()
-        start = self._body.find(spelling)
-        return (start, start + len(spelling)) if self._body.find(spelling, start + 1) < 0 else None
 
     def _place(self, path: tuple[Part, ...]) -> json_reader.Span:
         """Where the value at a path stands, found by reading up to it."""
@@ -128,22 +126,23 @@ def _descend(value: Any, steps: tuple[Any, ...]) -> list[Located]:
 def _walk(value: Any, steps: tuple[Part | type[_ANY], ...]) -> list[Located]:
     located: list[Located] = [((), value)]
     for step in steps:
-        located = [child for path, parent in located for child in _children(path, parent, step)]
+        located = [((*path, part), child) for path, parent in located for part, child in _children(parent, step)]
     return located
 
 
-def _children(path: tuple[Part, ...], parent: Any, step: Part | type[_ANY]) -> Iterator[Located]:
+def _children(parent: Any, step: Part | type[_ANY]) -> Iterable[tuple[Part, Any]]:
     """RFC 9535 sections 2.3.1 to 2.3.3: a name selects in objects, an index in arrays, a wildcard in both."""
     if isinstance(parent, dict):
         if step is _ANY:
-            yield from (((*path, name), child) for name, child in parent.items())
-        elif isinstance(step, str) and step in parent:
-            yield (*path, step), parent[step]
+            return parent.items()
+        if isinstance(step, str) and step in parent:
+            return ((step, parent[step]),)
     elif isinstance(parent, list):
         if step is _ANY:
-            yield from (((*path, index), child) for index, child in enumerate(parent))
-        elif isinstance(step, int) and step < len(parent):
-            yield (*path, step), parent[step]
+            return enumerate(parent)
+        if isinstance(step, int) and step < len(parent):
+            return ((step, parent[step]),)
+    return ()
 
 
 class _Environment(JSONPathEnvironment):

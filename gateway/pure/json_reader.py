@@ -11,8 +11,8 @@ import json
 import math
 import re
 import unicodedata
-from collections.abc import Callable, Iterator
-from typing import Any, NoReturn
+from collections.abc import Callable, Iterable, Iterator, Set
+from typing import Any
 
 import orjson
 
@@ -27,8 +27,14 @@ MAX_PRECISION = 17
 Part = str | int
 Span = tuple[int, int]
 
-_STRINGS = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)
-_BRACKETS = re.compile(r"[][{}]")
+_BACKSLASH = ord("\\")
+_CONTAINERS = (dict, list)
+_NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_IS_OPENING = bytes.maketrans(b"[]{}", b"\1\0\1\0")
+_DIGITS_ALIKE = bytes.maketrans(b"0123456789.E", b"00000000000e")
+_SIXTEEN_DIGITS = b"0" * 16
+_EXPONENT = b"0e"
+_NUMBER = re.compile(rb"([0-9]+)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 _KEY = re.compile(r'[ \t\n\r]*("[^"\\]*(?:\\.[^"\\]*)*")[ \t\n\r]*:[ \t\n\r]*', re.DOTALL)
 _NEXT = re.compile(r"[ \t\n\r]*,?[ \t\n\r]*")
 _scan: Callable[[str, int], tuple[Any, int]] = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
@@ -36,27 +42,36 @@ _scan: Callable[[str, int], tuple[Any, int]] = json.JSONDecoder().scan_once  # t
 
 def read(body: bytes) -> Any:
     """The value of a JSON text. Raises `Refused` (BODY_MALFORMED)."""
+    skeleton = _skeleton(body)
+    containers = _bound(skeleton)
+    _check_numbers(skeleton)
     try:
-        text = body.decode()
-    except UnicodeDecodeError:
-        raise _malformed("Encode the JSON as UTF-8.") from None
-    _bound(text)
-    try:
-        if "\\u" in text:
-            orjson.loads(text)  # refuses half a surrogate pair, which the reader below lets through
-            return _UNICODE.decode(text)
-        if not text.isascii():
-            return _UNICODE.decode(text)
-        if text[:1] == "{":
-            try:
-                value, end = _scan_ascii(text, 0)
-                if end == len(text):
-                    return value
-            except StopIteration:
-                pass  # the decoder says what is wrong
-        return _ASCII.decode(text)
-    except json.JSONDecodeError as error:
-        raise _malformed(f"Send one JSON text; this one breaks at character {error.pos}.") from None
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise _malformed(_where(body, error.pos)) from None
+    _check_names(value, skeleton.count(b":"), containers)
+    return value
+
+
+def spelled_once(body: bytes, texts: Set[bytes]) -> list[Span]:
+    """Where these texts stand in a JSON text, in its order; none unless each can stand in one place only.
+
+    In a body without escapes each text is spelled as it is, between quotes. If that occurs in one place only, this is
+    the place of the value, whatever its path is.
+    """
+    if _BACKSLASH in body:
+        return []
+    if len(texts) == 1:
+        spelling = b'"%b"' % next(iter(texts))
+        start = body.find(spelling)
+        return [] if body.find(spelling, start + 1) >= 0 else [(start, start + len(spelling))]
+    found, end, pieces = [], 0, body.split(b'"')
+    for between, text in zip(pieces[::2], pieces[1::2], strict=False):
+        start = end + len(between)
+        end = start + len(text) + 2
+        if text in texts:
+            found.append((start, end))
+    return found if len(found) == len(texts) else []
 
 
 class Spans:
@@ -110,32 +125,66 @@ def _name(spelling: str) -> str:
     return name
 
 
-def _bound(text: str) -> None:
-    """Depth and number of values, before anything recurses. Counting all characters is enough for most bodies."""
-    deep = text.count("[") + text.count("{") > MAX_DEPTH
-    many = text.count(",") >= MAX_VALUES
-    if not deep and not many:
-        return
-    skeleton = _STRINGS.sub("", text)
-    if skeleton.count(",") >= MAX_VALUES:
+def _skeleton(body: bytes) -> bytes:
+    """The text without what is in its strings. Each string is split off at its quotes once those inside are gone."""
+    if _BACKSLASH in body:
+        body = body.replace(b"\\\\", b"").replace(b'\\"', b"")
+    return b" ".join(body.split(b'"')[::2])
+
+
+def _bound(skeleton: bytes) -> int:
+    """How many arrays and objects there are. Bounds depth and number of values, before anything recurses."""
+    containers = skeleton.count(b"[") + skeleton.count(b"{")
+    if skeleton.count(b",") >= MAX_VALUES:
         raise _malformed(f"Send at most {MAX_VALUES} values in one JSON text.")
-    depth = 0
-    for bracket in _BRACKETS.findall(skeleton):
-        depth += 1 if bracket in "[{" else -1
-        if depth > MAX_DEPTH:
+    if containers > MAX_DEPTH:
+        opening = skeleton.translate(_IS_OPENING, _NOT_BRACKETS)
+        if max(itertools.accumulate(1 if opens else -1 for opens in opening)) > MAX_DEPTH:
             raise _malformed(f"Nest JSON at most {MAX_DEPTH} deep.")
+    return containers
 
 
-def _decoder(fold: Callable[[str], str]) -> json.JSONDecoder:
-    def members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(set(map(fold, found))) != len(pairs):
-            raise _malformed("Send each member of a JSON object once; names that differ only in case count as one.")
-        return found
+def _check_numbers(skeleton: bytes) -> None:
+    """A double holds each as it is spelled. It does those of up to fifteen digits that have no exponent."""
+    alike = skeleton.translate(_DIGITS_ALIKE)
+    if _SIXTEEN_DIGITS not in alike and _EXPONENT not in alike:
+        return
+    for found in _NUMBER.finditer(skeleton):
+        digits, fraction, exponent = found.groups(b"")
+        if not fraction and not exponent:
+            if len(digits) > len(str(MAX_INTEGER)) or int(digits) > MAX_INTEGER:
+                raise _malformed("Send integers within 2^53-1; longer ones as strings.")
+            continue
+        number, significant = float(found[0]), (digits + fraction[1:]).strip(b"0")
+        if math.isinf(number) or len(significant) > MAX_PRECISION or (significant and not number):
+            raise _malformed("Send numbers that a 64-bit float can hold; others as strings.")
 
-    return json.JSONDecoder(
-        object_pairs_hook=members, parse_int=_integer, parse_float=_real, parse_constant=_constant, strict=True
-    )
+
+def _check_names(value: Any, members: int, containers: int) -> None:
+    """Each comes once in its object. So many `members` were spelled, in arrays and objects that are so many."""
+    shapes: set[tuple[str, ...]] = set()
+    found = [value] if containers else []
+    for container in found:  # grows meanwhile
+        children = container
+        if isinstance(container, dict):
+            children = container.values()
+            members -= len(container)
+            shapes.add(tuple(container))
+        if len(found) < containers:
+            found += [child for child in children if isinstance(child, _CONTAINERS)]
+    # A member that came as it was before is only once in what was read.
+    if members or _alike(shapes):
+        raise _malformed("Send each member of a JSON object once; names that differ only in case count as one.")
+
+
+def _alike(shapes: Iterable[tuple[str, ...]]) -> bool:
+    """Has an object names that are one for some readers? In small ASCII letters each name is all there is of it."""
+    spelled = "".join(map("".join, shapes))
+    plain = spelled.isascii()
+    if plain and spelled.islower():
+        return False
+    same = str.casefold if plain else fold
+    return any(len(set(map(same, names))) < len(names) for names in shapes)
 
 
 def fold(name: str) -> str:
@@ -143,28 +192,13 @@ def fold(name: str) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
-def _integer(spelling: str) -> int:
-    if len(spelling) > 17 or abs(number := int(spelling)) > MAX_INTEGER:
-        raise _malformed("Send integers within 2^53-1; longer ones as strings.")
-    return number
-
-
-def _real(spelling: str) -> float:
-    number = float(spelling)
-    digits = re.split("[eE]", spelling)[0].lstrip("-").replace(".", "").strip("0")
-    if math.isinf(number) or len(digits) > MAX_PRECISION or (digits and not number):
-        raise _malformed("Send numbers that a 64-bit float can hold; others as strings.")
-    return number
-
-
-def _constant(_: str) -> NoReturn:
-    raise _malformed("NaN and Infinity are no JSON; leave the member out.")
+def _where(body: bytes, position: int) -> str:
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        return "Encode the JSON as UTF-8."
+    return f"Send one JSON text; this one breaks at character {position}."
 
 
 def _malformed(detail: str) -> Refused:
     return Refused(Reason.BODY_MALFORMED, detail)
-
-
-_ASCII = _decoder(str.casefold)
-_scan_ascii: Callable[[str, int], tuple[Any, int]] = _ASCII.scan_once  # type: ignore[attr-defined]
-_UNICODE = _decoder(fold)

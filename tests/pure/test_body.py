@@ -307,6 +307,22 @@ def test_a_value_is_found_in_its_own_place_and_not_where_its_like_stands(
     assert (match.start, match.end) == (len(before) + 4, len(before) + 4 + len(spelling.rstrip()))
 
 
+@pytest.mark.parametrize(
+    ("body", "spans"),
+    [
+        (b'{"n":["1", "22"]}', [(6, 9), (11, 15)]),
+        (b'{"22":0,"n":["1","22"]}', [(13, 16), (17, 21)]),
+        (b'{"n":["1","22"],"1":"22"}', [(6, 9), (10, 14)]),
+        (b'{"n":["1","1"]}', [(6, 9), (10, 13)]),
+        (b'{"z":"1","n":["\\u0031","22"]}', [(14, 22), (23, 27)]),
+        (b'{"z":"1","n":[1,"22"]}', [(14, 15), (16, 20)]),
+        ('{"é":"é","n":["1","22"]}'.encode(), [(16, 19), (20, 24)]),
+    ],
+)
+def test_several_values_are_found_in_their_own_places(body: bytes, spans: list[tuple[int, int]]) -> None:
+    assert [(match.start, match.end) for match in select(body, "$.n[*]")] == spans
+
+
 @pytest.mark.timeout(60)
 def test_time_to_find_many_values_in_a_long_body_grows_with_its_length_alone() -> None:
     cards = [f"{n:016}" for n in range(MAX_VALUES - 2)]
