@@ -71,16 +71,17 @@ class Minter:
     ) -> PutToken:
         """The operation for a number, `made.shortest` digits or more; one that comes twice in a message asks once."""
         name = "opaque" if made is None else made.name
-        put = puts.get((digits, name, expiry))
+        asked = digits, name, expiry
+        put = puts.get(asked)
         if put is None:
-            mint = self._mint(exchange.tenant, exchange.vault(), digits, made)
-            even, odd = self._fingerprints(exchange.vault(), digits, puts.merchant)
-            put = puts[digits, name, expiry] = PutToken(
+            ring = exchange.vault()
+            even, odd = self._fingerprints(ring, digits, puts.merchant)
+            put = puts[asked] = PutToken(
                 exchange.tenant,
                 "pan",
                 name,
                 even,
-                mint,
+                self._mint(exchange.tenant, ring, digits, made),
                 self._clock.now(),
                 fingerprint_odd=odd,
                 merchant=puts.merchant,
@@ -106,9 +107,12 @@ class Minter:
 
     def count(self, rows: Sequence[Row]) -> None:
         """What the vault answered; a row that is no token's says that the value was one already."""
+        counted: dict[str, int] = {}
         for row in rows:
             result = "token" if not isinstance(row, TokenRow) else "new" if row.new else "existing"
-            self._telemetry.count(Metric.TOKENIZED, "pan", result)
+            counted[result] = counted.get(result, 0) + 1
+        for result, times in counted.items():
+            self._telemetry.count(Metric.TOKENIZED, "pan", result, by=times)
 
 
 def spelled(token: str, original: str, made: Format | None) -> str:

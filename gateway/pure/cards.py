@@ -25,9 +25,12 @@ def pan_digits(text: str) -> str | None:
 
     Says nothing of the check digit.
     """
-    if _PAN.fullmatch(text) is None:
+    if text.isascii() and text.isdigit():
+        digits = text
+    elif _PAN.fullmatch(text) is not None:
+        digits = text.translate(_SEPARATORS)
+    else:
         return None
-    digits = text.translate(_SEPARATORS)
     return digits if 12 <= len(digits) <= 19 else None
 
 

@@ -60,10 +60,19 @@ def could_be_token(text: str) -> bool:
     return _TOKEN.fullmatch(token) is not None and not is_card_number(token)
 
 
-def is_card_number(text: str) -> bool:
-    """12 to 19 digits whose check digit fits, separators allowed; tokens of `pfpt` are none, although theirs fits."""
+def card_number(text: str) -> str | None:
+    """The digits, if they are 12 to 19 whose check digit fits, separators allowed. Tokens of `pfpt` are no number,
+    although theirs fits.
+    """
     digits = pan_digits(text)
-    return digits is not None and luhn_valid(digits) and not (len(digits) == 19 and digits.startswith(_UNISSUED))
+    if digits is None or not luhn_valid(digits) or (len(digits) == 19 and digits.startswith(_UNISSUED)):
+        return None
+    return digits
+
+
+def is_card_number(text: str) -> bool:
+    """Has it a `card_number`?"""
+    return card_number(text) is not None
 
 
 def decorated(pattern: str) -> Format:

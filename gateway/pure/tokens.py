@@ -67,7 +67,8 @@ def fingerprints(
 
 def associated_data(tenant: str, token: str, token_class: TokenClass) -> bytes:
     """What a sealed value is bound to: a row put in another's place does not open."""
-    return b"".join(len(part).to_bytes(4) + part for part in map(str.encode, (tenant, token, token_class)))
+    whose, which, what = tenant.encode(), token.encode(), token_class.encode()
+    return len(whose).to_bytes(4) + whose + len(which).to_bytes(4) + which + len(what).to_bytes(4) + what
 
 
 def _checksum(head: str, key: bytes) -> str:

@@ -14,11 +14,11 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gateway.exchange import Edit, Exchange
 from gateway.ports import Ports, Telemetry
-from gateway.pure.cards import mask, pan_digits, spell
+from gateway.pure.cards import mask, spell
 from gateway.pure.errors import Reason, Refused
 from gateway.pure.metrics import Metric
 from gateway.pure.places import AnySelector, compile_place, in_target
-from gateway.pure.token_formats import is_card_number
+from gateway.pure.token_formats import card_number
 from gateway.pure.units import Namespaces, PlaceText, refuse_undeclared
 from gateway.rule import PASS, Deny, Place, Rule, RuleSettings, Stage, Verdict
 from gateway.selecting import Targets
@@ -141,9 +141,8 @@ class Redact(Rule):
         if settings.operation == "redact":
             self._telemetry.count(Metric.TOKENIZED, "any", "redacted")
             return settings.replacement
-        if is_card_number(value):
-            digits = pan_digits(value)
-            assert digits is not None
+        digits = card_number(value)
+        if digits is not None:
             self._telemetry.count(Metric.TOKENIZED, "pan", "masked")
             return spell(mask(digits, settings.first, settings.last), value)
         return value if _MASKED.fullmatch(value.replace(" ", "").replace("-", "")) else None

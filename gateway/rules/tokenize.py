@@ -25,7 +25,7 @@ from gateway.pure.merchants import holds_card_number, merchant_name
 from gateway.pure.metrics import Metric
 from gateway.pure.places import AnySelector, compile_place, in_target
 from gateway.pure.sensitive import SHAPES, is_sensitive, looks_like
-from gateway.pure.token_formats import Format, canonical, could_be_token, is_card_number
+from gateway.pure.token_formats import Format, canonical, card_number, could_be_token
 from gateway.pure.tokens import OPAQUE_BYTES, TokenClass, class_of, opaque, opaque_class
 from gateway.pure.units import Duration, Namespaces, PlaceText, refuse_undeclared
 from gateway.rule import PASS, Deny, Place, Rule, RuleSettings, Stage, Verdict
@@ -220,8 +220,9 @@ class Tokenize(Rule):
             return selected
         puts = Puts(self._named_merchant(exchange))
         for target, match in selected:
-            if is_card_number(match.value):
-                put = self._put(exchange, canonical(match.value), target, puts)
+            digits = card_number(match.value)
+            if digits is not None:
+                put = self._put(exchange, digits, target, puts)
                 exchange.edit_response(target.place, Edit(match.start, match.end, _token(match, target, put)))
                 self._ports.telemetry.count(Metric.TOKENIZED, "pan", "response")
         exchange.settlement.extend(puts.values())
@@ -238,9 +239,10 @@ class Tokenize(Rule):
         return PASS
 
     def _replace_number(self, exchange: Exchange, target: _Target, match: Match, puts: Puts) -> None:
-        if is_card_number(match.value):
+        digits = card_number(match.value)
+        if digits is not None:
             told = self._told_expiry(exchange, target) if target.expiry else None
-            put = self._put(exchange, canonical(match.value), target, puts, told)
+            put = self._put(exchange, digits, target, puts, told)
             exchange.edit(target.place, Edit(match.start, match.end, _token(match, target, put)))
         elif self._own_class(exchange, match) == "pan":
             self._ports.telemetry.count(Metric.TOKENIZED, "pan", "token")

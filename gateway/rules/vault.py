@@ -29,7 +29,7 @@ from gateway.pure.audit import Entry, Event, token_digest
 from gateway.pure.body import compile_selector
 from gateway.pure.errors import Reason, Refused
 from gateway.pure.merchants import holds_card_number, merchant_name
-from gateway.pure.token_formats import canonical, is_card_number
+from gateway.pure.token_formats import canonical, card_number, is_card_number
 from gateway.pure.tokens import TokenClass, associated_data, fingerprints
 from gateway.rule import PASS, Answer, Deny, Place, Rule, RuleSettings, Stage, Verdict
 
@@ -153,9 +153,10 @@ _TOO_MANY: Final = Deny(
 def _number(exchange: Exchange) -> str:
     """Raises `Refused`."""
     matches = exchange.document().select(_NUMBER)
-    if len(matches) != 1 or not is_card_number(matches[0].value):
+    number = card_number(matches[0].value) if len(matches) == 1 else None
+    if number is None:
         raise Refused(Reason.FIELD_INVALID, "Send a card number in $.number, as a text.")
-    return canonical(matches[0].value)
+    return number
 
 
 def _merchant(exchange: Exchange) -> str | None:
