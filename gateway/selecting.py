@@ -26,6 +26,8 @@ class Target(Protocol):
 
 
 T = TypeVar("T", bound=Target)
+Absent = Callable[[Target, Document | None, Head | None], None]
+"""What becomes of a field that selects nothing."""
 
 
 class Selected(NamedTuple, Generic[T]):
@@ -61,12 +63,12 @@ class Targets(Generic[T]):
     def of_request(self, exchange: Exchange) -> list[Selected[T]]:
         """What no rule before replaces. Raises `Refused` for a body of another type, and for a place that is empty."""
         taken = _starts(exchange.edits), _starts(exchange.head_edits)
-        return self._selected(*self._parts(exchange), taken, _refuse_absent)
+        return self._selected(*self._parts(exchange), taken, _absent_of_request)
 
     def edited(self, exchange: Exchange) -> list[T]:
         """The fields by which values of a request are replaced by now, one for each value."""
         edited = _starts(exchange.edits), _starts(exchange.head_edits)
-        found = self._selected(*self._parts(exchange), (set(), set()), lambda _: None)
+        found = self._selected(*self._parts(exchange), (set(), set()), _absent)
         return [target for target, match in found if match.start in edited[isinstance(target.place, HeadSelector)]]
 
     def beside(self, exchange: Exchange, place: AnySelector) -> list[str]:
@@ -89,7 +91,7 @@ class Targets(Generic[T]):
             document = exchange.response_document(self._kinds) if self._kinds and response.body else None
             head = exchange.response_head() if self._in_head else None
             taken = _starts(exchange.response_edits), _starts(exchange.response_head_edits)
-            return self._selected(document, head, taken, lambda _: None)
+            return self._selected(document, head, taken, _absent)
         except Refused as refused:
             return _unreadable(refused.detail)
 
@@ -98,7 +100,7 @@ class Targets(Generic[T]):
         document: Document | None,
         head: Head | None,
         taken: tuple[set[int], set[int]],
-        absent: Callable[[T], None],
+        absent: Absent,
     ) -> list[Selected[T]]:
         found = []
         for target in self._targets:
@@ -107,8 +109,8 @@ class Targets(Generic[T]):
                 matches, passed = [] if head is None else head.select(place), taken[1]
             else:
                 matches, passed = [] if document is None else document.select(place), taken[0]
-            if target.required and not matches:
-                absent(target)
+            if not matches:
+                absent(target, document, head)
             for match in matches:
                 if match.start not in passed:
                     passed.add(match.start)
@@ -120,8 +122,21 @@ def _starts(edits: Sequence[Edit]) -> set[int]:
     return {edit.start for edit in edits} if edits else set()
 
 
-def _refuse_absent(target: Target) -> None:
-    raise Refused(Reason.FIELD_REQUIRED, f"Send {target.place.text}.")
+def _absent(target: Target, document: Document | None, head: Head | None) -> None:
+    """There is nothing to replace."""
+
+
+def _absent_of_request(target: Target, document: Document | None, head: Head | None) -> None:
+    """What somebody behind us could take for the value must not pass as it is. Raises `Refused`."""
+    place = target.place
+    if isinstance(place, HeadSelector):
+        alike = head is not None and head.alike(place)
+    else:
+        alike = document is not None and document.alike(place)
+    if alike:
+        raise Refused(Reason.FIELD_INVALID, f"Send {target.place.text} under this very name.")
+    if target.required:
+        raise Refused(Reason.FIELD_REQUIRED, f"Send {target.place.text}.")
 
 
 def _unreadable(note: str) -> Deny:

@@ -97,5 +97,9 @@ class _EmptyDocument:
         """Nothing."""
         return []
 
+    def alike(self, _: Selector) -> bool:
+        """No."""
+        return False
+
 
 _EMPTY = _EmptyDocument()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 from gateway.pure import form_reader
+from gateway.pure.json_reader import fold
 from gateway.pure.selecting import Kind, Match, Selector
 
 
@@ -46,6 +47,10 @@ class FormDocument:
         if not isinstance(selector, FieldSelector):
             return []
         return [Match(f.start, f.end, f.value, _escape) for f in self._fields if f.name == selector.text]
+
+    def alike(self, selector: Selector) -> bool:
+        """See `Document`."""
+        return isinstance(selector, FieldSelector) and fold(selector.text) in {fold(f.name) for f in self._fields}
 
 
 def _escape(text: str) -> bytes:

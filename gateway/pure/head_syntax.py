@@ -74,7 +74,7 @@ def check_names(names: bytes) -> None:
     *spelled, rest = names.split(b":\n")
     if rest:
         _refuse(Reason.HEADER_INVALID, "Send header fields as a name, a colon and a value, on one line ended by CRLF.")
-    folded = {name: _NO_WORD.sub(b"-", name).strip(b"-") for name in spelled}
+    folded = {name: folded_name(name) for name in spelled}
     for name, plain in folded.items():
         if _TOKEN.fullmatch(name) is None:
             _refuse(Reason.HEADER_INVALID, "Name header fields by tokens of RFC 9110.")
@@ -82,6 +82,11 @@ def check_names(names: bytes) -> None:
             _refuse(Reason.HEADER_INVALID, "Spell the names of header fields as they are registered.")
     if len(set(folded.values())) != len(folded):
         _refuse(Reason.HEADER_INVALID, "Send no two header fields whose names differ in punctuation only.")
+
+
+def folded_name(name: bytes) -> bytes:
+    """A name in lower case as those see it who take all that is no letter and no digit for a hyphen, as CGI does."""
+    return _NO_WORD.sub(b"-", name).strip(b"-")
 
 
 def check_values(headers: Iterable[Header]) -> None:

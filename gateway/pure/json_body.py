@@ -20,6 +20,7 @@ Located = tuple[tuple[Part, ...], Any]
 
 _ANY = WildcardSelector
 _SCALARS = (str, int, float)
+Steps = tuple[Part | type[_ANY], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,8 @@ class PathSelector:
 
     text: str
     locate: Callable[[Any], Iterable[Located]]
+    steps: Steps = ()
+    """Of a path of names, indexes from the front and wildcards only."""
     kind: Kind = "json"
 
 
@@ -42,7 +45,7 @@ def compile_path(text: str) -> PathSelector:
     steps = _simple_steps(path)
     if steps is not None:
         locate = _walk if _ANY in steps else _descend
-        return PathSelector(text, lambda value: locate(value, steps))
+        return PathSelector(text, lambda value: locate(value, steps), steps)
     return PathSelector(text, lambda value: ((match.parts, match.value) for match in path.finditer(value)))
 
 
@@ -86,6 +89,14 @@ class JsonDocument:
             found[start] = Match(start, end, text, orjson.dumps)
         return [found[start] for start in sorted(found)]
 
+    def alike(self, selector: Selector) -> bool:
+        """See `Document`. Of other paths than those with `steps` it cannot be said."""
+        steps = selector.steps if isinstance(selector, PathSelector) else ()
+        found = [self._value] if steps else []
+        for step in steps:
+            found = [child for parent in found for child in _children_alike(parent, step)]
+        return any(value is not None for value in found)
+
     def _place(self, path: tuple[Part, ...]) -> json_reader.Span:
         """Where the value at a path stands, found by reading up to it."""
         if self._spans is None:
@@ -93,7 +104,14 @@ class JsonDocument:
         return self._spans.of(path)
 
 
-def _simple_steps(path: Any) -> tuple[Part | type[_ANY], ...] | None:
+def _children_alike(parent: Any, step: Part | type[_ANY]) -> Iterable[Any]:
+    if isinstance(parent, dict) and isinstance(step, str):
+        folded = json_reader.fold(step)
+        return [child for name, child in parent.items() if json_reader.fold(name) == folded]
+    return [child for _, child in _children(parent, step)]
+
+
+def _simple_steps(path: Any) -> Steps | None:
     """The steps of a path made of names, indexes from the front and wildcards only; None for any other."""
     steps: list[Part | type[_ANY]] = []
     for segment in getattr(path, "segments", ()):
@@ -123,7 +141,7 @@ def _descend(value: Any, steps: tuple[Any, ...]) -> list[Located]:
     return [(steps, value)]
 
 
-def _walk(value: Any, steps: tuple[Part | type[_ANY], ...]) -> list[Located]:
+def _walk(value: Any, steps: Steps) -> list[Located]:
     located: list[Located] = [((), value)]
     for step in steps:
         located = [((*path, part), child) for path, parent in located for part, child in _children(parent, step)]

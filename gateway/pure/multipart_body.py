@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
 from gateway.pure.errors import Reason, Refused
+from gateway.pure.json_reader import fold
 from gateway.pure.multipart_reader import FormPart
 from gateway.pure.selecting import Document, Kind, Match, Selector
 
@@ -49,6 +50,12 @@ class MultipartDocument:
             if part.name == selector.name
             for match in (self._field(part, selector) if selector.inner is None else self._within(part, selector))
         ]
+
+    def alike(self, selector: Selector) -> bool:
+        """See `Document`. Parts are not looked into."""
+        if not isinstance(selector, PartSelector):
+            return False
+        return any(p.name != selector.name and fold(p.name) == fold(selector.name) for p in self._parts)
 
     def _field(self, part: FormPart, selector: PartSelector) -> Iterator[Match]:
         if part.filename is not None or _TEXT.fullmatch(part.media_type) is None:

@@ -14,6 +14,7 @@ from urllib.parse import quote, unquote_to_bytes
 
 from gateway.pure.body import Match, Prefixes, Selector, compile_selector
 from gateway.pure.errors import Reason, Refused
+from gateway.pure.head_syntax import folded_name
 from gateway.pure.http import Header, is_forwarded
 from gateway.pure.queries import check_lookalike
 
@@ -98,6 +99,11 @@ class Head:
         if selector.kind == "query":
             return list(self._parameters(selector.name))
         return list(self._segment(selector.name))
+
+    def alike(self, selector: HeadSelector) -> bool:
+        """Of a selector that finds nothing: does it for readers who fold names? Such a query is refused at once."""
+        name = folded_name(selector.name.lower().encode())
+        return selector.kind == "header" and any(folded_name(field.lower()) == name for field, _ in self.fields)
 
     def apart(self, text: bytes) -> tuple[str, list[Header]]:
         """The target and the fields of an edited text."""

@@ -50,3 +50,7 @@ class Document(Protocol):
         it; and what reading a part of a multipart body raises.
         """
         ...
+
+    def alike(self, selector: Selector) -> bool:
+        """Of a selector that finds nothing: would it, for readers who do not tell the case of names apart?"""
+        ...

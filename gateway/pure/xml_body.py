@@ -76,6 +76,10 @@ class XmlDocument:
         self._body = body
         self._elements = elements
 
+    def alike(self, selector: Selector) -> bool:  # noqa: ARG002
+        """See `Document`: nobody reads names of XML so."""
+        return False
+
     def select(self, selector: Selector) -> list[Match]:
         """See `Document`."""
         if not isinstance(selector, XmlSelector):

@@ -540,3 +540,47 @@ def test_forms_that_two_parsers_could_read_differently_are_refused(body: bytes) 
 
 def test_an_empty_form_holds_nothing() -> None:
     assert select(b"", "a", FORM) == []
+
+
+MULTIPART = "multipart/form-data; boundary=b"
+PART = b'--b\r\nContent-Disposition: form-data; name="%s"\r\n\r\n4242\r\n--b--\r\n'
+
+
+@pytest.mark.parametrize(
+    ("body", "selector", "media_type"),
+    [
+        (b'{"Card":"4242"}', "$.card", "application/json"),
+        (b'{"CARD":{"number":"4242"}}', "$.card.number", "application/json"),
+        (b'{"card":{"Number":"4242"}}', "$.card.number", "application/json"),
+        (b'{"cards":[{"cvc":"1"},{"NUMBER":4242}]}', "$.cards[*].number", "application/json"),
+        (b'{"Cards":[{"number":4242}]}', "$.cards[0].number", "application/json"),
+        (b"Card%5Bnumber%5D=4242", "card[number]", FORM),
+        (PART % b"Card", "part:card", MULTIPART),
+    ],
+)
+def test_a_name_in_another_case_is_alike_and_is_not_selected(body: bytes, selector: str, media_type: str) -> None:
+    document = read(body, media_type)
+    assert document.select(compile_selector(selector)) == []
+    assert document.alike(compile_selector(selector))
+
+
+@pytest.mark.parametrize(
+    ("body", "selector", "media_type"),
+    [
+        (b"{}", "$.card", "application/json"),
+        (b"[]", "$.card", "application/json"),
+        (b'{"card":null}', "$.card", "application/json"),
+        (b'{"Card":null}', "$.card", "application/json"),
+        (b'{"Card":"4242"}', "$.card.number", "application/json"),
+        (b'{"Card":"4242"}', "$..card", "application/json"),
+        (b'{"Card":"4242"}', "card", "application/json"),
+        (b"cards=4242", "card", FORM),
+        (b"Card=4242", "$.card", FORM),
+        (PART % b"card", "part:card:$.number", MULTIPART),
+        (PART % b"Card", "card", MULTIPART),
+        (b"<Card>4242</Card>", "/card", "application/xml"),
+        (b"", "$.card", ""),
+    ],
+)
+def test_what_is_not_there_in_any_case_is_not_alike(body: bytes, selector: str, media_type: str) -> None:
+    assert not read(body, media_type).alike(compile_selector(selector))

@@ -170,6 +170,12 @@ async def test_a_query_in_which_others_could_see_the_parameter_elsewhere_is_refu
 # --- what is told of it ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("name", ["X_Card", "x.card", "X--Card", "_X-Card", "X-Card-"])
+async def test_a_header_field_that_others_could_take_for_the_selected_one_is_refused(world: World, name: str) -> None:
+    detail = "Send header:X-Card under this very name."
+    assert await refused(world, world.tokenize(IN_FIELD), headers={name: VISA}) == (422, "field_invalid", detail)
+
+
 async def test_the_log_has_the_target_as_it_was_sent_on_and_no_other_value_of_the_query(world: World) -> None:
     target = f"/v1/cards/{VISA}/charges?api_key=secret&card={VISA}"
     await get(world, world.tokenize(IN_PATH, IN_QUERY), target, template=TEMPLATE)

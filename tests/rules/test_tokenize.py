@@ -64,6 +64,11 @@ async def test_what_is_forwarded_differs_in_the_card_number_alone(world: World) 
     assert (response.status, response.body) == (200, b"{}")
 
 
+async def test_a_number_under_its_name_in_another_case_does_not_pass(world: World) -> None:
+    response = await world.call(world.tokenize({"select": "$.card.number", "class": "pan"}), {"card": {"Number": VISA}})
+    assert (response.status, reason(response), world.wire.sent) == (422, "field_invalid", [])
+
+
 async def test_6t4_keeps_length_and_both_ends(world: World) -> None:
     for number in (VISA, AMEX, "4222222222222"):
         token = await world.token(number, "6t4")
