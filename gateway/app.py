@@ -116,7 +116,7 @@ class Gateway:
         self._store: Announcing
         self._lease: LeaseKeeper | None = None
         self._witness: Witness | None = None
-        self._backlog: Backlog
+        self._backlog: Backlog | None = None
         self._keyrings: Keyrings | None = None
         self._ports: Ports
         self._running: Running
@@ -137,6 +137,7 @@ class Gateway:
         for one in (one for group in sockets.values() for one in group):
             self._open.callback(one.close)
         self._ports = await self._make_ports(config)
+        assert self._backlog is not None
         await self._require_volatile(config)
         upstreams = self._upstreams.plan(config)
         self._running = Running(build(config, self._ports, upstreams, _READ_SECRET))
@@ -221,7 +222,8 @@ class Gateway:
         left = await asyncio.gather(*(listener.drain(seconds, grace) for listener in self._listeners.values()))
         await self.follow()
         await _end(self._tasks)
-        await self._backlog.step()
+        if self._backlog is not None:
+            await self._backlog.step()
         if self._witness is not None:
             await self._witness.ended()
         await self._upstreams.close()

@@ -1,7 +1,8 @@
-"""What is done before anything else: memory is kept off the disk, or the gateway does not start."""
+"""What is done before anything else: memory is kept off the disk, or the gateway does not start; and how it says so."""
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -43,3 +44,23 @@ def test_a_gateway_that_need_not_be_locked_goes_on(tmp_path: Path, setting: str)
     ended = limited("start.lock_memory(check(Path(PATH))); print(process_memory.look())", tmp_path, setting)
     assert ended.stderr == ""
     assert "locked=False" in ended.stdout
+
+
+@pytest.mark.parametrize("place", ["edge", "admin", "store"])
+def test_a_gateway_that_cannot_open_what_it_needs_says_so_in_one_line(tmp_path: Path, place: str) -> None:
+    (tmp_path / "policies").mkdir()
+    (tmp_path / "policies" / "open.yaml").write_text(POLICY)
+    if place == "store":
+        (tmp_path / "var").write_text("no folder")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        text = CONFIG.replace("keys: {key: file:certs/vault.key}\n", f"admin: {{bind: '{address}'}}\n")
+        text = text.replace("127.0.0.1:8443", address if place == "edge" else "127.0.0.1:0")
+        (tmp_path / "config.yaml").write_text(text)
+        command = [sys.executable, "-m", "gateway.cli", "run", "--config", str(tmp_path / "config.yaml")]
+        ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert ended.returncode == 1
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("pangate: ")
+    assert '"event":"start_failed"' in ended.stdout
+    assert ("var" if place == "store" else address.rpartition(":")[2]) in line

@@ -88,9 +88,9 @@ def _tcp(place: Tcp, *, reuse_port: bool = False) -> socket.socket:
         if reuse_port:
             one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         one.bind((place.host, place.port))
-    except OSError:
+    except OSError as error:
         one.close()
-        raise
+        raise OSError(error.errno, error.strerror, f"{place.host}:{place.port}") from None
     return one
 
 
@@ -101,9 +101,9 @@ def _unix(place: Unix, mode: int) -> socket.socket:
     try:
         one.bind(str(path))
         path.chmod(mode)
-    except OSError:
+    except OSError as error:
         one.close()
-        raise
+        raise OSError(error.errno, error.strerror or str(error), place.path) from None
     return one
 
 

@@ -60,6 +60,14 @@ def test_a_port_that_somebody_listens_at_is_taken(number: int) -> None:
             one.close()
 
 
+def test_what_cannot_be_bound_is_named(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(OSError, match=f"127.0.0.1:{port(taken)}"):
+        bound(f"127.0.0.1:{port(taken)}")
+    for path in (tmp_path / "none" / "socket", tmp_path / ("x" * 200)):
+        with pytest.raises(OSError, match=str(path)):
+            bound(f"unix:{path}")
+
+
 def test_a_unix_socket_has_one_queue_for_all(socket_path: Path) -> None:
     group = bound_group(f"unix:{socket_path}", 3)
     assert len(set(map(id, group))) == 1
