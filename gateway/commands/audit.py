@@ -47,6 +47,8 @@ def verify(path: Path, tenant: str | None, against: Any) -> None:
     """Verify every entry of every chain, from where retention has left off. Exit code 1 if one was tampered with."""
     kept = _kept(against or ())
     chains = _chains(path, tenant)
+    if tenant is not None and not chains and not kept:
+        raise click.ClickException(f"tenant {tenant} has no chain: nothing of it is recorded")
     good = True
     for chain in chains:
         name = f"{chain['tenant'] or 'the gateway itself'}, {chain['chain']}"
