@@ -42,6 +42,8 @@ def ask(
         answer: dict[str, Any] = json.loads(text)
     except ValueError:
         answer = {}
+    if not isinstance(answer, dict):
+        raise AdminError(f"who answers at {admin.bind} is no gateway")
     if status != http.client.OK:
         raise AdminError("; ".join(answer.get("complaints") or [f"the gateway at {admin.bind} answers {status}"]))
     return answer

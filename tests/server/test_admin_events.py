@@ -17,6 +17,7 @@ from gateway.server.admin_events import event_actions
 from gateway.workers.relay import Relay
 from tests.config.world import CONFIG, POLICY
 from tests.outbox_world import BEFORE, GONE, TENANT, Failing, Outbox, Receiver, outbox
+from tests.upstreams import Conversation, scripted
 
 
 class Desk:
@@ -118,6 +119,19 @@ async def test_a_gateway_that_does_not_run_is_said(tmp_path: Path) -> None:
 
     assert result.exit_code == 1
     assert result.output.startswith("Error: no gateway answers at 127.0.0.1:")
+
+
+async def test_somebody_else_at_the_port_is_told_from_a_gateway(tmp_path: Path) -> None:
+    async def answers(conversation: Conversation) -> None:
+        await conversation.request()
+        await conversation.send(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n[1,2]")
+
+    async with desk(tmp_path) as at, scripted(answers) as other:
+        text = at.config.read_text()
+        at.config.write_text(text[: text.index("admin:")] + f"admin: {{bind: '127.0.0.1:{other.port}'}}\n")
+        result = await at.types("list")
+
+    assert (result.exit_code, result.output) == (1, f"Error: who answers at 127.0.0.1:{other.port} is no gateway\n")
 
 
 @pytest.mark.parametrize("admin", ["", "nonsense: 1\n"], ids=["no admin listener", "a bad configuration"])
