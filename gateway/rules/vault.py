@@ -29,8 +29,9 @@ from gateway.pure.audit import Entry, Event, token_digest
 from gateway.pure.body import compile_selector
 from gateway.pure.errors import Reason, Refused
 from gateway.pure.merchants import holds_card_number, merchant_name
+from gateway.pure.sensitive import SHAPES, is_sensitive
 from gateway.pure.token_formats import canonical, card_number, is_card_number
-from gateway.pure.tokens import TokenClass, associated_data, fingerprints
+from gateway.pure.tokens import TokenClass, associated_data, fingerprints, opaque_class
 from gateway.rule import PASS, Answer, Deny, Place, Rule, RuleSettings, Stage, Verdict
 
 MERCHANTS_MAX: Final = 1_000
@@ -105,7 +106,7 @@ class Vault(Rule):
         """The answer. What it tells is recorded before it leaves."""
         row = rows[0]
         if isinstance(row, DeletedRow):
-            return _UNKNOWN if row.refused else Answer(Response(204, []))
+            return self._unknown(exchange) if row.refused else Answer(Response(204, []))
         assert isinstance(row, FoundTokensRow)
         if row.refused:
             return _TOO_MANY
@@ -114,7 +115,15 @@ class Vault(Rule):
         shown = [self._shown(exchange, found) for found in row.tokens]
         if self._operation == "find":
             return _answer({"tokens": shown})
-        return _answer(shown[0]) if shown else _UNKNOWN
+        return _answer(shown[0]) if shown else self._unknown(exchange)
+
+    def _unknown(self, exchange: Exchange) -> Deny:
+        """Of what stands for sensitive data its checksum alone tells the class: it was never in the store."""
+        own = opaque_class(exchange.params["token"], self._ports.keys.mac(exchange.tenant, "token"))
+        if own is None or not is_sensitive(own):
+            return Deny(Reason.CARD_TOKEN_NOT_FOUND, "Name a token of this tenant.")
+        detail = f"Nothing is kept of a {SHAPES[own].name}: it is in memory, for one use, and ends by itself."
+        return Deny(Reason.CARD_TOKEN_NOT_FOUND, detail)
 
     def _record(self, exchange: Exchange, tokens: Sequence[str], outcome: str) -> RecordAudit:
         """An entry for each token; one without, if none was found."""
@@ -144,7 +153,6 @@ class Vault(Rule):
         return exchange.vault().open(found.sealed, associated).decode()
 
 
-_UNKNOWN: Final = Deny(Reason.CARD_TOKEN_NOT_FOUND, "Name a token of this tenant.")
 _TOO_MANY: Final = Deny(
     Reason.FIELD_REQUIRED, "Name one merchant in $.merchant: this tenant has too many to ask for all."
 )

@@ -150,6 +150,18 @@ async def test_a_token_of_another_tenant_is_unknown(desk: Desk) -> None:
     assert (await desk.asks("look_up", token)).status == 200
 
 
+async def test_of_a_codes_token_nothing_is_told_but_that_its_code_ends_by_itself(desk: Desk) -> None:
+    code = await desk.world.code("737")
+    for operation in ("look_up", "delete"):
+        response = await desk.asks(operation, code)
+        assert (response.status, reason(response)) == (404, "card_token_not_found")
+        assert "security code" in orjson.loads(response.body)["detail"]
+        assert b"737" not in response.body
+    other = orjson.loads((await desk.asks("look_up", code, tenant="rival")).body)["detail"]
+    assert "security code" not in other
+    assert await desk.world.sad.lease("default", code, "another") == b"737"
+
+
 async def test_a_deletion_is_for_good_and_may_be_asked_for_again(desk: Desk) -> None:
     token = await desk.world.token(VISA)
     for _ in range(2):
