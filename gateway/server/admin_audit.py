@@ -19,7 +19,8 @@ _PAGE_MAX = 1000
 
 def audit_actions(store: Store, keys: Keys, only_tenant: Callable[[], str | None]) -> list[Action]:
     """`POST /vault/who` with `{"token", "tenant"}`; `GET /audit/chains?tenant=NAME`;
-    `GET /audit/page?tenant=&chain=&after=&mac=&limit=`, which verifies so many entries behind one of this MAC.
+    `GET /audit/page?tenant=&chain=&after=&mac=&limit=`, which verifies so many entries behind one of this MAC, and
+    `GET /audit/entries?tenant=&chain=&after=&limit=`, which tells them.
 
     `only_tenant` is meant where none is named; None: it has to be. 400 for what is not understood; 503 while the store
     or the keys are away.
@@ -59,8 +60,14 @@ def audit_actions(store: Store, keys: Keys, only_tenant: Callable[[], str | None
             complaint = f"entry {before.sequence + len(entries) + 1} is missing"
         return 200, _page(complaint, entries)
 
+    async def told(query: Mapping[str, str], _: bytes) -> Reply:
+        place, before, limit = _asked_page({"mac": "", **query})
+        reading = ReadChain(*place, before.sequence, limit)
+        return 200, {"entries": [_linked(link) for link in (await store.commit([reading]))[reading].entries]}
+
     return [
         Action("POST", "/vault/who", who),
+        Action("GET", "/audit/entries", told),
         Action("GET", "/audit/chains", chains),
         Action("GET", "/audit/page", page),
     ]
@@ -106,6 +113,11 @@ def _page(complaint: str, entries: tuple[Linked, ...]) -> dict[str, object]:
 def _shown(reveal: Reveal) -> dict[str, object]:
     settled_at = None if reveal.settled_at is None else reveal.settled_at / 1e6
     return _entry(reveal.meant) | {"outcome": reveal.outcome or None, "settled_at": settled_at}
+
+
+def _linked(link: Linked) -> dict[str, object]:
+    entry = link.entry
+    return {"sequence": link.sequence, "event": entry.event} | _entry(entry) | {"outcome": entry.outcome}
 
 
 def _entry(entry: Entry) -> dict[str, object]:

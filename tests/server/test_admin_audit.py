@@ -151,6 +151,33 @@ async def test_a_record_that_nobody_touched_verifies_over_many_pages(desk: Desk)
     assert (result.exit_code, result.output) == (0, "ok   shop, gateway: entries 1 to 2500\n")
 
 
+async def test_the_entries_of_a_chain_are_shown_in_their_order_over_many_pages(desk: Desk) -> None:
+    digest = token_digest("tok_1", desk.key)
+    entries = tuple(Entry("reveal", n * 1_000_000, f"req-{n}", token=digest) for n in range(1100))
+    await desk.store.commit([RecordAudit(TENANT, desk.key, entries)])
+    await desk.store.commit([RecordAudit(TENANT, desk.key, (Entry("keys", 1, purpose="rotated", outcome="vault 2"),))])
+    shown = [json.loads(line) for line in (await desk.types("audit", "show")).output.splitlines()]
+    assert [line["sequence"] for line in shown] == list(range(1, 1102))
+    assert shown[7] == {
+        "tenant": TENANT,
+        "chain": "gateway",
+        "sequence": 8,
+        "event": "reveal",
+        "at": 7.0,
+        "principal": "",
+        "origin": "",
+        "route": "",
+        "destination": "",
+        "purpose": "",
+        "exchange": "req-7",
+        "outcome": "",
+    }
+    assert digest.hex() not in json.dumps(shown)
+    (of_keys,) = (await desk.types("audit", "show", "--event", "keys", "--event", "refused")).output.splitlines()
+    assert (json.loads(of_keys)["purpose"], json.loads(of_keys)["outcome"]) == ("rotated", "vault 2")
+    assert (await desk.types("audit", "show", "--tenant", "rival")).output == ""
+
+
 def tamper(store: SqliteStore, statement: str) -> None:
     store._db.execute(statement)
 
@@ -269,6 +296,6 @@ async def test_a_chain_is_its_own_tenants(desk: Desk) -> None:
 
 @pytest.mark.parametrize("body", [b"[]", b'{"token": 1}', b'{"tenant": "shop"}', b"x"])
 async def test_what_is_not_understood_is_a_complaint(desk: Desk, body: bytes) -> None:
-    who, _, page = audit_actions(desk.store, desk.keys, lambda: TENANT)
+    who, _, _, page = audit_actions(desk.store, desk.keys, lambda: TENANT)
     assert (await who.perform({}, body))[0] == 400
     assert (await page.perform({"after": "x"}, b""))[0] == 400
