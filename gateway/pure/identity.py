@@ -79,6 +79,8 @@ class AccessToken:
     """Thumbprint of the certificate it is bound to (`cnf` member `x5t#S256`, RFC 8705 section 3.1), or None."""
     key: str | None = field(repr=False)
     """Thumbprint of the key it is bound to (`cnf` member `jkt`, RFC 9449 section 6.1), or None."""
+    kid: str | None
+    """By which its issuer names the key that signed it."""
 
     def check_time(self, now: float) -> None:
         """Raises Refused TOKEN_EXPIRED or TOKEN_INVALID (not valid yet)."""
@@ -169,6 +171,7 @@ def judge_claims(token: SignedToken, expected: Expected) -> AccessToken:
         valid_until=expires + expected.leeway,
         certificate=certificate,
         key=key,
+        kid=token.kid,
     )
 
 

@@ -14,6 +14,7 @@ from gateway.ports import Ports
 from gateway.pure.bind import address_block
 from gateway.pure.errors import PROBLEM_TYPE, Reason, problem
 from gateway.pure.http import response_head
+from gateway.pure.ids import REQUEST_ID_BYTES, request_id
 from gateway.pure.metrics import Metric
 from gateway.server.acceptor import Acceptor, Network
 from gateway.server.connection import Connection
@@ -157,7 +158,16 @@ class _Connections:
 
     def _turn_away(self, connection: Connection) -> None:
         edge, reason = self._edge, Reason.TOO_MANY_CONNECTIONS
-        edge.ports.telemetry.count(Metric.BLOCKED, "", "listener", reason.label, "enforce")
-        body = problem(reason, "Close connections that are not used.", request_id="")
-        headers = ((b"Content-Type", PROBLEM_TYPE), (b"Retry-After", b"1"))
+        ports = edge.ports
+        answered = request_id(ports.clock.now(), ports.entropy(REQUEST_ID_BYTES))
+        ports.telemetry.count(Metric.BLOCKED, "", "listener", reason.label, "enforce")
+        ports.telemetry.log(
+            "connection_refused", level="warning", id=answered, listener=edge.listener, reason=reason.label
+        )
+        body = problem(reason, "Close connections that are not used.", request_id=answered)
+        headers = (
+            (b"Content-Type", PROBLEM_TYPE),
+            (b"Retry-After", b"1"),
+            (b"X-Request-Id", answered.encode()),
+        )
         connection.dismiss(response_head(reason.status, headers, length=len(body), close=True) + body)

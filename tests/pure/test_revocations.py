@@ -16,8 +16,8 @@ from tests.credentials import ISSUER, NOW, claims
 EXPECTED = Expected(Profile.JWT, ISSUER, frozenset({"payments"}), 10.0, 86_400.0)
 
 
-def revoked(listed: Revocations, **changes: Any) -> bool:
-    token = judge_claims(SignedToken(Jws("ES256", {}, b"", b"", b""), None, "jwt", claims(**changes)), EXPECTED)
+def revoked(listed: Revocations, kid: str | None = None, **changes: Any) -> bool:
+    token = judge_claims(SignedToken(Jws("ES256", {}, b"", b"", b""), kid, "jwt", claims(**changes)), EXPECTED)
     try:
         listed.check(token)
     except Refused as refused:
@@ -39,6 +39,13 @@ def test_a_subjects_tokens_are_revoked_up_to_a_second() -> None:
     assert not revoked(listed, sub="partner-2")
 
 
+def test_all_tokens_of_a_key_are_revoked_and_those_of_no_other() -> None:
+    listed = read_revocations(b'{"kid": ["leaked"]}')
+    assert revoked(listed, "leaked")
+    assert not revoked(listed, "other")
+    assert not revoked(listed, None)
+
+
 def test_an_empty_list_revokes_nothing() -> None:
     assert not revoked(read_revocations(b"{}"))
 
@@ -52,6 +59,8 @@ def test_an_empty_list_revokes_nothing() -> None:
         b'{"jti": "token-1"}',
         b'{"jti": [1]}',
         b'{"jti": ["a"], "jti": []}',
+        b'{"kid": "a"}',
+        b'{"kid": [null]}',
         b'{"sub": ["partner-1"]}',
         b'{"sub": {"partner-1": true}}',
         b'{"sub": {"partner-1": "now"}}',
@@ -71,7 +80,7 @@ def test_a_list_that_is_not_understood_is_refused_and_not_taken_for_an_empty_one
 
 
 values = st.none() | st.booleans() | st.integers() | st.text(max_size=3)
-members = st.sampled_from(["jti", "sub", "kid"])
+members = st.sampled_from(["jti", "sub", "kid", "alg"])
 
 
 @given(st.dictionaries(members, values | st.lists(values) | st.dictionaries(st.text(max_size=3), values)))

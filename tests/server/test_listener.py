@@ -216,6 +216,9 @@ async def test_connections_over_the_cap_are_turned_away_and_counted(limits: Limi
         turned_away = await it.client()
         answer = await turned_away.answer()
         assert (answer.status, answer.reason) == (503, "too_many_connections")
+        (told,) = (line for line in it.telemetry.lines if line["event"] == "connection_refused")
+        assert f"urn:pangate:request:{told['id']}".encode() in answer.body
+        assert answer.header(b"x-request-id") == str(told["id"]).encode()
         assert await turned_away.rest() == b""
         assert it.telemetry.counts[Metric.BLOCKED, ("", "listener", "too_many_connections", "enforce")] == 1
         await held[0].close()
