@@ -121,6 +121,8 @@ ADVICE: Mapping[str, Mapping[Reason, str]] = {
         Reason.BREAKER_OPEN: _LATER,
         Reason.UPSTREAM_TIMEOUT: _IN_DOUBT,
         Reason.UPSTREAM_FAILED: _IN_DOUBT,
+        Reason.UPSTREAM_ERROR: _IN_DOUBT,
+        Reason.REDIRECT_NOT_ALLOWED: _IN_DOUBT,
         Reason.UPSTREAM_INVALID: _IN_DOUBT,
         Reason.SETTLE_FAILED: _IN_DOUBT,
     },

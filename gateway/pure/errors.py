@@ -137,6 +137,8 @@ class Reason(enum.Enum):
     BREAKER_OPEN = "breaker_open", 503, "The upstream fails too often and is left alone for a while"
     UPSTREAM_TIMEOUT = "upstream_timeout", 504, "The upstream did not answer in time"
     UPSTREAM_FAILED = "upstream_failed", 502, "The upstream broke off"
+    UPSTREAM_ERROR = "upstream_error", 502, "The upstream answered that it failed"
+    REDIRECT_NOT_ALLOWED = "redirect_not_allowed", 502, "The upstream's answer leads to a host that is not known"
     UPSTREAM_INVALID = "upstream_invalid", 502, "The upstream's response is not well-formed HTTP"
     SETTLE_FAILED = "settle_failed", 504, "The upstream answered, but the outcome could not be recorded"
     # inbox

@@ -46,10 +46,12 @@ OWN = {
 KINDS = ("mtls", "jwt", "rate_limit", "schema", "inspect", *OWN)
 """Each also names a route, and the policy in which this kind alone has the mode."""
 APART = {
+    "conceal": "test_in_report_mode_it_counts_and_lets_all_pass",
     "dpop": "test_in_report_mode_a_proof_is_judged_and_not_asked_for",
     "signature": "test_in_report_mode_a_refused_head_leaves_the_body_alone",
 }
-"""Without these two, and so with `off`, other requests are right; the tests of theirs that say what report does."""
+"""Without `dpop` and `signature`, and so with `off`, other requests are right, and `conceal` judges answers: the tests
+of theirs that say what report does."""
 
 BODY = b'{"amount": 1999, "note": "\\u00e9 as it is"}'
 REPLY = (
