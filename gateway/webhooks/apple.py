@@ -47,6 +47,8 @@ _PAYLOAD_MAX: Final = 256 * 1024
 """Characters: transactions within are signed themselves, each with its certificates."""
 _REPEATED: Final = 4 * 86_400.0
 """Seconds."""
+_LOST: Final = (b"", b"\n", b"\r", b"\r\n")
+"""With what DER can end by chance, and what is taken off the end of a secret that is text."""
 _SIGNS_RECEIPTS: Final = x509.ObjectIdentifier("1.2.840.113635.100.6.11.1")
 _ISSUES_SIGNERS: Final = x509.ObjectIdentifier("1.2.840.113635.100.6.2.1")
 _SUBJECTS: Final = ("data", "summary", "appData", "externalPurchaseToken")
@@ -62,15 +64,20 @@ class Settings(ProviderSettings):
 
 def parse_secret(secret: bytes) -> bytes:
     """A root certificate, in PEM or DER. Raises ValueError."""
-    try:
-        read = x509.load_pem_x509_certificate if b"-----BEGIN" in secret else x509.load_der_x509_certificate
-        certificate = read(secret)
-        constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
-    except MALFORMED:
-        constraints = None
-    if constraints is None or not constraints.ca:
-        raise ValueError("a secret of Apple is its root certificate, in PEM or DER")
-    return certificate.public_bytes(Encoding.DER)
+    for lost in _LOST:
+        try:
+            certificate = _load(secret + lost)
+            constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
+        except MALFORMED:
+            continue
+        if constraints.ca:
+            return certificate.public_bytes(Encoding.DER)
+    raise ValueError("a secret of Apple is its root certificate, in PEM or DER")
+
+
+def _load(secret: bytes) -> x509.Certificate:
+    read = x509.load_pem_x509_certificate if b"-----BEGIN" in secret else x509.load_der_x509_certificate
+    return read(secret)
 
 
 def provision(settings: Settings, key_sets: KeySets) -> Apple:  # noqa: ARG001 - nothing is fetched

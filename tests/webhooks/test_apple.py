@@ -284,3 +284,8 @@ def test_a_secret_is_a_root_in_either_spelling_and_nothing_else() -> None:
     for other in (b"", b"text", LEAF.der, b"-----BEGIN CERTIFICATE-----\n"):
         with pytest.raises(ValueError, match="root certificate"):
             apple.parse_secret(other)
+
+
+def test_a_root_whose_der_ends_as_a_line_does_is_read_whole() -> None:
+    root = next(made for made in iter(lambda: issue("Root"), None) if made.der.endswith(b"\n"))
+    assert apple.parse_secret(root.der.removesuffix(b"\n")) == root.der
