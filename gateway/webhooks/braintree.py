@@ -36,6 +36,8 @@ def verify(arrival: Arrival, keys: Sequence[bytes], tolerance: float) -> Verifie
     pairs = [pair.split("|") for pair in text.split("&")]
     if len(pairs) > MAX_SIGNATURES or any(len(pair) != 2 for pair in pairs):
         raise malformed(f"Send {_SIGNATURE} as PUBLIC_KEY|SIGNATURE.")
+    if _CHALLENGES.fullmatch(payload.decode().strip()):
+        raise malformed("Send a notification: what is signed here for whoever asks is none.")
     known = [key.partition(b":") for key in keys]
     named = {public.decode() for public, _, _ in known}
     candidates = [raw for public, digits in pairs if public in named and (raw := hex_signature(digits)) is not None]

@@ -70,3 +70,12 @@ def test_a_payload_whose_last_line_feed_was_lost_is_the_same(sent: str) -> None:
     body = urlencode({"bt_signature": f"public|{mac}", "bt_payload": sent}).encode()
     said = judge(braintree, arrive(body), [b"public:private"])
     assert said == Verified("sha256:" + hashlib.sha256(b"cGF5bG9hZA==\n").hexdigest(), Coverage.BODY, 0)
+
+
+@pytest.mark.parametrize("payload", [CHALLENGE, CHALLENGE + "\n"])
+def test_what_whoever_asks_gets_signed_is_no_delivery(payload: str) -> None:
+    keys = [b"public:private"]
+    said = ask(f"?bt_challenge={CHALLENGE}", *keys)
+    assert said is not None
+    body = urlencode({"bt_signature": said.body.decode(), "bt_payload": payload}).encode()
+    assert judge(braintree, arrive(body), keys) is Reason.SIGNATURE_INVALID
