@@ -1,4 +1,4 @@
-"""RSA signatures of deliveries (PKCS #1 v1.5, SHA-256): by a public key, or a certificate that the operator pinned."""
+"""RSA signatures of deliveries (PKCS #1 v1.5): by a public key, or a certificate that the operator pinned."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.hashes import SHA256, HashAlgorithm
 
 _BITS: Final = range(2048, 8193)
+_SHA256: Final = SHA256()
 
 
 def rsa_key(key: object) -> RSAPublicKey:
@@ -22,10 +23,10 @@ def rsa_key(key: object) -> RSAPublicKey:
     return key
 
 
-def rsa_signed(key: RSAPublicKey, signature: bytes, message: bytes) -> bool:
+def rsa_signed(key: RSAPublicKey, signature: bytes, message: bytes, digest: HashAlgorithm = _SHA256) -> bool:
     """Is the signature good?"""
     try:
-        key.verify(signature, message, PKCS1v15(), SHA256())
+        key.verify(signature, message, PKCS1v15(), digest)
     except InvalidSignature:
         return False
     return True
@@ -41,10 +42,10 @@ class PinnedCertificate:
     certificate: x509.Certificate = field(repr=False)
     key: RSAPublicKey = field(repr=False)
 
-    def signed(self, signature: bytes, message: bytes, now: float) -> bool:
+    def signed(self, signature: bytes, message: bytes, now: float, digest: HashAlgorithm = _SHA256) -> bool:
         """Is the signature good, and the certificate valid at this Unix time?"""
         begins, ends = self.certificate.not_valid_before_utc, self.certificate.not_valid_after_utc
-        return begins.timestamp() <= now <= ends.timestamp() and rsa_signed(self.key, signature, message)
+        return begins.timestamp() <= now <= ends.timestamp() and rsa_signed(self.key, signature, message, digest)
 
 
 def read_pinned(secret: bytes, owner: re.Pattern[str], expected: str) -> PinnedCertificate:
