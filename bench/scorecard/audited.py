@@ -134,7 +134,7 @@ async def _broken_line(world: World, text: str) -> str:
     shown = {"at": reveal.meant.at / 1e6, "principal": reveal.meant.principal, "outcome": reveal.outcome}
     shown |= {name: getattr(reveal.meant, name) for name in ("origin", "route", "destination", "purpose", "exchange")}
     stored = {"known": True, "class": "pan", "format": "opaque", "created_at": None, "deleted_at": None}
-    told = list(lines({"tenant": TENANT, **stored, "reveals": [shown]}))
+    told = list(lines({"tenant": TENANT, **stored, "reveals": [shown], "refusals": []}))
     if await complaints(world):
         return "the record does not verify"
     return "" if len(told) == 2 and told[1].isascii() and told[1].isprintable() else "one entry is more than one line"
