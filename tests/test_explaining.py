@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import json
+import os
 import shutil
 import sqlite3
 import time
@@ -227,6 +228,7 @@ rules:
         (("https://localhost:1/x",), "say which listener"),
         ((URL, "--listener", "edg"), "no listener is called edg"),
         ((URL, "-H", "x"), "NAME: VALUE"),
+        ((URL, "--address", "999.1.1.1"), "does not appear to be an IPv4 or IPv6 address"),
         (("--curl", f"curl {URL} --proxy p"), "--proxy is not understood"),
         ((URL, "--cert", "certs/server.key"), "no certificate in PEM"),
         (("https://localhost:8444/x",), "without a client certificate"),
@@ -238,6 +240,11 @@ def test_what_cannot_be_said_is_told_and_ends_with_2(
     result = explain(*arguments)
     assert result.exit_code == 2
     assert complaint in result.output
+
+
+def test_a_body_on_the_command_line_may_be_any_bytes(checkout: Path) -> None:
+    document = json.loads(explain(URL, "-d", os.fsdecode(b"\xff"), "--json").output)
+    assert document["reason"] == "certificate_required"
 
 
 def test_a_configuration_that_cannot_run_explains_nothing(checkout: Path) -> None:

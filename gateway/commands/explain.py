@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from ipaddress import ip_address
 from pathlib import Path
 
 import click
@@ -59,6 +61,7 @@ def explain(
     """
     try:
         config = load(path)
+        ip_address(address)
         if sum(given is not None for given in (url, line, raw)) != 1:
             raise ValueError("give one request: an address, --curl or --raw")
         if raw is not None:
@@ -96,7 +99,7 @@ def _of_flags(url: str, method: str, headers: tuple[str, ...], body: str | None)
             raise ValueError("-H is written NAME: VALUE")
         asked.headers.append((name, value.strip()))
     if body is not None:
-        asked.body = _read_file(body[1:]) if body.startswith("@") else body.encode()
+        asked.body = _read_file(body[1:]) if body.startswith("@") else os.fsencode(body)
     return asked
 
 
