@@ -6,6 +6,7 @@ Each exception says why it is one, and an exception that is no longer needed fai
 from __future__ import annotations
 
 import ast
+import builtins
 import re
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping
@@ -182,6 +183,50 @@ def test_no_function_is_long() -> None:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
     )
     none_but(LONG_FUNCTIONS, (name for name, lines in functions if lines > FUNCTION_LINES_MAX))
+
+
+# --- exceptions ------------------------------------------------------------------------------------------------------
+
+
+def classes_of_exceptions() -> set[str]:
+    """Names, also of those that derive from another one of ours."""
+    bases = [
+        (node.name, {ast.unparse(base).rpartition(".")[2] for base in node.bases})
+        for tree in TREES.values()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef)
+    ]
+    found = {name for name, each in vars(builtins).items() if isinstance(each, type) and issubclass(each, Exception)}
+    while more := {name for name, known in bases if known & found} - found:
+        found |= more
+    return found
+
+
+def called_once(node: ast.AST) -> Iterator[str]:
+    """Of what a module calls when it is imported, the names: all but what stands in the body of a function."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield from called_once(child.args)
+        elif not isinstance(child, ast.Lambda):
+            if isinstance(child, ast.Call):
+                yield ast.unparse(child.func).rpartition(".")[2]
+            yield from called_once(child)
+
+
+def test_no_exception_is_made_once_for_all() -> None:
+    """One that is raised again keeps the frames it was raised in, and the requests in them: a leak of card data."""
+    ours = classes_of_exceptions()
+    assert {"Refused", "UpstreamError", "ConfigError"} <= ours
+    assert [(path, name) for path, tree in TREES.items() for name in called_once(tree) if name in ours] == []
+
+
+@pytest.mark.parametrize("program", ["A = E(1)", "def f(a=E(1)): ...", "class C:\n    a = {1: m.E()}"])
+def test_an_exception_that_is_made_at_import_is_seen(program: str) -> None:
+    assert list(called_once(ast.parse(program))) == ["E"]
+
+
+def test_an_exception_that_is_made_where_it_is_raised_is_not_meant() -> None:
+    assert list(called_once(ast.parse("def f():\n    raise E(1)\ng = lambda: E(1)"))) == []
 
 
 # --- banned calls ----------------------------------------------------------------------------------------------------

@@ -27,8 +27,7 @@ _FIRST_REQUEST = 1.0
 _RESET = struct.pack("ii", 1, 0)
 _END_OF_HEAD = b"\r\n\r\n"
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-_HEAD_LATE = Refused(Reason.REQUEST_TIMEOUT, "Send the whole head of a request without pausing.")
-_BODY_LATE = Refused(Reason.REQUEST_TIMEOUT, "Send the whole body of a request without pausing.")
+_BODY_LATE = Reason.REQUEST_TIMEOUT, "Send the whole body of a request without pausing."
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -146,7 +145,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _head_late(self) -> None:
         if self._pending:
-            self._refuse(_HEAD_LATE)
+            self._refuse(Refused(Reason.REQUEST_TIMEOUT, "Send the whole head of a request without pausing."))
         else:
             self.hang_up()
 
@@ -261,7 +260,7 @@ class Connection(asyncio.BufferedProtocol):
             taken = body.take(data)
         except Refused as refused:
             self._broken = True
-            body.break_off(refused)
+            body.break_off((refused.reason, refused.detail))
             return
         if body.buffered > HIGH_WATER:
             self._hold_back()

@@ -99,7 +99,7 @@ class Proxy:
             close, response = True, self._refuse(record, "listener", refused)
         except Exception as error:  # noqa: BLE001 - a mistake of ours must not end as a traceback, nor as silence
             self._crashed(record, error)
-            response = self._refuse(record, "listener", _CRASHED)
+            response = self._refuse(record, "listener", _crashed())
         if record.exchange is not None and record.exchange.blocks and _has_failed(record.exchange):
             self._note_failure(caller)
         took = self._ports.clock.monotonic() - record.began
@@ -234,11 +234,12 @@ def _allows_body(found: Found[Route] | Missed) -> bool:
     return isinstance(found, Found) and found.route.allow_body
 
 
-_CRASHED = Refused(Reason.INTERNAL_ERROR, "The request was refused; nothing is known to be wrong with it.")
+def _crashed() -> Refused:
+    """Made anew each time, as the next: one that is raised again keeps the frames of all requests it was raised for."""
+    return Refused(Reason.INTERNAL_ERROR, "The request was refused; nothing is known to be wrong with it.")
 
 
 def _no_body() -> Refused:
-    """Made anew each time, as the next: one that is raised again keeps the frames of all requests it was raised for."""
     return Refused(Reason.BODY_NOT_ALLOWED, "Send this method without a body.")
 
 

@@ -16,7 +16,7 @@ from gateway.server.edge import Limits
 HIGH_WATER = 128 * 1024
 """Bytes that wait to be read, from which on the client is not read any further."""
 _LOW_WATER = 32 * 1024
-_BROKE_OFF = Refused(Reason.MALFORMED_REQUEST, "Send the body to its end, as it was declared.")
+_BROKE_OFF = Reason.MALFORMED_REQUEST, "Send the body to its end, as it was declared."
 
 
 class Sender(Protocol):
@@ -39,7 +39,7 @@ class RequestBody:
 
     __slots__ = (
         "_asks",
-        "_error",
+        "_broken_off",
         "_framing",
         "_limits",
         "_now",
@@ -63,7 +63,8 @@ class RequestBody:
         self._asks = head.expects_continue
         self._pieces: deque[bytes] = deque()
         self._received = 0
-        self._error: Refused | None = None
+        self._broken_off: tuple[Reason, str] | None = None
+        """Why. Not an exception: one that is kept keeps the frames it was raised in, and with them this request."""
         self._waiter: asyncio.Future[None] | None = None
         self._waited = 0.0
 
@@ -80,10 +81,10 @@ class RequestBody:
             self._wake()
         return taken
 
-    def break_off(self, refused: Refused = _BROKE_OFF) -> None:
-        """No more of it will come. A body that is whole stays whole."""
-        if not self._framing.done and self._error is None:
-            self._error = refused
+    def break_off(self, why: tuple[Reason, str] = _BROKE_OFF) -> None:
+        """No more of it will come: who reads on gets a `Refused` of that. A body that is whole stays whole."""
+        if not self._framing.done and self._broken_off is None:
+            self._broken_off = why
             self._wake()
 
     @property
@@ -153,8 +154,8 @@ class RequestBody:
         sender, limits = self._sender, self._limits
         try:
             while self.buffered < enough and not self._framing.done:
-                if self._error is not None:
-                    raise self._error
+                if self._broken_off is not None:
+                    raise Refused(*self._broken_off)
                 began = self._now()
                 patience = limits.body_time + (self._received + self.buffered) / limits.body_rate - self._waited
                 sender.await_body(min(patience, limits.body_stall))

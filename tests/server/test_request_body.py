@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import gc
+
+import pytest
+
+from gateway.exchange import Request
 from gateway.server.edge import Limits
 from gateway.server.request_body import HIGH_WATER
 from tests.server.edge_world import GET, HOST, post, turns, world
@@ -137,3 +142,34 @@ async def test_a_body_that_is_waited_for_in_many_pieces_is_late_in_the_end() -> 
             it.pass_time(8)
         answer = await client.answer()
         assert (answer.reason, it.upstream.acquired) == ("request_timeout", 0)
+
+
+def requests_in_memory() -> int:
+    return sum(isinstance(each, Request) for each in gc.get_objects())
+
+
+@pytest.mark.parametrize("broken_off_by", ["time", "the client", "a wrong chunk"])
+async def test_a_request_whose_body_broke_off_is_gone_without_the_cycle_collector(broken_off_by: str) -> None:
+    """Slow senders come by the thousand, and the collector looks at what is old once an hour."""
+    head = post(b"").replace(b"Content-Length: 0", b"Transfer-Encoding: chunked") + b"5\r\nhel"
+    async with world() as it:
+        gc.collect()
+        gc.disable()
+        try:
+            before = requests_in_memory()
+            for _ in range(3):
+                client = await it.client()
+                await client.send(head)
+                await it.taken(3)
+                if broken_off_by == "time":
+                    it.pass_time(11)
+                elif broken_off_by == "the client":
+                    client.writer.write_eof()
+                else:
+                    await client.send(b"loX\r\n")
+                assert (await client.answer()).status in {400, 408}
+                await client.close()
+                await turns(lambda: not it.listener._connections.all)
+            assert requests_in_memory() == before
+        finally:
+            gc.enable()
