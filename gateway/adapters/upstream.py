@@ -27,6 +27,8 @@ _UNTRUSTED = "No TLS connection to the upstream could be agreed on; nothing was 
 _BUSY = "All connections to the upstream are in use; nothing was sent. Try again."
 _SWEEP_AT_MOST_EVERY = 0.01
 _READ_BYTES = 64 * 1024
+_PATIENCE = 1.0
+"""Seconds for which a client that neither reads nor sends may keep a connection that others wait for."""
 _LOOKUP_SECONDS = 5.0
 
 
@@ -167,6 +169,7 @@ class HttpUpstream:
         waiter: asyncio.Future[Wire | None] = asyncio.get_running_loop().create_future()
         if not self.slots.queue(waiter):
             raise UpstreamError(Outcome.REFUSED, Reason.UPSTREAM_BUSY, _BUSY)
+        self._make_room()
         try:
             async with asyncio.timeout(self._timeouts.pending):
                 return await waiter
@@ -176,6 +179,19 @@ class HttpUpstream:
         except BaseException:
             self._leave(waiter)
             raise
+
+    def _make_room(self) -> None:
+        """Give up, for those who wait, the exchanges whose clients have not moved for longest, if that is too long.
+
+        What such a client holds otherwise, a connection of its own and what is on its way to it, costs nobody else.
+        """
+        now = self._clock.monotonic()
+        slow = sorted((wire for wire in self._wires if wire.awaits_client), key=lambda wire: wire.moved_at)
+        for wire in slow[: self.slots.waiting]:
+            if wire.moved_at + _PATIENCE > now:
+                self.watch(wire.moved_at + _PATIENCE)
+                return
+            wire.abort()
 
     def _leave(self, waiter: asyncio.Future[Wire | None]) -> None:
         """Wait no longer; what was handed over in the same moment goes to the next."""
@@ -325,6 +341,7 @@ class HttpUpstream:
         for wire in tuple(self._wires):
             if wire.due <= now:
                 wire.expire()
+        self._make_room()
         self.watch(min((wire.due for wire in self._wires), default=math.inf))
 
 

@@ -98,6 +98,7 @@ class Wire(asyncio.BufferedProtocol):
         "heard",
         "idle_since",
         "leased",
+        "moved_at",
     )
 
     def __init__(self, owner: Owner, clock: Clock, timeouts: Timeouts, limits: Limits) -> None:
@@ -122,6 +123,8 @@ class Wire(asyncio.BufferedProtocol):
         self.leased = False
         """Taken by an exchange; the pool's to change."""
         self.closed = False
+        self.moved_at = math.inf
+        """When its client last took a part of the answer, or sent a part of the body; says nothing in between."""
         self.exchanges = 0
         """Exchanges begun."""
         self.heard = False
@@ -158,6 +161,7 @@ class Wire(asyncio.BufferedProtocol):
     async def _exchange_stream(self, answer: asyncio.Future[Response], head: bytes, body: BodyStream) -> Response:
         """Send and listen at once: an upstream that answers early is not sent the rest."""
         self._sending = True
+        self.moved_at = self._clock.monotonic()
         self._expect_within(math.inf)
         sender = asyncio.get_running_loop().create_task(self._send_stream(head, body))
         try:
@@ -183,6 +187,7 @@ class Wire(asyncio.BufferedProtocol):
                 raise Refused(Reason.MALFORMED_REQUEST, "Send as many bytes as Content-Length says; there were more.")
             await self._write(pending + (piece if body.length is not None else b"%x\r\n%b\r\n" % (len(piece), piece)))
             pending = b""
+            self.moved_at = self._clock.monotonic()
         if body.length is not None and sent < body.length:
             raise Refused(Reason.MALFORMED_REQUEST, "Send as many bytes as Content-Length says; there were fewer.")
         await self._write(pending + (b"" if body.length is not None else b"0\r\n\r\n"))
@@ -203,6 +208,11 @@ class Wire(asyncio.BufferedProtocol):
         self.due = min(self._clock.monotonic() + seconds, self._deadline)
         self._owner.watch(self.due)
 
+    @property
+    def awaits_client(self) -> bool:
+        """Is it the client who has to move next: to take more of the answer, or to send more of the body?"""
+        return self._paused or (self._sending and self._drained is None)
+
     # --- the ways it ends
 
     def expire(self) -> None:
@@ -210,9 +220,8 @@ class Wire(asyncio.BufferedProtocol):
         if self._reader is None:
             self.abort()
         else:
-            client_is_slow = self._paused or (self._sending and self._drained is None)
             self._fail(
-                Reason.UPSTREAM_TIMEOUT, f"The upstream did not answer in time; {_IN_DOUBT}", ours=client_is_slow
+                Reason.UPSTREAM_TIMEOUT, f"The upstream did not answer in time; {_IN_DOUBT}", ours=self.awaits_client
             )
 
     def abort(self) -> None:
@@ -281,6 +290,7 @@ class Wire(asyncio.BufferedProtocol):
             return
         if stream.buffered > HIGH_WATER and not self._paused:
             self._paused = True
+            self.moved_at = self._clock.monotonic()
             self._transport.pause_reading()
         self._expect_within(math.inf if self._paused else self._timeouts.idle)
 

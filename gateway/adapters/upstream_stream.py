@@ -54,9 +54,15 @@ class ResponseStream:
             self._wake()
 
     def finish(self, error: UpstreamError | None = None, *, failed: bool = False) -> None:
-        """No more will come: the body is complete, or broke off with `error`; `failed` if the upstream is to blame."""
+        """No more will come: the body is complete, or broke off with `error`; `failed` if the upstream is to blame.
+
+        What a client did not take in time it does not get: nothing is kept for it.
+        """
         self._source = None
         self._error = error
+        if error is not None and not failed:
+            self._pieces.clear()
+            self.buffered = 0
         self._failed = failed
         if self._on_end is not None:
             self._on_end(failed)

@@ -22,7 +22,12 @@ class Bulkhead(Generic[W]):
     @property
     def load(self) -> int:
         """How many have a slot or wait for one."""
-        return self.taken + len(self._waiting)
+        return self.taken + self.waiting
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for a slot."""
+        return len(self._waiting)
 
     def take(self) -> bool:
         """A free slot, if there is one."""

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.adapters.upstream import HttpUpstream, Limits, Timeouts
-from gateway.ports import Connection, Outcome, Response, UpstreamError
+from gateway.ports import BodyStream, Connection, Outcome, Response, UpstreamError
 from gateway.pure.errors import Reason
 from tests.adapters.upstream.calls import (
     POST,
     acquire,
     call,
     failure,
+    in_turn,
     pool,
     silence,
     turns,
 )
-from tests.conftest import HandClock
+from tests.conftest import Body, HandClock
 from tests.upstreams import OK, Conversation, answering, scripted
 
 # --- bounds
@@ -99,6 +100,113 @@ async def test_a_caller_that_gives_up_waiting_leaves_its_place_to_others(moment:
         held.release()
         (await next_in_line).release()
     assert server.connections == 1
+
+
+# --- clients that do not move
+
+
+async def endless(conversation: Conversation) -> None:
+    """An answer of which there is always more."""
+    await conversation.request()
+    await conversation.send(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n")
+    while True:
+        await conversation.send(bytes(65536))
+
+
+class Stalling(Body):
+    """A body of which a piece comes, and then no more."""
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield b"a"
+        await asyncio.Event().wait()
+
+
+async def clients_awaited(upstream: HttpUpstream, count: int = 1) -> None:
+    """Until so many exchanges go on only if their clients do."""
+    async with asyncio.timeout(60):
+        while sum(wire.awaits_client for wire in upstream._wires) < count:  # noqa: ASYNC110 - no code signals it
+            await asyncio.sleep(0)
+
+
+async def unread(upstream: HttpUpstream, count: int = 1) -> BodyStream:
+    """An answer that nobody reads, the `count`th, so that no more of it is taken from the upstream."""
+    stream = (await call(upstream)).stream
+    assert stream is not None
+    await clients_awaited(upstream, count)
+    return stream
+
+
+async def test_who_reads_nothing_for_a_second_makes_room_for_who_waits(clock: HandClock) -> None:
+    only_one = Limits(max_connections=1)
+    async with (
+        scripted(in_turn(endless, answering(OK))) as server,
+        pool(server.url, clock, limits=only_one, timeouts=Timeouts(pending=60)) as upstream,
+    ):
+        stream = await unread(upstream)
+        waiting = asyncio.create_task(call(upstream))
+        await turns()
+        clock.advance(0.9)
+        upstream.sweep()
+        await turns()
+        assert not waiting.done()
+        clock.advance(0.1)
+        upstream.sweep()
+        assert (await waiting).body == b"ok"
+        with pytest.raises(UpstreamError) as broken_off:
+            await anext(aiter(stream))  # not what was on its way to who did not read: that would stay in memory
+    assert (broken_off.value.outcome, broken_off.value.blameless) == (Outcome.UNKNOWN, True)
+
+
+async def test_who_reads_nothing_keeps_the_connection_as_long_as_nobody_waits(clock: HandClock) -> None:
+    async with (
+        scripted(in_turn(endless, answering(OK))) as server,
+        pool(server.url, clock, limits=Limits(max_connections=2)) as upstream,
+    ):
+        stream = await unread(upstream)
+        clock.advance(20)
+        upstream.sweep()
+        assert (await call(upstream)).body == b"ok"
+        assert await anext(aiter(stream))
+
+
+async def test_of_those_who_read_nothing_the_one_who_has_not_for_longest_makes_room(clock: HandClock) -> None:
+    async with (
+        scripted(in_turn(endless, endless, answering(OK))) as server,
+        pool(server.url, clock, limits=Limits(max_connections=2), timeouts=Timeouts(pending=60)) as upstream,
+    ):
+        older = await unread(upstream)
+        clock.advance(1)
+        younger = await unread(upstream, 2)
+        clock.advance(1)
+        assert (await call(upstream)).body == b"ok"
+        assert await anext(aiter(younger))
+        with pytest.raises(UpstreamError):
+            await anext(aiter(older))
+
+
+async def test_who_sends_nothing_for_a_second_makes_room_for_who_waits(clock: HandClock) -> None:
+    async with (
+        scripted(in_turn(silence, answering(OK))) as server,
+        pool(server.url, clock, limits=Limits(max_connections=1), timeouts=Timeouts(pending=60)) as upstream,
+    ):
+        sending = asyncio.create_task(failure(call(upstream, "POST", Stalling(length=2))))
+        await clients_awaited(upstream)
+        clock.advance(1)
+        assert (await call(upstream)).body == b"ok"
+        assert (await sending)[0] is Outcome.UNKNOWN
+
+
+async def test_an_upstream_that_is_slow_itself_gives_nobody_up(clock: HandClock) -> None:
+    async with (
+        scripted(silence) as server,
+        pool(server.url, clock, limits=Limits(max_connections=1), timeouts=Timeouts(pending=0.02)) as upstream,
+    ):
+        asked = asyncio.create_task(call(upstream, "POST", b"x"))
+        await server.until(lambda: len(server.requests) == 1)
+        clock.advance(5)
+        assert await failure(call(upstream)) == (Outcome.REFUSED, Reason.UPSTREAM_BUSY)
+        assert not asked.done()
+        asked.cancel()
 
 
 # --- the end
