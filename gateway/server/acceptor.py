@@ -22,7 +22,7 @@ from gateway.pure.proxy_protocol import FIXED_BYTES, ProxyHeaderError, Told, rea
 from gateway.server.handshakes import Handshakes
 from gateway.server.sockets import BACKLOG
 
-_AT_ONCE = 32
+_AT_ONCE = 8
 """Connections that one turn of the event loop accepts: others wait for their turn, and other workers for theirs."""
 _PAUSE_SECONDS = 0.5
 """Without accepting, when the process has no file descriptor left."""

@@ -76,6 +76,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._wire = cast("asyncio.Transport", transport)
+        self._wire.set_write_buffer_limits(high=1, low=0)  # 0 would pause a TLS transport that has nothing to write
         tls = transport.get_extra_info("ssl_object")
         peername = transport.get_extra_info("peername")
         self.peer = Peer(

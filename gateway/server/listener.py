@@ -22,6 +22,8 @@ from gateway.server.edge import Edge, Exchanges, Limits
 from gateway.server.handshakes import Handshakes
 
 _SWEEP_SECONDS = 0.5
+_LATE_AT_ONCE = 8
+"""Connections that one turn of the event loop ends: each is answered, and whoever is honest waits meanwhile."""
 
 
 class Listener:
@@ -81,10 +83,16 @@ class Listener:
     def sweep(self) -> None:
         """Act on deadlines that have passed, and wipe what was read. Runs twice a second by itself."""
         self._edge.wipe()
-        now = self._edge.ports.clock.monotonic()
-        for connection in self._connections.all:
+        now = self._edge.now()
+        self._end_late([connection for connection in self._connections.all if connection.due <= now], now)
+
+    def _end_late(self, late: list[Connection], now: float) -> None:
+        """Some of them in this turn of the event loop, the others in those that follow."""
+        for connection in late[:_LATE_AT_ONCE]:
             if connection.due <= now:
                 connection.expire()
+        if len(late) > _LATE_AT_ONCE:
+            asyncio.get_running_loop().call_soon(self._end_late, late[_LATE_AT_ONCE:], now)
 
     def retire(self) -> None:
         """Go on accepting, but end each connection after its next answer."""

@@ -16,6 +16,7 @@ from gateway.pipeline import Pipeline
 from gateway.ports import Response
 from gateway.pure.metrics import Metric
 from gateway.pure.routing import Pattern
+from gateway.server import listener
 from gateway.server.edge import Limits
 from gateway.server.sockets import bound
 from gateway.server.tls import server_context
@@ -331,3 +332,18 @@ async def test_what_was_read_is_wiped_from_the_buffer_of_all_connections() -> No
         assert GET[:8] in bytes(buffer)
         it.listener.sweep()
         assert not any(buffer)
+
+
+# --- deadlines --------------------------------------------------------------------------------------------------------
+
+
+async def test_when_many_are_late_at_once_a_turn_of_the_loop_ends_only_some_of_them() -> None:
+    async with world() as it:
+        late = [await it.client() for _ in range(3 * listener._LATE_AT_ONCE)]
+        for client in late:
+            await client.send(GET[:10])
+        everyone = it.listener._connections.all
+        await turns(lambda: all(connection._pending for connection in everyone))
+        it.pass_time(11)
+        assert sum(connection._exchanging for connection in everyone) == listener._LATE_AT_ONCE
+        assert {(await client.answer()).reason for client in late} == {"request_timeout"}
