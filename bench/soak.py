@@ -1,11 +1,13 @@
 """`python -m bench.soak [--connections 5000] [--seconds 60]`: slow attackers, and whoever is honest meanwhile.
 
-The gateway runs with its default limits. Half of the connections send their head a byte at a time, the others their
-body; what the gateway ends is opened again. Attackers call from as many addresses as the cap for one makes them need.
-The honest caller asks at an even pace, before and during the attack.
+The gateway runs with its default limits. A third of the connections send their head a byte at a time, a third their
+body, and a third ask for a large answer, from the upstream of all others, and do not read it; what the gateway ends is
+opened again. Attackers call from as many addresses as the cap for one makes them need. The honest caller asks at an
+even pace, before and during the attack.
 
-Memory has returned if a second attack of the same size takes no more than the first: what Python's allocator keeps for
-itself cannot be told from what leaks by one look.
+Memory is what an operator sees, the resident set: before, in the attack, and when nobody is connected any more, after a
+first attack and after a second one. Attackers yield to gateway, upstream and honest caller (`nice`), as they would if
+they had machines of their own.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import argparse
 import asyncio
 import contextlib
 import multiprocessing
+import os
 import random
 import resource
 import socket
@@ -24,24 +27,34 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 
-from bench.processes import resident_bytes
+from bench.processes import LOADER_CORE, free_port, resident_bytes
 from bench.report import Row, at_least, at_most, publish
-from bench.stage import Proxy, Stage, open_stage
+from bench.stage import PYTHON, Proxy, Stage, open_stage
 
 CONFIG = Path(__file__).parent / "config" / "soak" / "config.yaml"
 SLOWER = 3.0
 """How much longer an honest request may take under attack, at the 99th percentile."""
-GROWN = 1.1
-"""What a second attack may take of memory, in parts of what the first took; and some spare bytes."""
-_SPARE_BYTES = 8 << 20
+RETURNED = 1.1
+"""What may be left of memory when an attack is over, in parts of what there was before."""
+HELD_SECONDS = 35.0
+"""How long a connection may live whose client reads nothing: `write_timeout`, and a while to see that it ended."""
+_KIB_EACH = 128
+"""What a connection may take of memory, the most that is under way to a client that does not read."""
 _PER_ADDRESS = 400
 _DRIP_SECONDS = 4.0
+_LOOK_SECONDS = 1.0
+_QUIET_SECONDS = 60.0
 _PACE_SECONDS = 0.02
 _BEFORE_SECONDS = 10.0
 _RESET = struct.pack("ii", 1, 0)
 _HEAD = b"POST /bare HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4096\r\n\r\n"
+_LARGE = b"GET /stream/%d HTTP/1.1\r\nHost: localhost\r\n\r\n" % (16 << 20)
+_RECEIVED_BYTES = 4096
+"""Of the receive buffer of a client that does not read; the kernel makes somewhat more of it."""
+_TCP_CLOSE = 7
 _HONEST = b"POST /bare HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}"
 
 
@@ -65,38 +78,60 @@ class Soaked:
     during: Honest
     connections: int
     """Open at the gateway, at the most."""
-    memory: tuple[int, int, int]
-    """Before, during the attack at the most, and during a second one."""
+    memory: tuple[int, int, int, int]
+    """Before, during an attack at the most, after the first attack and after the second."""
+    held: float
+    """Seconds that a client which reads nothing was kept, at the most; 0 if none was sent away."""
 
 
 def rows(soaked: Soaked, wanted: int) -> list[Row]:
     """The figures, each with its goal."""
     asked = len(soaked.during.took) + soaked.during.failed
-    before, first, second = soaked.memory
-    grown = max(0, second - before - _SPARE_BYTES) / max(1, first - before)
+    before, most, first, second = soaked.memory
+    each = (most - before) / 1024 / max(1, soaked.connections)
     ratio = soaked.during.p99 / soaked.before.p99 if soaked.before.p99 else None
     milliseconds = f"{soaked.before.p99 * 1000:.1f} ms before, {soaked.during.p99 * 1000:.1f} ms during"
-    mib = [f"{value / (1 << 20):.0f}" for value in soaked.memory]
+    mib = "{:.0f} MiB before, {:.0f} at most, {:.0f} after the first, {:.0f} after the second".format(
+        *(value / (1 << 20) for value in soaked.memory)
+    )
     return [
         at_least("soak_connections", soaked.connections, 0.9 * wanted, "connections at once"),
         at_least("soak_success", 100 * len(soaked.during.took) / asked if asked else None, 100, "%", f"of {asked}"),
         at_most("soak_p99", ratio, SLOWER, "ratio", milliseconds),
-        at_most("soak_memory", grown, GROWN, "ratio", f"{mib[0]} MiB before, {mib[1]}, {mib[2]} the second time"),
+        at_most("soak_unread", soaked.held or None, HELD_SECONDS, "s", "kept, whose client reads nothing"),
+        at_most("soak_memory_each", each, _KIB_EACH, "KiB/connection", mib),
+        at_most("soak_memory_first", first / before, RETURNED, "ratio", "after an attack, to before it"),
+        at_most("soak_memory_second", second / before, RETURNED, "ratio", "after a second attack, to before the first"),
     ]
 
 
 # --- the attack -------------------------------------------------------------------------------------------------------
 
 
-async def _slow_head(port: int, source: str) -> None:
-    await _drip(port, source, b"", _HEAD)
+async def _slow_head(port: int, source: str) -> float:
+    return await _drip(port, source, b"", _HEAD)
 
 
-async def _slow_body(port: int, source: str) -> None:
-    await _drip(port, source, _HEAD, bytes(4096))
+async def _slow_body(port: int, source: str) -> float:
+    return await _drip(port, source, _HEAD, bytes(4096))
 
 
-async def _drip(port: int, source: str, first: bytes, rest: bytes) -> None:
+async def _slow_read(port: int, source: str) -> float:
+    """Ask for more than the kernel holds, and read none of it. Seconds until the gateway has ended that."""
+    loop, began = asyncio.get_running_loop(), time.monotonic()
+    with socket.socket() as wire:
+        wire.setblocking(False)  # noqa: FBT003 - the name of the argument is positional
+        wire.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVED_BYTES)
+        wire.bind((source, 0))
+        await loop.sock_connect(wire, ("127.0.0.1", port))
+        await loop.sock_sendall(wire, _LARGE)
+        while wire.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] != _TCP_CLOSE:  # noqa: ASYNC110 - a state of TCP
+            await asyncio.sleep(_LOOK_SECONDS)
+    return time.monotonic() - began
+
+
+async def _drip(port: int, source: str, first: bytes, rest: bytes) -> float:
+    """Send a byte now and then until it is answered; nobody is kept whom the gateway could send away (0)."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(source, 0), limit=1024)
     writer.write(first)
     try:
@@ -104,9 +139,10 @@ async def _drip(port: int, source: str, first: bytes, rest: bytes) -> None:
             writer.write(bytes([byte]))
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(reader.read(1), _DRIP_SECONDS)
-                return
+                break
     finally:
         _vanish(writer)
+    return 0.0
 
 
 def _vanish(writer: asyncio.StreamWriter) -> None:
@@ -115,15 +151,17 @@ def _vanish(writer: asyncio.StreamWriter) -> None:
     writer.transport.abort()
 
 
-_WAYS = (_slow_head, _slow_body)
+_WAYS = (_slow_head, _slow_body, _slow_read)
 
 
-def attack(port: int, connections: int, seconds: float) -> None:
-    """Hold so many connections for so long. A process of its own."""
-    asyncio.run(_attack(port, connections, seconds))
+def attack(port: int, connections: int, seconds: float, held: Synchronized[float]) -> None:
+    """Hold so many connections for so long. A process of its own; `held` as in `Soaked`."""
+    os.sched_setaffinity(0, {LOADER_CORE})
+    os.nice(19)
+    asyncio.run(_attack(port, connections, seconds, held))
 
 
-async def _attack(port: int, connections: int, seconds: float) -> None:
+async def _attack(port: int, connections: int, seconds: float, held: Synchronized[float]) -> None:
     until = time.monotonic() + seconds
     ramp = min(10.0, seconds / 6)
 
@@ -132,7 +170,7 @@ async def _attack(port: int, connections: int, seconds: float) -> None:
         await asyncio.sleep(ramp * number / connections)
         while time.monotonic() < until:
             with contextlib.suppress(OSError):
-                await _WAYS[number % len(_WAYS)](port, source)
+                held.value = max(held.value, await _WAYS[number % len(_WAYS)](port, source))
             await asyncio.sleep(random.uniform(0.1, 0.5))
 
     with contextlib.suppress(TimeoutError):
@@ -181,7 +219,9 @@ def _open_connections(proxy: Proxy) -> int:
 
 def soak(stage: Stage, connections: int, seconds: float, before: float) -> Soaked:
     """Before, during, and during once more for half the time. Seconds."""
-    proxy = stage.pangate(CONFIG)
+    backend = free_port()
+    stage.start("large", [*PYTHON, "bench.stream_backend", "--port", str(backend)], backend, LOADER_CORE)
+    proxy = stage.pangate(CONFIG, BENCH_BACKEND=str(backend))
     calm = ask(proxy.port, before)
     unharmed = resident_bytes(proxy.pids)
     memory, seen = [unharmed], [0]
@@ -190,19 +230,33 @@ def soak(stage: Stage, connections: int, seconds: float, before: float) -> Soake
         memory.append(resident_bytes(proxy.pids))
         seen.append(_open_connections(proxy))
 
-    with attacking(proxy.port, connections, seconds):
-        attacked = ask(proxy.port, seconds, look)
-    first = max(memory)
-    memory.clear()
-    with attacking(proxy.port, connections, seconds / 2):
-        again = ask(proxy.port, seconds / 2, look)
-    attacked.failed += again.failed
-    return Soaked(calm, attacked, max(seen), (unharmed, first, max(memory)))
+    held = multiprocessing.get_context("spawn").Value("d", 0.0)
+    attacked = Honest()
+
+    def suffer(lasting: float) -> int:
+        with attacking(proxy.port, connections, lasting, held):
+            found = ask(proxy.port, lasting, look)
+        attacked.took += found.took
+        attacked.failed += found.failed
+        return _left(proxy)
+
+    first, second = suffer(seconds), suffer(seconds / 2)
+    return Soaked(calm, attacked, max(seen), (unharmed, max(memory), first, second), held.value)
+
+
+def _left(proxy: Proxy) -> int:
+    """Resident bytes once nobody is connected any more."""
+    until = time.monotonic() + _QUIET_SECONDS
+    while _open_connections(proxy) and time.monotonic() < until:
+        time.sleep(_LOOK_SECONDS)
+    time.sleep(_LOOK_SECONDS)
+    return resident_bytes(proxy.pids)
 
 
 @contextlib.contextmanager
-def attacking(port: int, connections: int, seconds: float) -> Iterator[None]:
-    process = multiprocessing.get_context("spawn").Process(target=attack, args=(port, connections, seconds))
+def attacking(port: int, connections: int, seconds: float, held: Synchronized[float]) -> Iterator[None]:
+    context = multiprocessing.get_context("spawn")
+    process = context.Process(target=attack, args=(port, connections, seconds, held))
     process.start()
     try:
         yield
@@ -221,6 +275,7 @@ def main(given: Sequence[str] | None = None) -> int:
         print(f"{asked.connections} connections need more file descriptors than {most}", file=sys.stderr)
         return 2
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    os.sched_setaffinity(0, {LOADER_CORE})
     with open_stage() as stage:
         found = rows(soak(stage, asked.connections, asked.seconds, _BEFORE_SECONDS), asked.connections)
     publish("soak", found)

@@ -11,7 +11,7 @@ CONNECTIONS = 60
 MIB = 1 << 20
 
 
-def test_who_is_honest_is_answered_while_others_send_a_byte_now_and_then() -> None:
+def test_who_is_honest_is_answered_while_others_send_a_byte_now_and_then_or_read_none() -> None:
     with open_stage() as stage:
         seen = soak(stage, CONNECTIONS, 3.0, 0.5)
     assert seen.connections >= CONNECTIONS
@@ -19,13 +19,20 @@ def test_who_is_honest_is_answered_while_others_send_a_byte_now_and_then() -> No
     assert len(seen.during.took) > 0
 
 
-def soaked(took: float = 0.001, failed: int = 0, connections: int = 100, again: int = 140) -> Soaked:
-    memory = (90 * MIB, 140 * MIB, again * MIB)
-    return Soaked(Honest([0.001] * 100), Honest([took] * 100, failed), connections, memory)
+def soaked(
+    took: float = 0.001,
+    failed: int = 0,
+    connections: int = 1024,
+    most: int = 140,
+    left: tuple[int, int] = (95, 95),
+    held: float = 31.0,
+) -> Soaked:
+    memory = (90 * MIB, most * MIB, left[0] * MIB, left[1] * MIB)
+    return Soaked(Honest([0.001] * 100), Honest([took] * 100, failed), connections, memory, held)
 
 
 def test_what_harmed_nobody_meets_every_goal() -> None:
-    assert {row.met for row in rows(soaked(), 100)} == {True}
+    assert {row.met for row in rows(soaked(), 1024)} == {True}
 
 
 @pytest.mark.parametrize(
@@ -33,9 +40,17 @@ def test_what_harmed_nobody_meets_every_goal() -> None:
     [
         (soaked(took=0.0031), "soak_p99"),
         (soaked(failed=1), "soak_success"),
-        (soaked(connections=80), "soak_connections"),
-        (soaked(again=190), "soak_memory"),
+        (soaked(connections=800), "soak_connections"),
+        (soaked(held=36.0), "soak_unread"),
+        (soaked(most=219), "soak_memory_each"),
+        (soaked(left=(100, 95)), "soak_memory_first"),
+        (soaked(left=(95, 100)), "soak_memory_second"),
     ],
 )
 def test_what_did_harm_misses_its_goal(harm: Soaked, row: str) -> None:
-    assert [found.name for found in rows(harm, 100) if not found.met] == [row]
+    assert [found.name for found in rows(harm, 1024) if not found.met] == [row]
+
+
+def test_where_the_attack_was_shorter_than_the_deadline_nothing_is_said_of_it() -> None:
+    (unread,) = (found for found in rows(soaked(held=0.0), 1024) if found.name == "soak_unread")
+    assert (unread.value, unread.met) == (None, None)
