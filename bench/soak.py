@@ -28,6 +28,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.sharedctypes import Synchronized
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 from bench.processes import LOADER_CORE, free_port, resident_bytes
@@ -46,7 +47,9 @@ _KIB_EACH = 128
 _PER_ADDRESS = 400
 _DRIP_SECONDS = 4.0
 _LOOK_SECONDS = 1.0
-_QUIET_SECONDS = 60.0
+_YIELDING = 5
+"""How nice attackers are: enough to let others go first, too little to starve on a busy machine."""
+_PATIENCE_SECONDS = 60.0
 _PACE_SECONDS = 0.02
 _BEFORE_SECONDS = 10.0
 _RESET = struct.pack("ii", 1, 0)
@@ -125,7 +128,7 @@ async def _slow_read(port: int, source: str) -> float:
         wire.bind((source, 0))
         await loop.sock_connect(wire, ("127.0.0.1", port))
         await loop.sock_sendall(wire, _LARGE)
-        while wire.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] != _TCP_CLOSE:  # noqa: ASYNC110 - a state of TCP
+        while wire.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] != _TCP_CLOSE:  # noqa: ASYNC110
             await asyncio.sleep(_LOOK_SECONDS)
     return time.monotonic() - began
 
@@ -154,10 +157,11 @@ def _vanish(writer: asyncio.StreamWriter) -> None:
 _WAYS = (_slow_head, _slow_body, _slow_read)
 
 
-def attack(port: int, connections: int, seconds: float, held: Synchronized[float]) -> None:
-    """Hold so many connections for so long. A process of its own; `held` as in `Soaked`."""
+def attack(port: int, connections: int, seconds: float, held: Synchronized[float], ready: Event) -> None:
+    """Hold so many connections for so long. A process of its own; `held` as in `Soaked`, `ready` once it begins."""
     os.sched_setaffinity(0, {LOADER_CORE})
-    os.nice(19)
+    os.nice(_YIELDING)
+    ready.set()
     asyncio.run(_attack(port, connections, seconds, held))
 
 
@@ -246,7 +250,7 @@ def soak(stage: Stage, connections: int, seconds: float, before: float) -> Soake
 
 def _left(proxy: Proxy) -> int:
     """Resident bytes once nobody is connected any more."""
-    until = time.monotonic() + _QUIET_SECONDS
+    until = time.monotonic() + _PATIENCE_SECONDS
     while _open_connections(proxy) and time.monotonic() < until:
         time.sleep(_LOOK_SECONDS)
     time.sleep(_LOOK_SECONDS)
@@ -256,9 +260,11 @@ def _left(proxy: Proxy) -> int:
 @contextlib.contextmanager
 def attacking(port: int, connections: int, seconds: float, held: Synchronized[float]) -> Iterator[None]:
     context = multiprocessing.get_context("spawn")
-    process = context.Process(target=attack, args=(port, connections, seconds, held))
+    ready = context.Event()
+    process = context.Process(target=attack, args=(port, connections, seconds, held, ready))
     process.start()
     try:
+        ready.wait(_PATIENCE_SECONDS)
         yield
     finally:
         process.join(seconds + 30)
