@@ -101,12 +101,14 @@ def codes_in_context(places: Mapping[str, bytes]) -> list[str]:
 
 
 def _views(content: bytes) -> Iterator[bytes]:
-    """As it is; with escapes undone; and without what may stand between digits."""
-    yield content
-    unescaped = _ESCAPE.sub(_byte, _PERCENT.sub(_byte, content))
-    if unescaped != content:
-        yield unescaped
-    yield unescaped.translate(None, _BETWEEN)
+    """As it is, and with escapes undone; each also without what may stand between digits.
+
+    Percent signs are undone apart, too: one that stands before a number by chance would swallow its beginning.
+    """
+    escaped = _ESCAPE.sub(_byte, content)
+    for view in dict.fromkeys((content, escaped, _PERCENT.sub(_byte, escaped))):
+        yield view
+        yield view.translate(None, _BETWEEN)
 
 
 def _byte(escape: re.Match[bytes]) -> bytes:
