@@ -7,6 +7,7 @@ them: a request that one of them refuses counts against none.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import re
@@ -165,8 +166,9 @@ class Velocity(Rule):
             mode = rule.settings.on_store_error
             self._ports.telemetry.count(Metric.RATELIMIT_STORE_ERRORS, mode)
             if mode == "local":
-                (tallied,) = await settled(local.tally([tallies[i]]))
-                counted[i] = local, tallied
+                with contextlib.suppress(Unavailable):  # there is no room for more here either
+                    (tallied,) = await settled(local.tally([tallies[i]]))
+                    counted[i] = local, tallied
 
     def tally(self, exchange: Exchange) -> Tally:
         """What this limit counts of a request. Raises `Refused`."""

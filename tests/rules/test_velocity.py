@@ -29,8 +29,8 @@ NOTHING: Any = None
 class Away:
     """Shared counters that cannot be asked; their local twin can."""
 
-    def __init__(self, clock: HandClock) -> None:
-        self.local = MemoryShared(clock)
+    def __init__(self, clock: HandClock, most: int = 100) -> None:
+        self.local = MemoryShared(clock, most)
 
     async def tally(self, tallies: Any) -> Any:
         raise Unavailable("shared")
@@ -294,6 +294,18 @@ async def test_without_the_shared_counters_each_does_what_it_says(
 ) -> None:
     shop = Shop(clock, tmp_path, Away(clock)).of({**PER_CARD, "on_store_error": mode})
     assert [await shop.pays() for _ in range(4)] == passed
+
+
+async def test_a_limit_that_finds_no_room_in_its_own_memory_refuses_for_itself_alone(
+    clock: HandClock, tmp_path: Path
+) -> None:
+    local, allowed = {**PER_CARD, "on_store_error": "local"}, {**PER_CARD, "on_store_error": "allow", "name": "other"}
+    shop = Shop(clock, tmp_path, Away(clock, most=1)).of(local, allowed)
+    assert await shop.pays()
+    x, verdict = await shop.way_in({"card": CARDS[1]})
+    assert isinstance(verdict, Deny)
+    assert verdict.reason is Reason.LIMITER_UNAVAILABLE
+    assert await settled(shop.rules[1].on_request(x)) is PASS
 
 
 @pytest.mark.parametrize(
