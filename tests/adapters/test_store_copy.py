@@ -90,6 +90,12 @@ async def test_a_store_goes_on_where_it_was_moved_to(
     await store.close()
 
 
+async def test_every_table_of_the_file_is_copied(file: Path, target: asyncpg.Connection) -> None:
+    with contextlib.closing(apsw.Connection(str(file))) as db:
+        tables = {name for (name,) in db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+    assert (await copied(file, target)).keys() == {name for name in tables if not name.startswith("sqlite_")}
+
+
 async def test_a_copy_that_was_broken_off_goes_on_and_one_that_is_whole_is_looked_over(
     file: Path, target: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
