@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from cryptography import x509
+from pydantic import BaseModel
 
 from gateway.config.load import Config
 from gateway.server.tls import read_certificates
@@ -30,7 +31,7 @@ class Expiry:
 
 
 def expiries(config: Config) -> list[Expiry]:
-    """Every certificate of listeners, upstreams and policies, the one that ends first at the top. Raises ValueError."""
+    """Every certificate that is named, the one that ends first at the top. Raises ValueError."""
     found = {
         Expiry(place, file, _name(certificate), certificate.not_valid_after_utc)
         for place, file in _files(config)
@@ -40,17 +41,27 @@ def expiries(config: Config) -> list[Expiry]:
 
 
 def _files(config: Config) -> Iterator[tuple[str, str]]:
-    policies = config.policies.values()
-    holders = [
-        *((f"listeners.{name}.tls", listener.tls) for name, listener in config.settings.listeners.items()),
-        *((f"upstreams.{name}.tls", upstream.tls) for name, upstream in config.settings.upstreams.items()),
-        *((f"policies.{policy.name}.{rule.kind}", rule) for policy in policies for rule in policy.rules),
-    ]
-    for place, holder in holders:
-        for setting in _WRITTEN_BY_USERS:
-            file = getattr(holder, setting, None)
-            if file is not None:
-                yield f"{place}.{setting}", str(file)
+    yield from _named("", config.settings)
+    for policy in config.policies.values():
+        for rule in policy.rules:
+            yield from _named(f"policies.{policy.name}.{rule.kind}", rule)
+
+
+def _named(place: str, value: object) -> Iterator[tuple[str, str]]:
+    """The files of certificates below a place, and where each of them stands."""
+    if isinstance(value, BaseModel):
+        for name, inner in value:
+            below = f"{place}.{name}".removeprefix(".")
+            if name in _WRITTEN_BY_USERS and isinstance(inner, str):
+                yield below, inner
+            else:
+                yield from _named(below, inner)
+    elif isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _named(f"{place}.{name}", inner)
+    elif isinstance(value, list | tuple):
+        for position, inner in enumerate(value):
+            yield from _named(f"{place}[{position}]", inner)
 
 
 def _name(certificate: x509.Certificate) -> str:

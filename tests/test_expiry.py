@@ -20,6 +20,13 @@ listeners:
 store: sqlite:var/pangate.db
 upstreams:
   psp: {url: "https://127.0.0.1:9", tls: {ca: test-ca.pem, certificate: later.pem, key: file:later.key}}
+shared:
+  sentinel: {master: m, servers: ["rediss://127.0.0.1:9"], tls: {ca: test-ca.pem}}
+  tls: {ca: test-ca.pem, certificate: later.pem, key: file:later.key}
+events:
+  publish:
+    - {kind: redis_stream, url: "rediss://127.0.0.1:9", tls: {ca: test-ca.pem}}
+    - {kind: webhook, url: "https://hooks.example/", secret: file:whsec, ca: test-ca.pem}
 routes:
   - {name: psp, listener: edge, match: {path: /v1/**}, policy: out, upstream: psp}
 """
@@ -33,15 +40,21 @@ def found(tmp_path: Path) -> list[Expiry]:
     (tmp_path / "policies").mkdir()
     (tmp_path / "policies" / "out.yaml").write_text("rules:\n  - {kind: mtls, ca: test-ca.pem}\n")
     (tmp_path / "config.yaml").write_text(CONFIG)
+    (tmp_path / "whsec").write_text("")
     return expiries(load(tmp_path / "config.yaml"))
 
 
 def test_each_place_is_listed_with_its_certificate_the_first_to_end_at_the_top(found: list[Expiry]) -> None:
     assert [(each.place, each.name) for each in found] == [
         ("listeners.edge.tls.certificate", "CN=soon"),
+        ("events.publish[0].tls.ca", "CN=test-ca"),
+        ("events.publish[1].ca", "CN=test-ca"),
         ("listeners.edge.tls.client_ca", "CN=test-ca"),
         ("policies.out.mtls.ca", "CN=test-ca"),
+        ("shared.sentinel.tls.ca", "CN=test-ca"),
+        ("shared.tls.ca", "CN=test-ca"),
         ("upstreams.psp.tls.ca", "CN=test-ca"),
+        ("shared.tls.certificate", "CN=later"),
         ("upstreams.psp.tls.certificate", "CN=later"),
     ]
 
