@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import re
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
+from gateway import adapters
 from gateway.adapters.migrations import migrations
 from gateway.adapters.postgres_connections import Address
 from gateway.adapters.postgres_schema import migrate, read_schema
@@ -67,3 +70,17 @@ async def test_a_migration_of_a_version_to_come_is_no_hindrance(
     assert (await read_schema(connection)).newer == (9999,)
     await connection.close()
     await (await open_store(address, clock, telemetry)).close()
+
+
+LACKING = re.compile(
+    r"pg_(?:try_)?advisory|pg_notify|\bLISTEN\b|\bNOTIFY\b|\bnextval\b|\b(?:big|small)?serial\b|\bSEQUENCE\b"
+    r"|AS IDENTITY|\bLOCK TABLE\b|\bTEMP(?:ORARY)? TABLE\b"
+)
+
+
+def test_no_statement_needs_what_distributed_postgresqls_lack() -> None:
+    """Such as Citus, CockroachDB and YugabyteDB, behind poolers that share connections."""
+    (folder,) = adapters.__path__
+    texts = [*Path(folder).glob("*.py"), *Path(folder).glob("migrations/postgres/*.sql")]
+    assert len(texts) > 30
+    assert [(text.name, found[0]) for text in texts for found in LACKING.finditer(text.read_text("utf-8"))] == []
