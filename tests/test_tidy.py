@@ -70,6 +70,7 @@ TESTED_ELSEWHERE = {
     "adapters/sql_payments.py": "tests/adapters/test_store_payments.py",
     "adapters/sql_statements.py": "tests/adapters/test_store.py",
     "adapters/sql_vault.py": "tests/adapters/test_store.py",
+    "adapters/sql_rewrap.py": "tests/workers/test_rewrap.py",
     "adapters/sql_vault_keys.py": "tests/adapters/test_keyrings.py",
     "adapters/sql_visit.py": "tests/adapters/test_store_payments.py",
     "adapters/sqlite_steps.py": "tests/adapters/test_sql_operations.py",

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
-from gateway.adapters.sql_statements import DONE, Handlers, Steps, change, micros, query, seconds
+from gateway.adapters.sql_statements import DONE, Handlers, Steps, change, micros, query, seconds, seconds_if_any
 from gateway.operations import (
     ChainRow,
     ChainsRow,
@@ -148,7 +148,7 @@ def _find_reveals(op: FindReveals, _: Rows) -> Steps[RevealsRow]:
     found = None
     if known:
         token_class, token_format, created, deleted = known[0]
-        found = token_class, token_format, seconds(created), None if deleted is None else seconds(deleted)
+        found = token_class, token_format, seconds(created), seconds_if_any(deleted)
     return RevealsRow(entries=(*asked, *outcomes, *_older(older)), found=found)
 
 

@@ -16,6 +16,7 @@ from gateway.adapters.sql_statements import (
     query,
     returning,
     seconds,
+    seconds_if_any,
     taken,
 )
 from gateway.operations import (
@@ -132,7 +133,7 @@ def _due_calls(op: DueCalls, _: Rows) -> Steps[DueCallsRow]:
 
 def _call(*columns: Any) -> Call:
     *what, sent_at, doubted_at, next_at, key_scope, sealed = columns
-    times: list[Any] = [seconds(sent_at), seconds(doubted_at), None if next_at is None else seconds(next_at)]
+    times: list[Any] = [seconds(sent_at), seconds(doubted_at), seconds_if_any(next_at)]
     return Call(*[*what, *times, key_scope, sealed])
 
 

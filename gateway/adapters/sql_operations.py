@@ -14,6 +14,7 @@ from gateway.adapters import (
     sql_keys,
     sql_outbox,
     sql_payments,
+    sql_rewrap,
     sql_vault,
     sql_vault_keys,
 )
@@ -39,6 +40,7 @@ HANDLERS: Final[Handlers] = {
     **sql_vault.HANDLERS,
     **sql_audit.HANDLERS,
     **sql_vault_keys.HANDLERS,
+    **sql_rewrap.HANDLERS,
     **sql_keys.HANDLERS,
     **sql_deliveries.HANDLERS,
     **sql_payments.HANDLERS,

@@ -157,6 +157,11 @@ def seconds(stored: int) -> float:
     return stored / 1e6
 
 
+def seconds_if_any(stored: int | None) -> float | None:
+    """The same of what may have no time yet."""
+    return None if stored is None else seconds(stored)
+
+
 def changed(count: int) -> Row:
     """Done if a row was found to be changed, else refused."""
     return DONE if count else REFUSED

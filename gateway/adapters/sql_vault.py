@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from typing import Final
 
-from gateway.adapters.sql_statements import DONE, REFUSED, Handlers, Steps, change, micros, query, seconds
+from gateway.adapters.sql_statements import (
+    DONE,
+    REFUSED,
+    Handlers,
+    Steps,
+    change,
+    micros,
+    query,
+    seconds,
+    seconds_if_any,
+)
 from gateway.operations import (
     DeletedRow,
     DeleteToken,
@@ -148,7 +158,7 @@ def _found(
     sealed: bytes,
     *told: str | None,
 ) -> FoundToken:
-    gone = None if deleted is None else seconds(deleted)
+    gone = seconds_if_any(deleted)
     return FoundToken(token, token_class, token_format, seconds(created), gone, sealed, *told)
 
 
