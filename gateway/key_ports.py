@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from gateway.pure.macs import Mac
 from gateway.soon import Soon
 
 
@@ -12,8 +13,8 @@ class Ring(Protocol):
     """The keys of one tenant's part of the vault, ready to be used: for one step of a request, and not kept."""
 
     @property
-    def fingerprints(self) -> Sequence[tuple[int, bytes]]:
-        """HMAC keys, by version: a number is known by each of them, and put under all."""
+    def fingerprints(self) -> Sequence[tuple[int, Mac]]:
+        """Keyed hashes, by version: a number is known by each of them, and put under all."""
 
     def seal(self, plaintext: bytes, associated: bytes) -> bytes:
         """By the tenant's data key, which is bound along with `associated`. Callable from any thread."""
@@ -31,6 +32,9 @@ class Keys(Protocol):
 
     def mac(self, tenant: str, purpose: str) -> bytes:
         """A 32-byte HMAC key."""
+
+    def keyed(self, tenant: str, purpose: str) -> Mac:
+        """HMAC-SHA256 by that key."""
 
     def seal(self, tenant: str, purpose: str, plaintext: bytes, associated: bytes) -> bytes:
         """Key version, nonce and ciphertext in one value."""

@@ -97,7 +97,7 @@ class Minter:
 
         def mint(_: int) -> Candidate:
             if made is None:
-                token = opaque("pan", environment, entropy(OPAQUE_BYTES), keys.mac(tenant, "token"))
+                token = opaque("pan", environment, entropy(OPAQUE_BYTES), keys.keyed(tenant, "token"))
             else:
                 token = made.mint(digits, entropy(RANDOM_BYTES))
             associated = associated_data(tenant, token, "pan")

@@ -63,7 +63,7 @@ async def tokenized(world: World, where: str) -> Response:
 
 async def revealed(world: World, where: str) -> Response:
     token = await world.token(VISA)
-    code = opaque("cvc", "live", b"c" * 16, world.keys.mac("default", "token"))
+    code = opaque("cvc", "live", b"c" * 16, world.keys.keyed("default", "token"))
     await world.sad.put("default", code, CODE.encode(), 60.0)
     return await world.call([world.reveal(NUMBER, CVC), Stumbles(where)], {"card": {"number": token, "cvc": code}})
 

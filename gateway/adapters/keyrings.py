@@ -22,6 +22,7 @@ from gateway.pure.audit import Entry
 from gateway.pure.errors import Reason, Refused
 from gateway.pure.key_hierarchy import FRESH_SECONDS, KEY_BYTES, NONCE_BYTES, KeyRecord, Purpose
 from gateway.pure.lru import Lru
+from gateway.pure.macs import Mac
 
 TENANTS_KEPT = 4096
 _BLOCK = 65_536
@@ -51,7 +52,7 @@ class StoredRing:
         self,
         keys: Mapping[int, _DataKey],
         current: _DataKey,
-        fingerprints: Sequence[tuple[int, bytes]],
+        fingerprints: Sequence[tuple[int, Mac]],
         derived: Ring,
         entropy: Entropy,
     ) -> None:
@@ -195,14 +196,14 @@ class Keyrings(DerivedKeys):
         ring = StoredRing(
             data_keys,
             current,
-            [(key.version, self._fingerprint_key(key, tenant_keys)) for key in prints],
+            [(key.version, self._fingerprints_by(key, tenant_keys)) for key in prints],
             self.derived_ring(tenant),
             self._entropy,
         )
         return _Held(ring, began + FRESH_SECONDS, tenant_keys, data_keys)
 
-    def _fingerprint_key(self, key: KeyRecord, tenant_keys: Mapping[int, _TenantKey]) -> bytes:
-        return _unwrapped(key, tenant_keys) if key.version else self.mac(key.tenant, "fingerprint")
+    def _fingerprints_by(self, key: KeyRecord, tenant_keys: Mapping[int, _TenantKey]) -> Mac:
+        return Mac(_unwrapped(key, tenant_keys)) if key.version else self.keyed(key.tenant, "fingerprint")
 
     # --- records
 

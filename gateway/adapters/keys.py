@@ -7,6 +7,7 @@ import binascii
 import functools
 import os
 import secrets
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
@@ -15,6 +16,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from gateway.ports import KeyService, Ring, Soon, Unavailable
+from gateway.pure.macs import Mac
 
 _KEY_PREFIX = "pangate-key-1:"
 KEY_BYTES = 32
@@ -24,6 +26,15 @@ _FILE_PREFIX = b"file:"
 _KEY_ID_BYTES = 8
 _DERIVED_KEPT = 4096
 """Derived keys held in memory; a deployment of more tenants derives again, which costs microseconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Derived:
+    """What a tenant has for a purpose."""
+
+    secret: bytes = field(repr=False)
+    mac: Mac
+    cipher: AESGCM
 
 
 class DerivedKeys:
@@ -38,12 +49,16 @@ class DerivedKeys:
 
     def mac(self, tenant: str, purpose: str) -> bytes:
         """A 32-byte HMAC key."""
-        return self._derived(tenant, purpose)[0]
+        return self._derived(tenant, purpose).secret
+
+    def keyed(self, tenant: str, purpose: str) -> Mac:
+        """HMAC-SHA256 by that key."""
+        return self._derived(tenant, purpose).mac
 
     def seal(self, tenant: str, purpose: str, plaintext: bytes, associated: bytes) -> bytes:
         """Key version, nonce and ciphertext in one value."""
         nonce = os.urandom(_NONCE_BYTES)
-        sealed = self._derived(tenant, purpose)[1].encrypt(nonce, plaintext, _VERSION + associated)
+        sealed = self._derived(tenant, purpose).cipher.encrypt(nonce, plaintext, _VERSION + associated)
         return _VERSION + nonce + sealed
 
     def open(self, tenant: str, purpose: str, sealed: bytes, associated: bytes) -> bytes:
@@ -52,7 +67,7 @@ class DerivedKeys:
         try:
             if version != _VERSION:
                 raise Unavailable("keys")
-            return self._derived(tenant, purpose)[1].decrypt(nonce, ciphertext, _VERSION + associated)
+            return self._derived(tenant, purpose).cipher.decrypt(nonce, ciphertext, _VERSION + associated)
         except (InvalidTag, ValueError):
             raise Unavailable("keys") from None
 
@@ -73,7 +88,7 @@ class DerivedRing:
     def __init__(self, keys: DerivedKeys, tenant: str) -> None:
         self._keys = keys
         self._tenant = tenant
-        self.fingerprints = ((0, keys.mac(tenant, "fingerprint")),)
+        self.fingerprints = ((0, keys.keyed(tenant, "fingerprint")),)
 
     def seal(self, plaintext: bytes, associated: bytes) -> bytes:
         return self._keys.seal(self._tenant, "vault", plaintext, associated)
@@ -204,8 +219,9 @@ def read_key(path: Path) -> bytes:
     return root
 
 
-def _derive(root: bytes, tenant: str, purpose: str) -> tuple[bytes, AESGCM]:
+def _derive(root: bytes, tenant: str, purpose: str) -> _Derived:
     """The HMAC key and the cipher of a tenant and purpose: independent of each other and of all others."""
     info = b"".join(len(part).to_bytes(4) + part for part in (b"pangate", tenant.encode(), purpose.encode()))
     keys = HKDF(SHA256(), 2 * KEY_BYTES, salt=None, info=info).derive(root)
-    return keys[:KEY_BYTES], AESGCM(keys[KEY_BYTES:])
+    secret = keys[:KEY_BYTES]
+    return _Derived(secret, Mac(secret), AESGCM(keys[KEY_BYTES:]))

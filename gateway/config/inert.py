@@ -29,6 +29,9 @@ class NoKeys:
     def mac(self, tenant: str, purpose: str) -> NoReturn:
         raise Unavailable("keys")
 
+    def keyed(self, tenant: str, purpose: str) -> NoReturn:
+        raise Unavailable("keys")
+
     def seal(self, tenant: str, purpose: str, plaintext: bytes, associated: bytes) -> NoReturn:
         raise Unavailable("keys")
 

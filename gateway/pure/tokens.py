@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from typing import Literal
 
 from gateway.pure.ids import BASE58, base58
+from gateway.pure.macs import Mac
 from gateway.pure.sensitive import SadClass
 
 TokenClass = Literal["pan"] | SadClass
@@ -25,16 +26,16 @@ _CLASSES: dict[str, TokenClass] = {prefix: name for name, prefix in _PREFIXES.it
 _OPAQUE = re.compile(rf"(({'|'.join(_CLASSES)})_[a-z0-9]{{1,16}}_[{BASE58}]{{22}})([{BASE58}]{{4}})")
 
 
-def opaque(token_class: TokenClass, environment: str, entropy: bytes, key: bytes) -> str:
-    """The opaque token of 16 random bytes. `environment` is 1 to 16 of a-z and 0-9; `key` is the tenant's."""
+def opaque(token_class: TokenClass, environment: str, entropy: bytes, mac: Mac) -> str:
+    """The opaque token of 16 random bytes. `environment` is 1 to 16 of a-z and 0-9; `mac` is the tenant's."""
     head = f"{_PREFIXES[token_class]}_{environment}_{base58(int.from_bytes(entropy), 22)}"
-    return head + _checksum(head, key)
+    return head + _checksum(head, mac)
 
 
-def opaque_class(text: str, key: bytes) -> TokenClass | None:
+def opaque_class(text: str, mac: Mac) -> TokenClass | None:
     """The class of one of the tenant's own opaque tokens; None for any other text."""
     found = _OPAQUE.fullmatch(text)
-    if found is None or not hmac.compare_digest(_checksum(found[1], key), found[3]):
+    if found is None or not hmac.compare_digest(_checksum(found[1], mac), found[3]):
         return None
     return _CLASSES[found[2]]
 
@@ -44,24 +45,24 @@ def class_of(token: str) -> TokenClass:
     return _CLASSES[token[:3]]
 
 
-def fingerprint(pan: str, key: bytes, merchant: str | None = None) -> bytes:
+def fingerprint(pan: str, mac: Mac, merchant: str | None = None) -> bytes:
     """The keyed hash of an entire PAN (PCI DSS 3.5.1.1), by which a tenant's vault finds the token it has; of those
     that were made for one merchant of the tenant, if one is named.
     """
     if merchant is None:
-        return hmac.digest(key, b"pangate pan fingerprint\0" + pan.encode("ascii"), "sha256")
+        return mac.digest(b"pangate pan fingerprint\0" + pan.encode("ascii"))
     named = merchant.encode()
     of_merchant = b"pangate merchant pan fingerprint\0" + len(named).to_bytes(4) + named
-    return hmac.digest(key, of_merchant + pan.encode("ascii"), "sha256")
+    return mac.digest(of_merchant + pan.encode("ascii"))
 
 
 def fingerprints(
-    pan: str, keys: Iterable[tuple[int, bytes]], merchant: str | None = None
+    pan: str, macs: Iterable[tuple[int, Mac]], merchant: str | None = None
 ) -> tuple[bytes | None, bytes | None]:
     """By the key of an even version, and by that of an odd one: both, while the one follows the other."""
     found: list[bytes | None] = [None, None]
-    for version, key in keys:
-        found[version % 2] = fingerprint(pan, key, merchant)
+    for version, mac in macs:
+        found[version % 2] = fingerprint(pan, mac, merchant)
     return found[0], found[1]
 
 
@@ -71,6 +72,6 @@ def associated_data(tenant: str, token: str, token_class: TokenClass) -> bytes:
     return len(whose).to_bytes(4) + whose + len(which).to_bytes(4) + which + len(what).to_bytes(4) + what
 
 
-def _checksum(head: str, key: bytes) -> str:
-    digest = hmac.digest(key, b"pangate token checksum\0" + head.encode("ascii"), "sha256")
+def _checksum(head: str, mac: Mac) -> str:
+    digest = mac.digest(b"pangate token checksum\0" + head.encode("ascii"))
     return base58(int.from_bytes(digest[:8]), 4)

@@ -20,6 +20,7 @@ from gateway.ports import Outcome, Ports, Soon, Unavailable
 from gateway.pure.audit import Entry, token_digest
 from gateway.pure.body import Match
 from gateway.pure.errors import Reason, Refused
+from gateway.pure.macs import Mac
 from gateway.pure.metrics import Metric
 from gateway.pure.places import AnySelector, HeadSelector, compile_place, expressions, in_target, with_expressions
 from gateway.pure.sensitive import SHAPES, is_sensitive, looks_like
@@ -143,9 +144,9 @@ class Reveal(Rule):
         """Select and check; what the checksum or the form of a token tells is told before the vault is asked."""
         numbers: list[_Found] = []
         codes: list[_Found] = []
-        key = self._ports.keys.mac(exchange.tenant, "token")
-        for target, match in self._tokens(exchange, key):
-            deny = self._unfit(target, match.value, key, exchange.revealable)
+        mac = self._ports.keys.keyed(exchange.tenant, "token")
+        for target, match in self._tokens(exchange, mac):
+            deny = self._unfit(target, match.value, mac, exchange.revealable)
             if deny is not None:
                 return self._refused(exchange, deny, match.value)
             (codes if is_sensitive(target.token_class) else numbers).append(Selected(target, match))
@@ -197,13 +198,13 @@ class Reveal(Rule):
 
     # --- on the way in
 
-    def _tokens(self, exchange: Exchange, key: bytes) -> Iterator[_Found]:
+    def _tokens(self, exchange: Exchange, mac: Mac) -> Iterator[_Found]:
         """The values that fields select, each with the field that decides over it."""
         for target, match in self._targets.of_request(exchange):
             place = target.place
             in_field = isinstance(place, HeadSelector) and place.kind == "header"
             for each in expressions(match) if in_field else (match,):
-                token_class = opaque_class(each.value, key) or "pan"
+                token_class = opaque_class(each.value, mac) or "pan"
                 rivals = (t for t in self._targets if t.place == place and t.token_class == token_class)
                 yield Selected(next(rivals, target), each)
 
@@ -212,14 +213,14 @@ class Reveal(Rule):
         await self._refusals.record(exchange, deny.reason, token)
         return deny
 
-    def _unfit(self, target: _Target, value: str, key: bytes, revealable: frozenset[str] | None) -> Deny | None:
+    def _unfit(self, target: _Target, value: str, mac: Mac, revealable: frozenset[str] | None) -> Deny | None:
         """Why a value cannot be a token that is revealed here; None if it may be one."""
         where = target.place.text
         if revealable is not None and target.token_class not in revealable:
             self._count(target, "not_allowed")
             detail = f"Ask the operator to let your service reveal tokens of the class {target.token_class} here."
             return Deny(Reason.CARD_TOKEN_NOT_ALLOWED, detail)
-        own = opaque_class(value, key)
+        own = opaque_class(value, mac)
         if own == target.token_class:
             return None
         if own is not None:

@@ -260,13 +260,13 @@ class Tokenize(Rule):
         if not (anything or looks_like(sensitive, code)):
             shape = SHAPES[sensitive]
             raise Refused(Reason.FIELD_INVALID, f"Send the {shape.name}, {shape.expected}, in {target.place.text}.")
-        key = self._ports.keys.mac(exchange.tenant, "token")
-        token = opaque(sensitive, self._settings.environment, self._ports.entropy(OPAQUE_BYTES), key)
+        mac = self._ports.keys.keyed(exchange.tenant, "token")
+        token = opaque(sensitive, self._settings.environment, self._ports.entropy(OPAQUE_BYTES), mac)
         exchange.fresh_sad.append((token, code.encode()))
         exchange.edit(target.place, Edit(match.start, match.end, match.encode(token)))
 
     def _own_class(self, exchange: Exchange, match: Match) -> TokenClass | None:
-        return opaque_class(match.value, self._ports.keys.mac(exchange.tenant, "token"))
+        return opaque_class(match.value, self._ports.keys.keyed(exchange.tenant, "token"))
 
     def _named_merchant(self, exchange: Exchange) -> str | None:
         """Raises `Refused` unless the place names exactly one, which is kept in clear."""

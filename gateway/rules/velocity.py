@@ -193,9 +193,10 @@ class Velocity(Rule):
     def _named(self, exchange: Exchange, selector: Selector) -> str:
         """A name for the card that tells nothing: of its number, or of the token that stands for it."""
         text = canonical(_only(exchange, selector, Reason.FIELD_REQUIRED))
-        secret = self._ports.keys.mac(exchange.tenant, "velocity")
+        keys = self._ports.keys
         if is_card_number(text):
-            return fingerprint(text, secret)[:16].hex()
+            return fingerprint(text, keys.keyed(exchange.tenant, "velocity"))[:16].hex()
+        secret = keys.mac(exchange.tenant, "velocity")
         return blake2b(text.encode(), key=secret, person=b"pangate token", digest_size=16).hexdigest()
 
     def _judge(self, counted: _Counted) -> Verdict:

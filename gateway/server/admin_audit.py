@@ -31,7 +31,7 @@ def audit_actions(store: Store, keys: Keys, only_tenant: Callable[[], str | None
         digest = token_digest(canonical(token), keys.mac(asked, "audit"))
         finding = FindReveals(asked, canonical(token), digest)
         row = (await store.commit([finding]))[finding]
-        own = opaque_class(token, keys.mac(asked, "token"))
+        own = opaque_class(token, keys.keyed(asked, "token"))
         token_class, token_format, created, deleted = row.found or (own, None, None, None)
         reveals = paired(row.entries)
         refusals = sorted((e for e in row.entries if e.event == "refused"), key=lambda entry: entry.at)

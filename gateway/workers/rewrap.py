@@ -189,14 +189,14 @@ class Rewrapper:
         ring = await settled(self._keys.ring(tenant))
         if not set(wanted.fingerprints) <= dict(ring.fingerprints).keys():
             ring = await self._keys.reread(tenant)
-        keys = dict(ring.fingerprints)
+        macs = dict(ring.fingerprints)
         renewed: list[tuple[VaultValue, Fields]] = []
         for value in left:
             bound = associated_data(tenant, value.token, value.token_class)
             plain = ring.open(value.fields.sealed, bound)
 
             def known_by(version: int, number: str = plain.decode(), merchant: str | None = value.merchant) -> bytes:
-                return fingerprint(number, keys[version], merchant)
+                return fingerprint(number, macs[version], merchant)
 
             renewed.append((value, wanted.met(value.fields, ring.seal(plain, bound), known_by)))
         return renewed

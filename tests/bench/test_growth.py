@@ -18,6 +18,7 @@ from gateway.adapters.sqlite import open_sqlite
 from gateway.config.load import load
 from gateway.operations import Candidate, PutToken, TokenRow
 from gateway.pure.cards import luhn_valid
+from gateway.pure.macs import Mac
 from gateway.pure.tokens import OPAQUE_BYTES, opaque
 from tests.conftest import HandClock, Recorder
 
@@ -40,7 +41,7 @@ def test_every_card_has_its_turn(count: int) -> None:
 def test_tokens_look_like_tokens_and_come_in_the_order_of_the_key_evenly_spread() -> None:
     tokens = [token for token, _ in vault.tokens(5800)]
     assert tokens == sorted(set(tokens))
-    assert {len(token) for token in tokens} == {len(opaque("pan", "live", bytes(OPAQUE_BYTES), b"k" * 32))}
+    assert {len(token) for token in tokens} == {len(opaque("pan", "live", bytes(OPAQUE_BYTES), Mac(b"k" * 32)))}
     first = [token[len("tok_live_")] for token in tokens]
     assert {first.count(digit) for digit in set(first)} == {100}
 

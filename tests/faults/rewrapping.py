@@ -29,6 +29,7 @@ from gateway.config.load import load
 from gateway.keeping import open_keys
 from gateway.operations import Candidate, PutToken
 from gateway.ports import Ring, Store
+from gateway.pure.macs import Mac
 from gateway.pure.tokens import OPAQUE_BYTES, associated_data, fingerprints, opaque
 from tests.conftest import HandClock, Recorder
 from tests.faults.campaign import Campaign
@@ -101,7 +102,7 @@ class Rewrapping(Campaign):
     async def _put(self, store: Store, keys: Keyrings, numbers: range, now: float) -> None:
         """Cards that no caller sends."""
         ring = await keys.reread(TENANT)
-        puts = [_put(card(CARDS + n), ring, keys.mac(TENANT, "token"), now) for n in numbers]
+        puts = [_put(card(CARDS + n), ring, keys.keyed(TENANT, "token"), now) for n in numbers]
         answers = await store.commit(puts)
         for n, put in zip(numbers, puts, strict=True):
             self.ledger.received("vault", answers[put].token, CARDS + n)
@@ -229,9 +230,9 @@ class Rewrapping(Campaign):
         return Found(self.rows, self.requests, self.failed, tally, self.complaints)
 
 
-def _put(number: str, ring: Ring, checksum_key: bytes, now: float) -> PutToken:
+def _put(number: str, ring: Ring, checksum: Mac, now: float) -> PutToken:
     def mint(_: int) -> Candidate:
-        token = opaque("pan", "live", os.urandom(OPAQUE_BYTES), checksum_key)
+        token = opaque("pan", "live", os.urandom(OPAQUE_BYTES), checksum)
         return Candidate(token, ring.seal(number.encode(), associated_data(TENANT, token, "pan")))
 
     even, odd = fingerprints(number, ring.fingerprints)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from bench.log_lines import CARDS, ZEROS
 from gateway.pure.cards import luhn_valid
+from gateway.pure.macs import Mac
 from gateway.pure.token_formats import (
     FORMATS,
     RANDOM_BYTES,
@@ -170,6 +171,6 @@ def test_the_page_about_tokens_has_an_example_of_every_format_as_it_is_made() ->
         "4242 4242 4242 4242",
     )
     made = {name: each.write(each.mint(number, entropy), written) for name, each in FORMATS.items()}
-    made["opaque"] = opaque("pan", "live", entropy, bytes(32))
+    made["opaque"] = opaque("pan", "live", entropy, Mac(bytes(32)))
     made["decorated"] = decorated("98${token}.${last4}").mint(number, entropy)
     assert examples == made

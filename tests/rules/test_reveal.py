@@ -188,7 +188,7 @@ async def test_a_code_whose_lease_was_not_heard_of_is_given_back(world: World) -
 
 
 async def test_a_row_put_in_the_place_of_another_does_not_open(world: World) -> None:
-    key = world.keys.mac("default", "token")
+    key = world.keys.keyed("default", "token")
     token, swapped = opaque("pan", "live", b"a" * 16, key), opaque("pan", "live", b"b" * 16, key)
     sealed = world.keys.seal("default", "vault", VISA.encode(), associated_data("default", swapped, "pan"))
     await world.store.commit([PutToken("default", "pan", "opaque", None, lambda _: Candidate(token, sealed), 0.0)])
@@ -197,7 +197,7 @@ async def test_a_row_put_in_the_place_of_another_does_not_open(world: World) -> 
 
 
 async def test_a_stored_token_of_another_class_is_not_revealed(world: World) -> None:
-    token = opaque("pan", "live", b"a" * 16, world.keys.mac("default", "token"))
+    token = opaque("pan", "live", b"a" * 16, world.keys.keyed("default", "token"))
     sealed = world.keys.seal("default", "vault", b"secret", associated_data("default", token, "pan"))
     await world.store.commit([PutToken("default", "pii", "opaque", None, lambda _: Candidate(token, sealed), 0.0)])
     response = await world.call(world.reveal(NUMBER), {"card": {"number": token}})

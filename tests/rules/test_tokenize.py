@@ -38,7 +38,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 
 
 def own_class(world: World, token: str, tenant: str = "default") -> str | None:
-    return opaque_class(token, world.keys.mac(tenant, "token"))
+    return opaque_class(token, world.keys.keyed(tenant, "token"))
 
 
 async def refused(world: World, rule: Any, body: Any, **call: Any) -> tuple[int, str, str]:

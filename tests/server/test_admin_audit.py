@@ -131,7 +131,7 @@ async def test_a_token_that_nobody_had_is_said_to_be_unknown(desk: Desk) -> None
 
 
 async def test_a_codes_token_is_known_by_its_checksum_and_a_deleted_one_by_its_name(desk: Desk) -> None:
-    code = opaque("cvc", "live", b"c" * 16, desk.keys.mac(TENANT, "token"))
+    code = opaque("cvc", "live", b"c" * 16, desk.keys.keyed(TENANT, "token"))
     assert (await desk.types("vault", "who", code)).output == "cvc, not stored; revealed 0 times\n"
     await desk.store.commit([put_token("tok_1"), DeleteToken(TENANT, "tok_1", NOW)])
     assert "deleted 2027-01-15T08:00:00.000Z" in (await desk.types("vault", "who", "tok_1")).output
