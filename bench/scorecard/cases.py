@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
+
+from bench.scorecard.backend import Backend
 
 Expect = Literal["accept", "reject", "any", "strip-or-reject", "pass", "block", "scrub"]
 """Of a request: forwarded once, not at all, one of both, or without the client's value. Of an upstream's answer: passed
@@ -43,6 +45,44 @@ class Steps:
 
 
 @dataclass(frozen=True, slots=True)
+class Proxy:
+    """`ports` by the listener that a case asks for; a peer has one for all. `context` where it listens with TLS."""
+
+    name: str
+    ports: Mapping[Port, int]
+    backend: Backend
+    context: ssl.SSLContext | None = None
+    ours: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    received: bytes
+    closed: bool
+    seen: Sequence[bytes]
+
+    @property
+    def status(self) -> int:
+        """Of the first answer that is not interim; 0 for none."""
+        rest = self.received
+        while rest.startswith(b"HTTP/1.1 1"):
+            rest = rest.partition(b"\r\n\r\n")[2]
+        digits = rest[9:12]
+        return int(digits) if rest.startswith(b"HTTP/1.") and digits.isdigit() else 0
+
+    @property
+    def refused(self) -> bool:
+        return not self.seen and (self.status >= 400 or (not self.received and self.closed))
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A question of the running proxy that answers what is wrong; empty: nothing."""
+
+    of: Callable[[Proxy], Awaitable[str]]
+
+
+@dataclass(frozen=True, slots=True)
 class Case:
     """`play` is bytes for any proxy; for ours alone steps, or a question that answers what is wrong (empty: nothing).
 
@@ -53,7 +93,7 @@ class Case:
     id: str
     name: str
     expect: Expect
-    play: Exchange | Steps | Callable[[], Awaitable[str]] | None
+    play: Exchange | Steps | Asked | Callable[[], Awaitable[str]] | None
     strict: str = ""
 
 

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from bench.scorecard.backend import Backend
-from bench.scorecard.cases import Case, Exchange, Port, Steps, Suite, Tally
+from bench.scorecard.cases import Asked, Case, Exchange, Proxy, Reply, Steps, Suite, Tally
 
 CANARIES = (b"4242424242424242", b"EVIL", b"canary")
 """What must not be in an answer that refuses, in what the backend gets, or in an answer that was to be scrubbed."""
@@ -22,37 +20,6 @@ _SILENCE = 1.0
 _SERVED_STATUSES = frozenset({501, 505})
 """5xx that speak of the request: a method or a version that is not supported."""
 _INTERNAL = (b"\r\nserver: gunicorn", b"\r\nx-powered-by", b"\r\nx-gateway-", b"\r\nx-internal-")
-
-
-@dataclass(frozen=True, slots=True)
-class Proxy:
-    """`ports` by the listener that a case asks for; a peer has one for all. `context` where it listens with TLS."""
-
-    name: str
-    ports: Mapping[Port, int]
-    backend: Backend
-    context: ssl.SSLContext | None = None
-    ours: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    received: bytes
-    closed: bool
-    seen: Sequence[bytes]
-
-    @property
-    def status(self) -> int:
-        """Of the first answer that is not interim; 0 for none."""
-        rest = self.received
-        while rest.startswith(b"HTTP/1.1 1"):
-            rest = rest.partition(b"\r\n\r\n")[2]
-        digits = rest[9:12]
-        return int(digits) if rest.startswith(b"HTTP/1.") and digits.isdigit() else 0
-
-    @property
-    def refused(self) -> bool:
-        return not self.seen and (self.status >= 400 or (not self.received and self.closed))
 
 
 async def run(suite: Suite, proxy: Proxy) -> Tally:
@@ -68,7 +35,7 @@ async def run(suite: Suite, proxy: Proxy) -> Tally:
         if isinstance(case.play, Exchange | Steps):
             wrong = await _played(case, case.play, proxy, tally)
         else:
-            wrong = await case.play()
+            wrong = await (case.play.of(proxy) if isinstance(case.play, Asked) else case.play())
             tally.refused_controls += bool(wrong) and case.expect in {"accept", "pass"}
         if wrong and case.strict and case.expect == "accept":
             tally.refused_controls -= 1

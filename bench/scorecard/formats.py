@@ -10,7 +10,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from bench.scorecard import jws, recipes, sequences, traced, vectors
+from bench.scorecard import jws, recipes, sequences, trace_suite, traced, vectors
 from bench.scorecard.cases import Case, Exchange, Expect, Suite
 
 _NO_SUITE = {".md", ".rst", ""}
@@ -27,14 +27,29 @@ def read_suites(folder: Path) -> Iterator[Suite]:
     if folder.is_file():
         yield from _read_file(folder, folder.parent)
         return
-    for place in sorted([folder, *(path for path in folder.rglob("*") if path.is_dir())]):
-        files = sorted(path for path in place.iterdir() if path.is_file() and path.suffix not in _NO_SUITE)
+    for place in _places(folder):
+        if trace_suite.is_suite(place):
+            yield Suite(_name(place, folder), "trace-context", list(trace_suite.suite(place)))
+        files = _files(place)
         texts = [path for path in files if _is_json_text(path)]
         if texts:
             yield Suite(_name(place, folder), "JSONTestSuite", [_json_text(path) for path in texts])
         for path in files:
             if path not in texts:
                 yield from _read_file(path, folder)
+
+
+def _places(folder: Path) -> list[Path]:
+    """The folder and those below it, but hidden ones, and what a suite with a harness of its own brings along."""
+    below = [path for path in sorted(folder.iterdir()) if path.is_dir() and not path.name.startswith(".")]
+    own = {"tracecontext"} if trace_suite.is_suite(folder) else set()
+    return [folder, *(place for path in below if path.name not in own for place in _places(path))]
+
+
+def _files(place: Path) -> list[Path]:
+    """What has cases in it: of a suite with a harness of its own, its data."""
+    files = sorted(path for path in place.iterdir() if path.is_file() and path.suffix not in _NO_SUITE)
+    return [path for path in files if path.name == "test_data.json" or not trace_suite.is_suite(place)]
 
 
 def _name(path: Path, folder: Path) -> str:
@@ -98,7 +113,7 @@ _TIERS: Mapping[str, Expect] = {"Severe": "reject", "Ambiguous": "reject", "Acce
 
 
 def _desync(path: Path) -> _Read:
-    rows = YAML(typ="safe").load(path.read_bytes())
+    rows = YAML(typ="base").load(path.read_bytes())
     if not isinstance(rows, list) or not all(isinstance(row, dict) and "expected" in row for row in rows):
         return None
     return {"http-desync-guardian": [_desync_case(row, f"{path.stem}-{n:03}") for n, row in enumerate(rows, 1)]}
@@ -106,6 +121,8 @@ def _desync(path: Path) -> _Read:
 
 def _desync_case(row: Mapping[str, Any], name: str) -> Case:
     """The request as the suite means it, with a Host where it has none, and with the body that its framing declares.
+
+    Scalars are read as they are spelled: a length of 010 is not one of 10.
 
     Its own driver hands each text over as UTF-8, `"\\x85"` in it too.
     """
@@ -136,6 +153,8 @@ def _declared_body(fields: Sequence[tuple[str, str]]) -> bytes:
 # --- JSONTestSuite ---------------------------------------------------------------------------------------------------
 
 _BY_PREFIX: Mapping[str, Expect] = {"y_": "accept", "n_": "reject", "i_": "any"}
+_TRANSFORMED = "test_transform"
+"""Its folder of texts that parsers take apart differently."""
 _EXCEPTED = {
     "y_object_duplicated_key": "it takes each member of an object once",
     "y_object_duplicated_key_and_value": "it takes each member of an object once",
@@ -143,12 +162,12 @@ _EXCEPTED = {
 
 
 def _is_json_text(path: Path) -> bool:
-    return path.suffix == ".json" and path.name[:2] in _BY_PREFIX
+    return path.suffix == ".json" and (path.name[:2] in _BY_PREFIX or path.parent.name == _TRANSFORMED)
 
 
 def _json_text(path: Path) -> Case:
     """What must be read is; what must not is refused; where parsers may differ, so that is refused or read whole."""
-    expect = _BY_PREFIX[path.name[:2]]
+    expect = _BY_PREFIX.get(path.name[:2], "any")
     return Case(path.stem, path.stem, expect, _posted("/json", path.read_bytes()), strict=_EXCEPTED.get(path.stem, ""))
 
 
@@ -176,6 +195,13 @@ def _sequences(path: Path) -> _Read:
     return {"sequences": list(sequences.cases(content))}
 
 
+def _traces(path: Path) -> _Read:
+    content = _json(path)
+    if not isinstance(content, list) or not content or "is_traceparent_valid" not in content[0]:
+        return None
+    return {"trace-context": list(trace_suite.cases(content))}
+
+
 def _json(path: Path) -> Any:
     return json.loads(path.read_bytes())
 
@@ -184,5 +210,5 @@ _READERS: Mapping[str, Sequence[Callable[[Path], _Read]]] = {
     ".jsonl": (_json_lines,),
     ".yaml": (_desync,),
     ".yml": (_desync,),
-    ".json": (_wycheproof, _vectors, _sequences),
+    ".json": (_wycheproof, _vectors, _sequences, _traces),
 }

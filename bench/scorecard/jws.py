@@ -29,22 +29,32 @@ def cases(content: Mapping[str, Any]) -> Iterator[Case]:
             text = test["jws"] if "jws" in test else test["jwe"]
             play = functools.partial(_judge, text, members, expect)
             name = f"{group.get('comment', '')} {test['comment']}".strip()
-            yield Case(f"tc-{test['tcId']}", name, expect, play, strict=_strict(text) if "jws" in test else _NO_JWE)
+            yield Case(
+                f"tc-{test['tcId']}", name, expect, play, strict=_strict(text, members) if "jws" in test else _NO_JWE
+            )
 
 
-def _strict(text: object) -> str:
+def _strict(text: object, members: Sequence[Mapping[str, Any]]) -> str:
     """Why a valid token is refused that is signed by a rule we do not take, or spelled in a way that we do not."""
-    if not isinstance(text, str):
+    if not isinstance(text, str) or text.startswith("{"):
         return "it takes the compact form only"
     if "=" in text:
         return "it takes base64url without padding only (RFC 7515 section 2)"
     try:
-        header = json.loads(decode_base64url(text.partition(".")[0]))
-        if header.get("alg") not in ALGORITHMS:
-            return "its algorithm is none that a route can take"
-        return "" if header.keys() <= {"alg", "typ", "kid"} else "its header has members but alg, typ and kid"
+        header, *_ = [decode_base64url(part) if part else b"" for part in text.split(".")]
+        return _strict_of(json.loads(header), members)
     except (ValueError, AttributeError):
         return "it takes base64url in its one spelling only"
+
+
+def _strict_of(header: Mapping[str, Any], members: Sequence[Mapping[str, Any]]) -> str:
+    algorithm = header.get("alg")
+    if algorithm not in ALGORITHMS:
+        return "its algorithm is none that a route can take"
+    if not header.keys() <= {"alg", "typ", "kid"}:
+        return "its header has members but alg, typ and kid"
+    said = [member["alg"] for member in members if "alg" in member and member.get("kid") == header.get("kid")]
+    return "" if algorithm in said or not said else "its key is for another algorithm (RFC 7517 section 4.4)"
 
 
 async def _judge(text: object, members: Sequence[Mapping[str, Any]], expect: str) -> str:

@@ -10,8 +10,7 @@ from pathlib import Path
 from bench.processes import free_port
 from bench.scorecard import certificates, delivered, signed, tokens
 from bench.scorecard.backend import Backend
-from bench.scorecard.cases import Port
-from bench.scorecard.drive import Proxy
+from bench.scorecard.cases import Port, Proxy
 from bench.stage import FOLDER, PANGATE, Stage, client_context
 from gateway.adapters.dev_certificates import make_dev_certificates
 

@@ -95,7 +95,8 @@ class Jws:
 def read_jws(text: str, members: Set[str] = _HEADER_MEMBERS, limit: int = TOKEN_BYTES) -> Jws:
     """Read the compact form (RFC 7515 section 7.1). The header has no other members than these, and always `alg`.
 
-    Raises ValueError: longer than `limit`, not the one spelling, or an algorithm that is none of ours.
+    The payload may be empty. Raises ValueError: longer than `limit`, not the one spelling, or an algorithm that is none
+    of ours.
     """
     if len(text) > limit:
         raise ValueError("too long")
@@ -109,7 +110,7 @@ def read_jws(text: str, members: Set[str] = _HEADER_MEMBERS, limit: int = TOKEN_
     return Jws(
         algorithm=algorithm,
         header=header,
-        payload=decode_base64url(payload_part),
+        payload=decode_base64url(payload_part) if payload_part else b"",
         signing_input=f"{header_part}.{payload_part}".encode("ascii"),
         signature=decode_base64url(signature_part),
     )

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 
 import pytest
 
-from bench.scorecard import recipes, sequences, starting
+from bench.scorecard import recipes, sequences, starting, trace_suite
 from bench.scorecard.__main__ import SAMPLES, _log, _play
 from bench.scorecard.backend import recording
-from bench.scorecard.cases import Case, Exchange, Expect, Suite, Tally
-from bench.scorecard.drive import Proxy, run
+from bench.scorecard.cases import Case, Exchange, Expect, Proxy, Suite, Tally
+from bench.scorecard.drive import run
 from bench.scorecard.formats import UnknownFormatError, read_suites
 from bench.scorecard.page import page
 from tests.certificates import Authority
 from tests.inbox_world import EVENT, SECRET, stripe_fields
 
+PUBLIC = {"JSON lines", "http-desync-guardian", "JSONTestSuite", "Wycheproof", "trace-context"}
 GET = b"GET /v1/payments HTTP/1.1\r\nHost: api.example\r\n\r\n"
 
 
@@ -33,7 +35,7 @@ def case(expect: Expect, request: bytes = GET, *, closes: bool = False, answer: 
 
 def test_every_public_format_has_a_sample_that_is_read() -> None:
     suites = list(read_suites(SAMPLES))
-    assert {suite.format for suite in suites} >= {"JSON lines", "http-desync-guardian", "JSONTestSuite", "Wycheproof"}
+    assert {suite.format for suite in suites} >= PUBLIC
     assert all(suite.cases for suite in suites)
 
 
@@ -54,6 +56,59 @@ def test_a_file_of_unknown_format_fails_the_run(tmp_path: Path, name: str, text:
     (tmp_path / name).write_text(text)
     with pytest.raises(UnknownFormatError):
         list(read_suites(tmp_path))
+
+
+TRACES = """
+import os, unittest
+from client import TestClient
+from tracecontext import spelled
+LEVEL = os.environ.setdefault("STRICT_LEVEL", "2")
+print("level", LEVEL)
+
+class Test(unittest.TestCase):
+    def test_three(self):
+        "each call has a field of its own"
+        asked = self.make_request([["X-Note", spelled]], 3)
+        self.assertEqual([dict(each["headers"])["X-Note"] for each in asked], [spelled] * 3)
+
+    def test_wrong(self):
+        self.assertNotIn(["X-Note", "1"], [list(pair) for pair in self.make_request([["X-Note", "1"]])[0]["headers"]])
+"""
+
+
+async def test_the_tests_of_the_trace_context_suite_are_played_with_a_harness_of_ours(tmp_path: Path) -> None:
+    (tmp_path / "tracecontext").mkdir()
+    (tmp_path / "tracecontext" / "__init__.py").write_text('spelled = "a value"')
+    (tmp_path / "test.py").write_text(TRACES)
+    (tmp_path / "client.py").write_text("raise OSError('nobody asks us')")
+    (suite,) = read_suites(tmp_path)
+    tally = await at_no_proxy(*suite.cases)
+    assert (suite.format, tally.cases, tally.wrong) == ("trace-context", 2, 1)
+    assert tally.complaints[0].startswith("Test.test_wrong")
+    assert "STRICT_LEVEL" not in os.environ
+
+
+async def test_a_proxy_that_goes_on_with_no_trace_is_seen() -> None:
+    parent = ["traceparent", "00-7c9a4e1d2b3f40518697a8b9c0d1e2f3-5d6e7f8091a2b3c4-01"]
+    rows = [{"headers": [parent], "is_traceparent_valid": True}, {"headers": [], "is_traceparent_valid": False}]
+    assert (await at_no_proxy(*trace_suite.cases(rows))).wrong == len(rows)
+
+
+def test_a_clone_of_a_suite_is_read_without_what_is_hidden_in_it(tmp_path: Path) -> None:
+    for name in (".git/pack.idx", "test_transform/number_1.0.json", "test_parsing/y_one.json"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text("1")
+    assert [suite.cases[0].expect for suite in read_suites(tmp_path)] == ["accept", "any"]
+
+
+def test_a_length_is_sent_as_it_is_spelled(tmp_path: Path) -> None:
+    fields = "headers: [{name: Content-Length, value: 010}]"
+    (tmp_path / "a.yaml").write_text(
+        f"- {{name: a, uri: /, method: POST, version: HTTP/1.1, {fields}, expected: {{tier: Severe}}}}"
+    )
+    (suite,) = read_suites(tmp_path)
+    assert isinstance(suite.cases[0].play, Exchange)
+    assert b"Content-Length: 010\r\n" in suite.cases[0].play.request
 
 
 def test_documentation_beside_the_cases_is_none_of_them(tmp_path: Path) -> None:

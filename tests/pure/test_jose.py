@@ -17,6 +17,7 @@ from gateway.pure.jose import (
     decode_base64url,
     encode_base64url,
     read_jwk_set,
+    read_jws,
     read_token,
 )
 from tests.credentials import claims, jwk, jwk_set, private_key, sign, spell, token
@@ -52,6 +53,12 @@ def test_base64url_has_one_spelling_for_each_value(text: str) -> None:
 def test_base64url_refuses_every_other_spelling(text: str) -> None:
     with pytest.raises(ValueError):
         decode_base64url(text)
+
+
+def test_a_signature_over_nothing_is_a_signature_but_no_token() -> None:
+    header, _, signature = TOKEN.split(".")
+    assert read_jws(f"{header}..{signature}").payload == b""
+    assert refused(f"{header}..{signature}")
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
