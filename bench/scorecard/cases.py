@@ -75,9 +75,13 @@ class Reply:
         return not self.seen and (self.status >= 400 or (not self.received and self.closed))
 
 
+Question = Callable[[], Awaitable[str]]
+"""Answers what is wrong; empty: nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A question of the running proxy that answers what is wrong; empty: nothing."""
+    """A question of the running proxy."""
 
     of: Callable[[Proxy], Awaitable[str]]
 
@@ -93,7 +97,7 @@ class Case:
     id: str
     name: str
     expect: Expect
-    play: Exchange | Steps | Asked | Callable[[], Awaitable[str]] | None
+    play: Exchange | Steps | Asked | Question | None
     strict: str = ""
 
 

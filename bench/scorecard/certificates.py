@@ -57,6 +57,12 @@ class Draft:
     newest: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3
     ciphers: str = ""
 
+    @functools.cached_property
+    def certificate(self) -> x509.Certificate:
+        """Issued once, when the rest is said."""
+        der = self.forge(self.issuer.client(*self.names, **{"key": self.key, **self.choices}))
+        return x509.load_der_x509_certificate(der)
+
     def context(self) -> ssl.SSLContext:
         """Of the client. Raises ssl.SSLError if this machine's TLS cannot show such a thing."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -65,8 +71,7 @@ class Draft:
         if self.ciphers:
             context.set_ciphers(self.ciphers)
         if self.shown:
-            der = self.forge(self.issuer.client(*self.names, **{"key": self.key, **self.choices}))
-            chain = [x509.load_der_x509_certificate(der), *(authority.certificate for authority in self.above)]
+            chain = [self.certificate, *(authority.certificate for authority in self.above)]
             secret = self.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
             with tempfile.NamedTemporaryFile() as file:
                 file.write(b"".join(link.public_bytes(Encoding.PEM) for link in chain) + secret)

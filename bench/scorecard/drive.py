@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 
-from bench.scorecard.cases import Asked, Case, Exchange, Proxy, Reply, Steps, Suite, Tally
+from bench.scorecard.cases import Asked, Case, Exchange, Proxy, Question, Reply, Steps, Suite, Tally
 
 CANARIES = (b"4242424242424242", b"EVIL", b"canary")
 """What must not be in an answer that refuses, in what the backend gets, or in an answer that was to be scrubbed."""
@@ -26,16 +27,17 @@ async def run(suite: Suite, proxy: Proxy) -> Tally:
     """All cases of a suite, one after the other: what reaches the backend is of the case at hand."""
     tally = Tally(suite.name, suite.format)
     for case in suite.cases:
-        if case.play is None:
+        made = _made(case)
+        if made is None:
             tally.not_built += 1
             tally.exceptions.append(f"{case.id} {case.name}: not built")
             continue
         tally.cases += 1
         tally.controls += case.expect in {"accept", "pass"}
-        if isinstance(case.play, Exchange | Steps):
-            wrong = await _played(case, case.play, proxy, tally)
+        if isinstance(made, Sequence):
+            wrong = await _played(case, made, proxy, tally)
         else:
-            wrong = await (case.play.of(proxy) if isinstance(case.play, Asked) else case.play())
+            wrong = await (made.of(proxy) if isinstance(made, Asked) else made())
             tally.refused_controls += bool(wrong) and case.expect in {"accept", "pass"}
         if wrong and case.strict and case.expect == "accept":
             tally.refused_controls -= 1
@@ -47,8 +49,20 @@ async def run(suite: Suite, proxy: Proxy) -> Tally:
     return tally
 
 
-async def _played(case: Case, given: Exchange | Steps, proxy: Proxy, tally: Tally) -> str:
-    *before, last = given.make() if isinstance(given, Steps) else (given,)
+def _made(case: Case) -> Sequence[Exchange] | Asked | Question | None:
+    """What to play; None for what nobody knows how to make, or what cannot be made of what its name asks for."""
+    play = case.play
+    if isinstance(play, Exchange):
+        return (play,)
+    if not isinstance(play, Steps):
+        return play
+    with suppress(ValueError, TypeError, LookupError):
+        return play.make()
+    return None
+
+
+async def _played(case: Case, given: Sequence[Exchange], proxy: Proxy, tally: Tally) -> str:
+    *before, last = given
     for exchange in before:
         if wrong := _accepted(await play(exchange, proxy)):
             return f"an earlier step was {wrong}"

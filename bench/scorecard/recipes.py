@@ -5,12 +5,25 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.scorecard import abuse, audited, certificates, delivered, issuer, proofs, signed, starting, tokens, vectors
-from bench.scorecard.cases import Case, Exchange, Expect, Steps
+from bench.scorecard import (
+    abuse,
+    audited,
+    bound,
+    certificates,
+    delivered,
+    issuer,
+    nonces,
+    proofs,
+    signed,
+    starting,
+    token_recipes,
+    vectors,
+)
+from bench.scorecard.cases import Case, Exchange, Expect, Question, Steps
 
 _PUBLISHED = Path(__file__).parent / "samples" / "rfc9421.json"
 
@@ -26,10 +39,12 @@ def case(row: Mapping[str, Any]) -> Case:
     return Case(row["id"], row["name"], expect, asked or (None if make is None else Steps(make)))
 
 
-def _question(standard: str, name: str, *, good: bool) -> Callable[[], Awaitable[str]] | None:
+def _question(standard: str, name: str, *, good: bool) -> Question | None:
     """What no exchange shows."""
     if standard == "jwt":
         return issuer.question(name, good=good)
+    if standard == "dpop":
+        return nonces.question(name, good=good)
     if standard == "aud":
         return audited.question(name)
     return starting.question(name) if standard == "mtls" and not good else None
@@ -38,7 +53,7 @@ def _question(standard: str, name: str, *, good: bool) -> Callable[[], Awaitable
 def _steps(standard: str, row: Mapping[str, Any], *, good: bool) -> Callable[[], Sequence[Exchange]] | None:
     name = row["name"]
     if standard == "jwt":
-        return tokens.steps(name, row.get("header"))
+        return bound.steps(name, good=good) or token_recipes.steps(name, row.get("header"))
     if standard == "dpop":
         return proofs.steps(name, good=good)
     if standard == "ab":

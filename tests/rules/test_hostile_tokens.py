@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bench.scorecard import issuer, proofs, tokens
+from bench.scorecard import issuer, proofs, token_recipes, tokens
 from bench.scorecard.cases import Exchange
 from gateway.adapters.clock import SystemClock
 from gateway.adapters.files import WatchedFiles
@@ -112,7 +112,7 @@ async def test_a_token_is_judged_right(edge: World, row: dict[str, Any]) -> None
     if ask is not None:
         assert await ask() == ""
         return
-    make = tokens.steps(row["name"], row.get("header"))
+    make = token_recipes.steps(row["name"], row.get("header"))
     assert make is not None
     judge(row, await play(edge, list(make())), edge)
 
