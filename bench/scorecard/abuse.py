@@ -12,7 +12,7 @@ import itertools
 import json
 import re
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -55,14 +55,22 @@ def _asked(
 
 def _tried(_: str, name: str, good: bool) -> Sequence[Exchange]:
     """One more than may be tried: cards from one device, or codes for one card, whoever sends them."""
-    path, one_card = f"/tried/c{next(_cases)}", bool(re.search(r"\b(1|one|same|single) card", name))
+    path, one_card = f"/tried/c{next(_cases)}", bool(re.search(r"\b(1|one|same|single) card|expir", name))
 
     def attempt(n: int) -> Exchange:
         number = _CARDS[0 if one_card else n % len(_CARDS)]
         subject = f"subject-{n}" if re.search(r"rotat|subject|user|account", name) else "subject"
-        return _asked(path, {"card": {"number": number, "cvc": f"{n:03}"}}, sub=subject)
+        card = {"number": number, "cvc": f"{n:03}", "expiry": f"{n + 1:02}/31"}
+        return _asked(path, {"card": card}, sub=subject)
 
     return [attempt(n) for n in range(ATTEMPTS if good else ATTEMPTS + 1)]
+
+
+def declined(answer: bytes) -> Sequence[Exchange]:
+    """One more than may be declined of one caller, with another card each time, and what the upstream says of it."""
+    subject = f"declined-{next(_cases)}"
+    cards = [{"card": {"number": _CARDS[n % len(_CARDS)]}} for n in range(ATTEMPTS + 1)]
+    return [replace(_asked("/declined", card, sub=subject), answer=answer) for card in cards]
 
 
 def _owner(_: str, name: str, good: bool) -> Sequence[Exchange]:
@@ -83,8 +91,17 @@ def _scope(_: str, __: str, good: bool) -> Sequence[Exchange]:
 def _reused(_: str, name: str, good: bool) -> Sequence[Exchange]:
     """The same key again, with another request; or with the same one, which is answered without asking anybody."""
     key = f"Idempotency-Key: key-{next(_cases)}"
-    other = not good and "body" in name
+    if not good and re.search("missing|empty|long|ki?b|twice|two", name):
+        keys = {"missing": [], "empty": ["Idempotency-Key: "], "twice": [key, key], "two": [key, f"{key}-b"]}
+        return [_asked("/once", {"amount": 1}, *keys.get(_word(name, keys), [key + "k" * 4096]))]
+    if good and re.search("subject|tenant|user|account|caller", name):
+        return [_asked("/once", {"amount": 1}, key, sub=f"subject-{n}") for n in range(2)]
+    other = not good
     return [_asked("/once", {"amount": 1}, key), _asked("/once", {"amount": 2 if other else 1}, key, kept=good)]
+
+
+def _word(name: str, words: Iterable[str]) -> str:
+    return next((word for word in words if word in name), "")
 
 
 def _raced(_: str, __: str, ___: bool) -> Sequence[Exchange]:
@@ -96,6 +113,52 @@ def _slow_body(_: str, __: str, good: bool) -> Sequence[Exchange]:
     """A byte, and then no other in the time that this listener gives."""
     whole = _asked("/json", {"a": 1}, port="hasty")
     return [whole if good else replace(whole, request=whole.request[:-6], closes=True)]
+
+
+def _slow_head(_: str, __: str, good: bool) -> Sequence[Exchange]:
+    whole = _asked("/json", {"a": 1}, port="hasty")
+    return [whole if good else replace(whole, request=whole.request[:40], closes=True)]
+
+
+def _slow_second(_: str, __: str, good: bool) -> Sequence[Exchange]:
+    """The first is whole, and answered."""
+    whole = _asked("/json", {"a": 1}, port="hasty")
+    again = replace(whole, first=whole.request)
+    return [again if good else replace(again, request=whole.request[:40], closes=True)]
+
+
+def _payment(_: str, name: str, good: bool) -> Sequence[Exchange]:
+    """What no schema allows: a member that is the service's own, an amount that is none."""
+    body: dict[str, Any] = {"amount": 100, "currency": "EUR"}
+    if not good:
+        body |= next(members for words, members in _NO_PAYMENTS if re.search(words, name))
+    return [_asked("/v1/payments", body)]
+
+
+def _undeclared(_: str, name: str, good: bool) -> Sequence[Exchange]:
+    line = "POST /json" if good else "POST /nowhere" if "path" in name else "DELETE /json"
+    return [Exchange(f"{line} HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 0\r\n\r\n".encode())]
+
+
+def _too_much(_: str, name: str, __: bool) -> Sequence[Exchange]:
+    """More than a route takes, by what is said of it or by what is in it."""
+    head = f"POST /json HTTP/1.1\r\nHost: {HOST}\r\nContent-Type: application/json\r\n"
+    if re.search("gzip|bomb|compress", name):
+        return [Exchange(f"{head}Content-Encoding: gzip\r\nContent-Length: 4\r\n\r\nAAAA".encode())]
+    if re.search("deep|depth|nest", name):
+        return [_asked("/json", json.loads("[" * 200 + "]" * 200))]
+    return [Exchange(f"{head}Content-Length: {10**18}\r\n\r\n".encode(), closes=True)]
+
+
+_NO_PAYMENTS: Sequence[tuple[str, dict[str, Any]]] = (
+    (r"negative", {"amount": -1}),
+    (r"zero", {"amount": 0}),
+    (r"float|decimal|fraction", {"amount": 1.5}),
+    (r"string|text", {"amount": "100"}),
+    (r"overflow|huge|exponent", {"amount": 2**63}),
+    (r"currency", {"currency": "eur"}),
+    (r"", {"status": "paid", "is_admin": True, "amount_refunded": 100}),
+)
 
 
 def _idle(_: str, __: str, ___: bool) -> Sequence[Exchange]:
@@ -128,13 +191,21 @@ def _from(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bytes:
 
 _BY_WORDS: Sequence[tuple[str, Callable[[str, str, bool], Sequence[Exchange]] | None]] = (
     ("parallel.*same key", _raced),
+    ("(slow|second) .*keep-?alive|slow second", _slow_second),
+    ("slow head|slowloris", _slow_head),
     ("slow body", _slow_body),
     ("idle connection", _idle),
     ("parallel|concurrent|race|slow|idle|down|clock|SSRF", None),
     (r"BOLA|object level", _owner),
-    (r"scope|function level", _scope),
+    (r"undeclared|not declared|\bDELETE\b", _undeclared),
+    (r"mass assignment|server-owned|is_admin", _payment),
+    (r"(unknown|extra|undeclared) (body )?(field|member|prop)", _payment),
+    (r"property level|\bamounts? (as|is|over|with)|(negative|zero) amount|currency", _payment),
+    (r"content-length 10|body (over|of|too|100)|large body|gzip|(deep|nested) json|json depth", _too_much),
+    (r"scope|function level|\bBFLA\b|admin route", _scope),
     (r"X-Forwarded-For|X-Real-IP|True-Client-IP|Forwarded|X-Client-IP|spoof", _spoofed),
     (r"IPv6|/64", _rotated),
+    (r"BIN\b|expir|guest", _tried),
     ("idempotency", _reused),
     (r"\bcards?\b|CVCs?|PANs?", _tried),
 )

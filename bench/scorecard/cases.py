@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from bench.scorecard.backend import Backend
@@ -29,6 +30,8 @@ class Exchange:
     """The connection must be closed afterwards."""
     context: Callable[[], ssl.SSLContext] | None = field(default=None, repr=False)
     """TLS of this connection. Raises ssl.SSLError if no connection can be made like that."""
+    first: bytes = field(default=b"", repr=False)
+    """Asked and answered before, on the same connection."""
     times: int = 1
     """Sent so often at once, each on a connection of its own: all together are one request."""
     kept: bool = False
@@ -53,6 +56,8 @@ class Proxy:
     backend: Backend
     context: ssl.SSLContext | None = None
     ours: bool = False
+    folder: Path | None = None
+    """Where the files of ours are."""
 
 
 @dataclass(frozen=True, slots=True)

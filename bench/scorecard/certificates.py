@@ -7,6 +7,7 @@ import re
 import ssl
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,11 +20,12 @@ from bench.scorecard.cases import Exchange
 from tests.credentials import SERVER_AUTH, Authority, private_key, signed_with_sha1
 
 PARTNER = "spiffe://shop.example/partner"
-_HOST = "localhost"
+HOST = "localhost"
 """What a route of the listener names, and handshakes ask for."""
 _NOW = int(time.time())
 _TIMES = {"begins": _NOW - 3600, "ends": _NOW + 86_400}
 _REVOKED = 4711
+_IN_CLEAR = b"GET /mutual HTTP/1.1\r\nHost: localhost\r\n\r\n"
 OURS = Authority.make("scorecard", **_TIMES)
 FLAT = Authority.make("flat", path_length=0, **_TIMES)
 NARROW = Authority.make("narrow", permitted=[x509.DNSName("good.example")], **_TIMES)
@@ -35,9 +37,9 @@ def authorities() -> bytes:
     return b"".join(authority.pem for authority in _TRUSTED)
 
 
-def revocations() -> bytes:
-    """And of what they revoked."""
-    return b"".join(each.crl(_REVOKED, begins=_NOW - 60, ends=_NOW + 86_400) for each in _TRUSTED)
+def revocations(*more: int) -> bytes:
+    """And of what they revoked, these serial numbers too."""
+    return b"".join(each.crl(_REVOKED, *more, begins=_NOW - 60, ends=_NOW + 86_400) for each in _TRUSTED)
 
 
 @dataclass
@@ -52,8 +54,11 @@ class Draft:
     """Whose certificates the client sends along."""
     forge: Callable[[bytes], bytes] = bytes
     shown: bool = True
-    host: str = _HOST
+    host: str = HOST
     fields: str = ""
+    plain: bytes | None = None
+    """Sent without TLS, instead of everything."""
+    oldest: ssl.TLSVersion = ssl.TLSVersion.MINIMUM_SUPPORTED
     newest: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3
     ciphers: str = ""
 
@@ -67,7 +72,9 @@ class Draft:
         """Of the client. Raises ssl.SSLError if this machine's TLS cannot show such a thing."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        context.maximum_version = self.newest
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # what nobody should speak is what is asked for
+            context.minimum_version, context.maximum_version = self.oldest, self.newest
         if self.ciphers:
             context.set_ciphers(self.ciphers)
         if self.shown:
@@ -136,14 +143,41 @@ def _claimed(draft: Draft, _: re.Match[str]) -> None:
     draft.fields = f"Client-Cert: :AAAA:\r\nX-Forwarded-Client-Cert: URI={PARTNER}\r\nX-SSL-Client-Verify: SUCCESS\r\n"
 
 
+def _obsolete(version: ssl.TLSVersion) -> Change:
+    """A version that this machine's TLS speaks only when told to lower its guard."""
+
+    def change(draft: Draft, _: re.Match[str]) -> None:
+        draft.oldest = draft.newest = version
+        draft.ciphers = "ALL:@SECLEVEL=0"
+
+    return change
+
+
+def _old_and_new(draft: Draft, _: re.Match[str]) -> None:
+    draft.issuer, draft.names = FLAT, (PARTNER,)
+
+
 CONTROLS: Sequence[tuple[str, Change]] = [
     (r"tls ?1\.2", _older("ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256")),
     (r"dns san|dns name", _named("api.bad.example")),
     (r"rsa[ -]?(2048|3072|4096)", lambda draft, _: setattr(draft, "key", rsa.generate_private_key(65537, 2048))),
-    (r"control|baseline|good|valid|tls ?1\.3", _as_it_is),
+    (r"(old and new|both|second|another|two) ca|rotat", _old_and_new),
+    (r"control|baseline|good|valid|tls ?1\.3|renewed|same san", _as_it_is),
 ]
 """By the names of cases that must pass."""
 RECIPES: Sequence[tuple[str, Change]] = [
+    (
+        r"plain(text)? http|http (to|on|over) (the )?tls",
+        _attribute("plain", b"GET /mutual HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+    ),
+    (r"handshake garbage|garbage|not tls", _attribute("plain", b"\x16\x03\x01\x00\x05hello" + bytes(200))),
+    (r"ssl ?v?[23]|tls ?1\.0\b", _obsolete(ssl.TLSVersion.TLSv1)),
+    (r"tls ?1\.1\b", _obsolete(ssl.TLSVersion.TLSv1_1)),
+    (r"anonymous|\badh\b|anon dh", _older("ADH-AES128-GCM-SHA256:@SECLEVEL=0")),
+    (r"alpn.*h2", _as_it_is),
+    (r"empty certificate", _attribute("shown", value=False)),
+    (r"bundle of (an)?other|other (route|listener)'?s? ca|(another|other) tenant", _strange),
+    (r"x-ssl|x-forwarded-client-cert|client-cert", _claimed),
     (r"\bsni\b|fronting|misdirect", _attribute("host", "api.example")),
     (r"header|xfcc|spoof", _claimed),
     (r"no (client )?cert|without (a )?(client )?cert|missing client cert", _attribute("shown", value=False)),
@@ -162,6 +196,12 @@ RECIPES: Sequence[tuple[str, Change]] = [
     (r"chain \d+ long|long chain|too many intermediates", _below(OURS, 100)),
     (r"intermediate", _below(OURS, 1)),
     (r"1 mib|huge|too large|very large", _named(*(f"{PARTNER}/{n:0>2000}" for n in range(500)))),
+    (r"(very |too )?long san|large san", _named(f"{PARTNER}/{'a' * 5000}")),
+    (r"\d{2,} sans|many sans", _named(*(f"spiffe://shop.example/a-{n}" for n in range(100)))),
+    (r"nul|null byte", _named("spiffe://shop.example/partner%00")),
+    (r"e-?mail", _named("mailto:partner@shop.example")),
+    (r"allow-?list|san not", _named("spiffe://shop.example/a/b")),
+    (r"loop", _below(OURS, 30)),
     (r"self.?signed", _strange),
     (
         r"(other|another|unknown|foreign|strange|wrong) (ca|authority|issuer)|same (ca )?(name|subject)|untrusted",
@@ -185,7 +225,7 @@ RECIPES: Sequence[tuple[str, Change]] = [
 
 def steps(name: str, *, good: bool) -> Callable[[], Sequence[Exchange]] | None:
     """A request on a connection with such a certificate; None for a name that says nothing we know how to do."""
-    if re.search("stall", name, re.IGNORECASE):
+    if re.search("stall|half.?open|never ends", name, re.IGNORECASE):
         return _stalled
     for pattern, change in CONTROLS if good else RECIPES:
         found = re.search(pattern, name, re.IGNORECASE)
@@ -206,5 +246,7 @@ def _stalled() -> Sequence[Exchange]:
 def _once(change: Change, found: re.Match[str]) -> Sequence[Exchange]:
     draft = Draft()
     change(draft, found)
+    if draft.plain is not None:
+        return [Exchange(draft.plain, port="mutual")]
     request = f"GET /mutual HTTP/1.1\r\nHost: {draft.host}\r\n{draft.fields}\r\n"
     return [Exchange(request.encode(), port="mutual", context=draft.context)]

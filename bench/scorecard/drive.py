@@ -93,6 +93,12 @@ async def play(exchange: Exchange, proxy: Proxy) -> Reply:
     except OSError:
         return Reply(b"", closed=True, seen=())
     try:
+        if exchange.first:
+            writer.write(exchange.first)
+            while not _whole(received):
+                received += await asyncio.wait_for(reader.read(65536), _SILENCE)
+            received = b""
+            backend.requests.clear()
         writer.write(exchange.request)
         while not (_whole(received) and not exchange.closes):
             piece = await asyncio.wait_for(reader.read(65536), _SILENCE)

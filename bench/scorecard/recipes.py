@@ -14,16 +14,19 @@ from bench.scorecard import (
     audited,
     bound,
     certificates,
+    connections,
     delivered,
     issuer,
+    limited,
     nonces,
     proofs,
-    signed,
+    received,
+    signed_recipes,
     starting,
     token_recipes,
     vectors,
 )
-from bench.scorecard.cases import Case, Exchange, Expect, Question, Steps
+from bench.scorecard.cases import Asked, Case, Exchange, Expect, Question, Steps
 
 _PUBLISHED = Path(__file__).parent / "samples" / "rfc9421.json"
 
@@ -39,15 +42,19 @@ def case(row: Mapping[str, Any]) -> Case:
     return Case(row["id"], row["name"], expect, asked or (None if make is None else Steps(make)))
 
 
-def _question(standard: str, name: str, *, good: bool) -> Question | None:
+def _question(standard: str, name: str, *, good: bool) -> Question | Asked | None:
     """What no exchange shows."""
     if standard == "jwt":
         return issuer.question(name, good=good)
     if standard == "dpop":
         return nonces.question(name, good=good)
+    if standard == "ab":
+        return limited.question(name, good=good)
+    if standard == "wh":
+        return received.question(name, good=good)
     if standard == "aud":
         return audited.question(name)
-    return starting.question(name) if standard == "mtls" and not good else None
+    return connections.question(name) or starting.question(name) if standard == "mtls" and not good else None
 
 
 def _steps(standard: str, row: Mapping[str, Any], *, good: bool) -> Callable[[], Sequence[Exchange]] | None:
@@ -60,7 +67,7 @@ def _steps(standard: str, row: Mapping[str, Any], *, good: bool) -> Callable[[],
         return abuse.steps(name, good=good)
     if standard == "mtls":
         return certificates.steps(name, good=good)
-    return delivered.steps(name) if standard == "wh" else None
+    return delivered.steps(name, good=good) if standard == "wh" else None
 
 
 def _signed_message(row: Mapping[str, Any], expect: Expect) -> Case:
@@ -68,7 +75,7 @@ def _signed_message(row: Mapping[str, Any], expect: Expect) -> Case:
     if published is not None:
         found = next(case for case in _published_cases() if case.id == published[1])
         return Case(row["id"], row["name"], "accept", found.play)
-    make = signed.steps(row["name"])
+    make = signed_recipes.steps(row["name"], good=expect == "accept")
     return Case(row["id"], row["name"], expect, None if make is None else Steps(make))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import tempfile
 from collections.abc import Awaitable, Callable
@@ -24,6 +25,16 @@ routes:
 policies: policies/*.yaml
 """
 _POLICY = 'rules:\n  - {kind: mtls, ca: ca.pem, san: ["spiffe://shop.example/*"]}\n'
+_PLAIN = "rules:\n  - {kind: rate_limit, key: [route], rate: 100/second}\n"
+_HOOKS = """version: 1
+listeners: {{hooks: {{bind: 127.0.0.1:{port}}}}}
+store: "sqlite::memory:"
+keys: {{provider: file, key: "file:certs/vault.key"}}
+upstreams: {{backend: {{url: "http://127.0.0.1:9"}}}}
+routes:
+  - {{name: hooks, listener: hooks, match: {{methods: [POST], path: /hooks}}, {inbox}, upstream: backend}}
+policies: policies/*.yaml
+"""
 _SECONDS = 30.0
 _FILES = {"missing": None, "empty": b""}
 
@@ -53,10 +64,27 @@ async def started(folder: Path, authorities: bytes | None) -> str:
     (folder / "config.yaml").write_text(_CONFIG.format(port=free_port()))
     if authorities is not None:
         (folder / "ca.pem").write_bytes(authorities)
+    return await _ended(folder, b"ca.pem")
+
+
+async def refused(inbox: str, **environment: str) -> str:
+    """What is wrong with how a gateway ends that is given this inbox; empty if it named the line and opened nothing."""
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        make_dev_certificates(folder / "certs")
+        (folder / "policies").mkdir()
+        (folder / "policies" / "plain.yaml").write_text(_PLAIN)
+        (folder / "config.yaml").write_text(_HOOKS.format(port=free_port(), inbox=inbox))
+        return await _ended(folder, b"config.yaml:7:", **environment)
+
+
+async def _ended(folder: Path, word: bytes, **environment: str) -> str:
+    """What is wrong with how a start ends; empty if it failed, with this word."""
     process = await asyncio.create_subprocess_exec(
         *[*PANGATE, "run", "--config", str(folder / "config.yaml")],
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
+        env={**os.environ, **environment},
     )
     assert process.stdout is not None
     said = b""
@@ -71,4 +99,4 @@ async def started(folder: Path, authorities: bytes | None) -> str:
         if process.returncode is None:
             process.kill()
             await process.wait()
-    return "" if process.returncode and b"ca.pem" in said else f"ended with {process.returncode}: {said[-200:]!r}"
+    return "" if process.returncode and word in said else f"ended with {process.returncode}: {said[-200:]!r}"

@@ -58,7 +58,7 @@ def target(name: str, folder: Path, backend: Backend) -> Iterator[Proxy]:
                 "proxied": proxied,
                 "hasty": hasty,
             }
-            yield Proxy(name, ports, backend, ours=True)
+            yield Proxy(name, ports, backend, ours=True, folder=folder)
         else:
             port = stage.peer(name).port
             yield Proxy(name, dict.fromkeys(("edge", "open"), port), backend, client_context(stage.certs))

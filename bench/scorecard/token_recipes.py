@@ -8,25 +8,32 @@ from __future__ import annotations
 
 import base64
 import functools
-import hashlib
-import hmac
 import json
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.algorithms import ECAlgorithm
 
 from bench.scorecard.cases import Exchange
-from bench.scorecard.tokens import ALGORITHM_OF, AUDIENCE, ISSUER, REVOKED, Draft, key, public_jwk, spell
+from bench.scorecard.token_signatures import (
+    ORDER,
+    Change,
+    by_changed,
+    by_hmac,
+    crossed,
+    in_der,
+    misnamed,
+    of_other,
+    other_half,
+    public,
+    with_useless,
+)
+from bench.scorecard.tokens import AUDIENCE, ISSUER, REVOKED, Draft, public_jwk, spell
 from gateway.pure.jose import ALGORITHMS, encode_base64url
-
-Change = Callable[[Draft, re.Match[str]], None]
 
 
 def _as_it_is(_: Draft, __: re.Match[str]) -> None:
@@ -59,26 +66,6 @@ def _raw_claim(draft: Draft, text: str) -> None:
 
 def _attribute(name: str, value: object) -> Change:
     return lambda draft, _: setattr(draft, name, value)
-
-
-def _hmac(secret: Callable[[], bytes]) -> Change:
-    def change(draft: Draft, _: re.Match[str]) -> None:
-        draft.header["alg"] = "HS256"
-        draft.forge = lambda signed: hmac.digest(secret(), signed, "sha256")
-
-    return change
-
-
-def _public(encoding: Encoding, form: PublicFormat = PublicFormat.SubjectPublicKeyInfo) -> bytes:
-    encoded: bytes = key("es").public_key().public_bytes(encoding, form)
-    return encoded
-
-
-def _signature(change: Callable[[bytes], bytes]) -> Change:
-    def apply(draft: Draft, _: re.Match[str]) -> None:
-        draft.forge = lambda signed: change(ALGORITHMS["ES256"].sign(signed, key("es")))
-
-    return apply
 
 
 def _part(index: int, change: Callable[[str], str]) -> Change:
@@ -185,61 +172,6 @@ def _more(text: str) -> Change:
     return lambda draft, _: _raw_claim(draft, text)
 
 
-def _crossed(signs: str, kid: str) -> Change:
-    """Signed by the rule of one key with another key, whose id the token names."""
-
-    def change(draft: Draft, _: re.Match[str]) -> None:
-        draft.header |= {"alg": ALGORITHM_OF[signs], "kid": kid}
-        draft.forge = lambda signed: ALGORITHMS[ALGORITHM_OF[signs]].sign(signed, key(kid))
-
-    return change
-
-
-def _misnamed(algorithm: str, kid: str) -> Change:
-    """Signed as its key signs, under the name of another kind of key."""
-
-    def change(draft: Draft, _: re.Match[str]) -> None:
-        draft.header |= {"alg": algorithm, "kid": kid}
-        draft.forge = lambda signed: ALGORITHMS[ALGORITHM_OF[kid]].sign(signed, key(kid))
-
-    return change
-
-
-def _over_all_keys(kid: str) -> Change:
-    """With a key of the set that nobody should use: what an exponent of one signs, or a point that is no key."""
-
-    def change(draft: Draft, _: re.Match[str]) -> None:
-        draft.header |= {"alg": "ES256" if kid == "off" else "RS256", "kid": kid}
-        if kid == "one":
-            draft.forge = _padded_digest
-        else:
-            draft.forge = lambda signed: ALGORITHMS["ES256"].sign(signed, key("es"))
-
-    return change
-
-
-def _padded_digest(signed: bytes) -> bytes:
-    """EMSA-PKCS1-v1_5 (RFC 8017 section 9.2) of 2048 bits, which an exponent of one leaves as it is."""
-    digest = bytes.fromhex("3031300d060960864801650304020105000420") + hashlib.sha256(signed).digest()
-    return b"\0\1" + b"\xff" * (256 - 3 - len(digest)) + b"\0" + digest
-
-
-def _other_half(draft: Draft, _: re.Match[str]) -> None:
-    """The other of the two signatures that ECDSA has: s and n - s."""
-
-    def forge(signed: bytes) -> bytes:
-        r, s = decode_dss_signature(key("es").sign(signed, ec.ECDSA(hashes.SHA256())))
-        order = int.from_bytes(_ORDER, "big")
-        return r.to_bytes(32, "big") + max(s, order - s).to_bytes(32, "big")
-
-    draft.forge = forge
-
-
-def _of_other(draft: Draft, _: re.Match[str]) -> None:
-    other = Draft().token().rpartition(".")[2]
-    draft.spelling = lambda token: f"{token.rpartition('.')[0]}.{other}"
-
-
 def _nested(draft: Draft, _: re.Match[str]) -> None:
     draft.header["cty"], draft.payload = "JWT", Draft().token().encode()
 
@@ -258,10 +190,6 @@ def _twice(draft: Draft, found: re.Match[str]) -> None:
 
 def _later(token: Callable[[bytes], bytes]) -> Change:
     return lambda draft, _: setattr(draft, "payload", token(json.dumps(draft.claims).encode()))
-
-
-def _der(draft: Draft, _: re.Match[str]) -> None:
-    draft.forge = lambda signed: bytes(key("es").sign(signed, ec.ECDSA(hashes.SHA256())))
 
 
 def _utf16(part: str) -> Change:
@@ -302,7 +230,6 @@ def _in_field(draft: Draft, _: re.Match[str]) -> None:
 _ELSEWHERE = re.compile(r"^jwks|(mtls|certificate).bound.*\b(its|own|right|same|matching|correct)\b", re.IGNORECASE)
 """What no request alone can show: the issuer's keys, a certificate."""
 _NOTHING: Any = re.match("", "")
-_ORDER = bytes.fromhex("ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551")
 _EVIL, _POINT = "https://evil.example", PublicFormat.UncompressedPoint
 _THUMBPRINT = encode_base64url(bytes(32))
 _KINDS = (
@@ -313,31 +240,31 @@ RECIPES: Sequence[tuple[str, Change]] = [
     (r"introspection(?!.*active ?= ?true)|opaque", _attribute("spelling", lambda _: "opaque-7f3a")),
     (r"control.*?\b(eddsa|ed25519|es256|ps256)", _with_key),
     (r"control\b(?! char)", _as_it_is),
-    (r"hs(256|384|512).*x\.?509", _hmac(lambda: _public(Encoding.DER))),
-    (r"hs(256|384|512).*ssh", _hmac(lambda: _public(Encoding.OpenSSH, PublicFormat.OpenSSH))),
-    (r"hs(256|384|512).*(modulus|raw|point|coordinate)", _hmac(lambda: _public(Encoding.X962, _POINT))),
-    (r"hs256.*der\b", _hmac(lambda: _public(Encoding.DER))),
-    (r"hs256.*pem", _hmac(lambda: _public(Encoding.PEM))),
-    (r"hs256.*jwk", _hmac(lambda: json.dumps(public_jwk("es")).encode())),
-    (r"hs256.*empty", _hmac(bytes)),
-    (r"hs(256|384|512)", _hmac(lambda: b"secret")),
+    (r"hs(256|384|512).*x\.?509", by_hmac(lambda: public(Encoding.DER))),
+    (r"hs(256|384|512).*ssh", by_hmac(lambda: public(Encoding.OpenSSH, PublicFormat.OpenSSH))),
+    (r"hs(256|384|512).*(modulus|raw|point|coordinate)", by_hmac(lambda: public(Encoding.X962, _POINT))),
+    (r"hs256.*der\b", by_hmac(lambda: public(Encoding.DER))),
+    (r"hs256.*pem", by_hmac(lambda: public(Encoding.PEM))),
+    (r"hs256.*jwk", by_hmac(lambda: json.dumps(public_jwk("es")).encode())),
+    (r"hs256.*empty", by_hmac(bytes)),
+    (r"hs(256|384|512)", by_hmac(lambda: b"secret")),
     (r"rsa.*(\b1024|512|short|small|weak)|(weak|short|small|1024).*rsa", _kid("weak")),
-    (r"exponent|\be ?= ?1\b", _over_all_keys("one")),
-    (r"off.?curve|off the curve|not on (the )?curve|invalid point", _over_all_keys("off")),
-    (r"alg.*\b(es\d+|eddsa).*\b(ps|rs|rsa)", _misnamed("ES256", "ps")),
-    (r"alg.*eddsa.*es256", _misnamed("EdDSA", "es")),
-    (r"high.?s\b|malleab", _other_half),
-    (r"signature (of|from) (an)?other token|(another|other) token'?s signature", _of_other),
+    (r"exponent|\be ?= ?1\b", with_useless("one")),
+    (r"off.?curve|off the curve|not on (the )?curve|invalid point", with_useless("off")),
+    (r"alg.*\b(es\d+|eddsa).*\b(ps|rs|rsa)", misnamed("ES256", "ps")),
+    (r"alg.*eddsa.*es256", misnamed("EdDSA", "es")),
+    (r"high.?s\b|malleab", other_half),
+    (r"signature (of|from) (an)?other token|(another|other) token'?s signature", of_other),
     (r"nested j(ws|wt)|cty", _nested),
-    (r"ps256.*rs256", _crossed("ps", "rs")),
-    (r"rs256.*ps256", _crossed("rs", "ps")),
-    (r"signature.*(r ?= ?0|zero)", _signature(lambda _: bytes(64))),
-    (r"signature.*(r ?= ?n|order)", _signature(lambda _: _ORDER * 2)),
-    (r"signature.*(short|truncated)", _signature(lambda raw: raw[:-1])),
-    (r"signature.*(long|trailing|appended)", _signature(lambda raw: raw + b"\0")),
-    (r"signature.*\bder\b|\bder\b.*signature", _der),
+    (r"ps256.*rs256", crossed("ps", "rs")),
+    (r"rs256.*ps256", crossed("rs", "ps")),
+    (r"signature.*(r ?= ?0|zero)", by_changed(lambda _: bytes(64))),
+    (r"signature.*(r ?= ?n|order)", by_changed(lambda _: ORDER * 2)),
+    (r"signature.*(short|truncated)", by_changed(lambda raw: raw[:-1])),
+    (r"signature.*(long|trailing|appended)", by_changed(lambda raw: raw + b"\0")),
+    (r"signature.*\bder\b|\bder\b.*signature", in_der),
     (r"signature.*(another|other|wrong|unknown) key|signed by another", _attribute("kid", "other")),
-    (r"signature.*(bit|flip|changed|tamper)", _signature(lambda raw: bytes([raw[0] ^ 1]) + raw[1:])),
+    (r"signature.*(bit|flip|changed|tamper)", by_changed(lambda raw: bytes([raw[0] ^ 1]) + raw[1:])),
     (r"(payload|claim).*(changed|tampered) after", _part(1, lambda _: spell({"sub": "admin"}))),
     (r"empty signature|signature empty", _part(2, lambda _: "")),
     (r"no third|two parts", _attribute("spelling", lambda token: token.rpartition(".")[0])),

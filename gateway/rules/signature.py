@@ -39,6 +39,8 @@ _SECRET_BYTES: Final = 32
 _NONCE: Final = range(8, 256)
 _DEFAULT_PORTS: Final = {"http": ":80", "https": ":443"}
 _DIGEST: Final = '"content-digest"'
+_CREDENTIALS: Final = {b"authorization": '"authorization"', b"dpop": '"dpop"'}
+"""A signature that leaves them out could be sent on with somebody else's (FAPI 2.0 HTTP Signatures)."""
 _OURS: Final = (b"signature", b"signature-input", b"content-digest")
 
 KeyId = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[!-~]+$")]
@@ -76,9 +78,10 @@ class KeySettings(BaseModel):
 
 
 class Settings(RuleSettings):
-    """Keys are those of `keys`, then those of `jwks`. Every signature covers `components`, and the digest of the body
-    where there is one. Times are seconds: how old a signature may be, and how far ahead of our clock. With a `tag`,
-    signatures of other tags are not looked at. `name` stands before a key's id in the principal.
+    """Keys are those of `keys`, then those of `jwks`. Every signature covers `components`, the digest of the body, and
+    Authorization and DPoP, each where there is one. Times are seconds: how old a signature may be, and how far ahead of
+    our clock. With a `tag`, signatures of other tags are not looked at. `name` stands before a key's id in the
+    principal.
     """
 
     kind: Literal["signature"]
@@ -188,6 +191,7 @@ class MessageSignature(Rule):
     def _check_coverage(self, signature: Signature, request: Request) -> None:
         covered = frozenset(signature.components)
         required = self._required | {_DIGEST} if request.body is not None else self._required
+        required |= {spelled for name, spelled in _CREDENTIALS.items() if request.field(name) is not None}
         if not required <= covered:
             _invalid(f"Cover these components: {' '.join(sorted(required))}.")
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import os
 from pathlib import Path
 
 import pytest
 
-from bench.scorecard import recipes, sequences, starting, trace_suite
+from bench.scorecard import received, recipes, sequences, starting, trace_suite
 from bench.scorecard.__main__ import SAMPLES, _log, _play
 from bench.scorecard.backend import recording
-from bench.scorecard.cases import Case, Exchange, Expect, Proxy, Suite, Tally
+from bench.scorecard.cases import Case, Exchange, Expect, Proxy, Steps, Suite, Tally
 from bench.scorecard.drive import run
 from bench.scorecard.formats import UnknownFormatError, read_suites
 from bench.scorecard.page import page
@@ -240,6 +241,36 @@ async def test_abuse_is_wrong_at_a_proxy_that_lets_all_through_and_its_controls_
     assert (await at_no_proxy(together)).wrong == 1
 
 
-def test_abuse_that_takes_long_is_told_as_not_built() -> None:
-    names = ("SSRF decimal IP", "slow second request on keep-alive", "limiter store down", "clock jumps back 1 h")
-    assert [recipes.case({"id": "ab-1", "name": name, "expect": "reject"}).play for name in names] == [None] * 4
+def test_abuse_of_what_is_not_here_is_told_as_not_built() -> None:
+    names = ("SSRF through a picture", "500 pipelined requests", "refund more than captured")
+    assert [recipes.case({"id": "ab-1", "name": name, "expect": "accept"}).play for name in names] == [None] * 3
+
+
+async def test_a_second_request_on_a_connection_is_judged_by_itself() -> None:
+    again = Exchange(GET, first=GET)
+    assert (await at_no_proxy(Case("1", "again", "accept", again))).wrong == 0
+    assert (await at_no_proxy(Case("1", "again", "reject", again))).wrong == 1
+
+
+async def test_what_cannot_be_made_of_a_name_is_told_as_not_built() -> None:
+    def none() -> list[Exchange]:
+        raise ValueError("no such key")
+
+    tally = await at_no_proxy(Case("1", "a key that cannot be", "reject", Steps(none)))
+    assert (tally.cases, tally.not_built) == (0, 1)
+
+
+async def test_a_gateway_with_a_secret_that_cannot_be_one_must_not_start() -> None:
+    good = 'inbox: {provider: standard, secrets: ["env:SCORECARD_HOOKS"]}'
+    assert (
+        await starting.refused(good, SCORECARD_HOOKS="whsec_c2VjcmV0IG9mIG1vcmUgdGhhbiAyNCBieXRlcw==") == "it started"
+    )
+    assert await starting.refused(good, SCORECARD_HOOKS="no base64") == ""
+
+
+def test_a_code_that_is_compared_by_equality_is_seen() -> None:
+    compares = {"mac == given": True, "given != hmac.digest(key, text, 'sha256')": True, "signature is None": False}
+    for text, seen in compares.items():
+        node = ast.parse(text, mode="eval").body
+        assert isinstance(node, ast.Compare)
+        assert received.by_equality(node) is seen

@@ -255,6 +255,13 @@ async def test_a_signature_that_says_too_little_or_the_wrong_thing_is_refused(
     assert await judge(world.rule(), signed(**parameters)) is reason
 
 
+@pytest.mark.parametrize("name", ["Authorization", "DPoP"])
+async def test_credentials_that_come_along_are_covered(world: World, name: str) -> None:
+    headers = {name: "credentials"}
+    assert await judge(world.rule(), signed(headers=headers)) is Reason.MESSAGE_SIGNATURE_INVALID
+    assert await judge(world.rule(), signed(headers=headers, components=(*DEFAULT, name.lower()))) is None
+
+
 async def test_the_oldest_and_the_youngest_signature_that_pass(world: World) -> None:
     assert await judge(world.rule(), signed(created=NOW - 300, nonce="nonce-old")) is None
     assert await judge(world.rule(), signed(created=NOW + 10, nonce="nonce-new", expires=NOW + 20)) is None
