@@ -119,7 +119,7 @@ class Vault(Rule):
 
     def _unknown(self, exchange: Exchange) -> Deny:
         """Of what stands for sensitive data its checksum alone tells the class: it was never in the store."""
-        own = opaque_class(exchange.params["token"], self._ports.keys.mac(exchange.tenant, "token"))
+        own = opaque_class(exchange.params["token"], self._ports.keys.keyed(exchange.tenant, "token"))
         if own is None or not is_sensitive(own):
             return Deny(Reason.CARD_TOKEN_NOT_FOUND, "Name a token of this tenant.")
         detail = f"Nothing is kept of a {SHAPES[own].name}: it is in memory, for one use, and ends by itself."

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hmac
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.pure.macs import Mac
 
 
-@given(key=st.binary(max_size=64), messages=st.lists(st.binary(max_size=200), min_size=1))
+@given(key=st.binary(max_size=200), messages=st.lists(st.binary(max_size=200), min_size=1))
 def test_each_message_has_the_hmac_of_rfc_2104(key: bytes, messages: list[bytes]) -> None:
     mac = Mac(key)
     assert [mac.digest(message) for message in messages] == [hmac.digest(key, each, "sha256") for each in messages]
@@ -20,11 +19,6 @@ def test_each_message_has_the_hmac_of_rfc_2104(key: bytes, messages: list[bytes]
 def test_it_is_that_of_rfc_4231() -> None:
     expected = "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"
     assert Mac(b"Jefe").digest(b"what do ya want for nothing?").hex() == expected
-
-
-def test_a_key_that_would_have_to_be_hashed_itself_is_none() -> None:
-    with pytest.raises(ValueError, match="64 bytes"):
-        Mac(bytes(65))
 
 
 def test_no_key_is_shown() -> None:
