@@ -13,7 +13,7 @@ from bench.backend import ANSWER
 from bench.report import REPORTS, Row
 from bench.rounds import Variant, play
 from bench.run import families, run
-from bench.stage import Proxy, Stage
+from bench.stage import CONFIG, Proxy, Stage, open_stage
 from tests.bench.crooked import DROP, crooked
 
 REPORT = "bench-of-a-test"
@@ -80,3 +80,9 @@ def test_every_row_has_one_family() -> None:
         "dlp_clean", "dlp_speed", "dlp_lines", "tokenize_one", "tokenize_many", "token_rate", "reveal_latency",
         "postgres_units", "postgres_rate",
     ])  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["flow", "soak", "vault"])
+def test_a_gateway_starts_with_each_configuration_that_is_measured(name: str) -> None:
+    with open_stage() as stage:
+        assert stage.pangate(CONFIG.parent / name / "config.yaml", BENCH_EVENTS="redis://127.0.0.1:9").port
