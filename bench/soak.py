@@ -50,6 +50,8 @@ _LOOK_SECONDS = 1.0
 _YIELDING = 5
 """How nice attackers are: enough to let others go first, too little to starve on a busy machine."""
 _PATIENCE_SECONDS = 60.0
+_SETTLE_SECONDS = 5.0
+"""For the gateway to see that nobody is connected any more, and to give memory back."""
 _PACE_SECONDS = 0.02
 _BEFORE_SECONDS = 10.0
 _RESET = struct.pack("ii", 1, 0)
@@ -271,7 +273,7 @@ def _left(proxy: Proxy) -> int:
     until = time.monotonic() + _PATIENCE_SECONDS
     while _open_connections(proxy) and time.monotonic() < until:
         time.sleep(_LOOK_SECONDS)
-    time.sleep(_LOOK_SECONDS)
+    time.sleep(_SETTLE_SECONDS)
     return resident_bytes(proxy.pids)
 
 

@@ -19,19 +19,18 @@ from gateway.adapters.key_sets import JwkSets
 from gateway.adapters.keyrings import Keyrings
 from gateway.adapters.keys import read_secret
 from gateway.adapters.postgres import PostgresStore
-from gateway.adapters.process_memory import look
+from gateway.adapters.process_memory import give_back, look
 from gateway.adapters.redis_sad import RedisSad
 from gateway.adapters.telemetry import PrometheusTelemetry
 from gateway.check import recheck
 from gateway.config.build import Config, build
 from gateway.config.complaints import ConfigError
 from gateway.config.inert import NoKeys
-from gateway.config.settings import Listener as ListenerSettings
 from gateway.keeping import open_keys
+from gateway.listening import make_listener
 from gateway.ports import Keys, Ports, Telemetry, Unavailable
 from gateway.publishing import make_publishers
 from gateway.pure.metrics import Metric
-from gateway.pure.request_reader import HeadLimits
 from gateway.reaching import RedisServers
 from gateway.renewal import LOOK_SECONDS, Fresh, Renewal
 from gateway.rules.tokenize import Settings as TokenizeSettings
@@ -40,7 +39,6 @@ from gateway.server.admin_audit import audit_actions
 from gateway.server.admin_events import event_actions
 from gateway.server.admin_payments import payment_actions
 from gateway.server.admin_vault import vault_actions
-from gateway.server.edge import Limits as EdgeLimits
 from gateway.server.inbox import InboxReceiver
 from gateway.server.listener import Listener
 from gateway.server.proxy import Proxy, Running
@@ -50,6 +48,7 @@ from gateway.storing import open_store
 from gateway.upstreams import Upstreams
 from gateway.workers.backlog import Backlog
 from gateway.workers.deliveries import DeliveryForwarder
+from gateway.workers.ebbing import Ebbing
 from gateway.workers.lease import LeaseKeeper
 from gateway.workers.opening import run_opening
 from gateway.workers.relay import Announcing, Relay
@@ -155,14 +154,12 @@ class Gateway:
             self._loops = [*self._loops, rewrapper]
             self.actions = [*self.actions, *vault_actions(vault)]
         lease = () if self._lease is None else (self._lease.run(),)
-        works = (self._look_at_certificates(), self._backlog.run(), *lease)
+        ebbing = Ebbing(self._connections, give_back, self.telemetry)
+        works = (self._look_at_certificates(), self._backlog.run(), ebbing.run(), *lease)
         self._tasks = [asyncio.create_task(work) for work in works]
         proxy = Proxy(self._ports, self._running, InboxReceiver(self._ports, forwarder.wake))
         for name, settings in config.settings.listeners.items():
-            balancers = settings.proxy_protocol.networks if settings.proxy_protocol else ()
-            listener = Listener(
-                name, proxy, self._ports, _limits(settings), identity=settings.identity, balancers=balancers
-            )
+            listener = make_listener(name, settings, proxy, self._ports)
             tls = fresh.get(name)
             listener.open(sockets[name], None if tls is None else tls.context, [self._seat])
             if tls is not None:
@@ -230,6 +227,9 @@ class Gateway:
         await self._open.aclose()
         await self._key_sets.close()
         self.telemetry.log("stopped", cut_off=sum(left))
+
+    def _connections(self) -> int:
+        return sum(listener.connections for listener in self._listeners.values())
 
     def _taken_for_dead(self) -> None:
         self._dead = True
@@ -381,19 +381,3 @@ def rejected(error: Exception, telemetry: Telemetry, running: str) -> list[str]:
     telemetry.set(Metric.CONFIG_LAST_RELOAD_SUCCESSFUL, 0)
     telemetry.log("reload_rejected", level="error", complaints=complaints, running=running)
     return complaints
-
-
-def _limits(settings: ListenerSettings) -> EdgeLimits:
-    limits = settings.limits
-    return EdgeLimits(
-        head=HeadLimits(total=limits.max_header_bytes),
-        connections=limits.max_connections,
-        connections_per_address=limits.max_connections_per_address,
-        failed_credentials_per_address=limits.max_failed_credentials_per_address,
-        handshake=limits.handshake_timeout,
-        header=limits.header_timeout,
-        idle=limits.idle_timeout,
-        body=limits.max_body,
-        body_time=limits.body_timeout,
-        write_stall=limits.write_timeout,
-    )

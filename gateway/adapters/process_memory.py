@@ -53,19 +53,40 @@ def lock() -> str:
     return ""
 
 
+def give_back() -> str:
+    """Return what is free to the system (malloc_trim(3), where libc has it); why memory is no longer locked, if so.
+
+    The system takes back no page that is locked, and which pages are free only libc knows: all are unlocked for that,
+    milliseconds. So nothing is given back where they could be swapped out meanwhile.
+    """
+    libc = _libc()
+    locked = _is_locked()
+    if not hasattr(libc, "malloc_trim") or (locked and _swaps()):
+        return ""
+    if not locked:
+        libc.malloc_trim(0)
+        return ""
+    libc.munlockall()
+    libc.malloc_trim(0)
+    return lock()
+
+
 def look() -> Memory:
     """What holds for this process now."""
     if not _LINUX:
         return Memory(dumps=True, locked=False, swap=True)
     core = resource.getrlimit(resource.RLIMIT_CORE)[0] == 0
     dumpable = _libc().prctl(_PR_GET_DUMPABLE, 0, 0, 0, 0) != 0
-    locked = re.search(r"^VmLck:\s+([1-9][0-9]*) kB", _read(_STATUS), re.MULTILINE) is not None
-    return Memory(dumps=dumpable or not core, locked=locked, swap=_swaps())
+    return Memory(dumps=dumpable or not core, locked=_is_locked(), swap=_swaps())
 
 
 def promise() -> Memory:
     """What will hold for a gateway that this user starts here."""
     return Memory(dumps=not _LINUX, locked=_LINUX and _may_lock(), swap=_swaps())
+
+
+def _is_locked() -> bool:
+    return re.search(r"^VmLck:\s+([1-9][0-9]*) kB", _read(_STATUS), re.MULTILINE) is not None
 
 
 def _swaps() -> bool:

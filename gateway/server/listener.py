@@ -66,6 +66,11 @@ class Listener:
         return int(self._acceptor.sockets[0].getsockname()[1])
 
     @property
+    def connections(self) -> int:
+        """That are open."""
+        return self._edge.connections
+
+    @property
     def in_flight(self) -> int:
         """Exchanges under way, also those whose client has gone."""
         return self._edge.in_flight

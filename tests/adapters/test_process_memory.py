@@ -53,3 +53,33 @@ print(process_memory.promise(), process_memory.lock(), process_memory.look())
     said = python(program).stdout
     assert said.count("locked=False") == 2
     assert "RLIMIT_MEMLOCK is limited" in said
+
+
+_FREED = """
+from gateway.adapters import process_memory
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096 >> 20
+{first}
+pieces = [bytes(16384) for _ in range(8192)]
+kept = pieces[::64]
+del pieces
+before = resident()
+said = process_memory.give_back()
+print(before - resident() > 64, repr(said), process_memory.look().locked, len(kept))
+"""
+"""Frees most of 128 MiB, in pieces between which some are kept."""
+
+
+@pytest.mark.parametrize(
+    "locked",
+    [False, pytest.param(True, marks=pytest.mark.skipif(not _UNLIMITED, reason="this user may not lock memory"))],
+)
+def test_what_is_free_is_given_back_and_what_was_locked_is_locked_again(locked: bool) -> None:
+    first = "process_memory.lock(); process_memory._swaps = lambda: False" if locked else ""
+    assert python(_FREED.format(first=first)).stdout.split() == ["True", "''", str(locked), "128"]
+
+
+@pytest.mark.skipif(not _UNLIMITED, reason="this user may not lock memory without a limit")
+def test_nothing_is_unlocked_where_it_could_be_swapped_out_meanwhile() -> None:
+    first = "process_memory.lock(); process_memory._swaps = lambda: True"
+    assert python(_FREED.format(first=first)).stdout.split() == ["False", "''", "True", "128"]
