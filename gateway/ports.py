@@ -185,6 +185,12 @@ class UpstreamError(Exception):
         self.retry_after = retry_after
         self.blameless = False
 
+    def anew(self) -> UpstreamError:
+        """The same, to be raised by whoever keeps this one: raised itself it would tie to its keeper all it came by."""
+        error = UpstreamError(self.outcome, self.reason, self.detail, self.retry_after)
+        error.blameless = self.blameless
+        return error
+
 
 class BodyStream(Protocol):
     """The rest of a body, read once. Reading applies back-pressure to the sender."""

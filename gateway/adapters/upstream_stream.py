@@ -78,7 +78,7 @@ class ResponseStream:
     async def __anext__(self) -> bytes:
         while not self._pieces:
             if self._error is not None:
-                raise self._error
+                raise self._error.anew()
             if self._source is None:
                 raise StopAsyncIteration
             self._reader = asyncio.get_running_loop().create_future()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 
 from gateway.adapters.upstream_stream import HIGH_WATER, ResponseStream
@@ -65,3 +68,45 @@ async def test_more_is_read_once_little_is_left() -> None:
     assert source.resumed == 0
     await anext(source.stream)
     assert source.resumed == 1
+
+
+class Piece:
+    """Something large that a reader holds."""
+
+
+async def test_a_reader_that_is_told_of_a_broken_body_is_let_go_without_the_collector() -> None:
+    stream, held = Source().stream, list[weakref.ref[Piece]]()
+
+    async def read() -> UpstreamError | None:
+        piece = Piece()
+        held.append(weakref.ref(piece))
+        try:
+            async for _ in stream:
+                pass
+        except UpstreamError as error:
+            return error.with_traceback(None)
+        return None
+
+    async def crash() -> None:
+        piece = Piece()
+        held.append(weakref.ref(piece))
+        async for _ in stream:
+            pass
+
+    blameless = UpstreamError(Outcome.UNKNOWN, Reason.UPSTREAM_TIMEOUT, "took too long", 7.0)
+    blameless.blameless = True
+    stream.finish(blameless)
+    gc.disable()
+    try:
+        told = await read()
+        try:
+            await crash()
+        except UpstreamError:
+            told_again = True
+        assert [one() for one in held] == [None, None]
+    finally:
+        gc.enable()
+    assert told is not None
+    assert told_again
+    assert told.args == blameless.args
+    assert vars(told) == vars(blameless)
